@@ -1,0 +1,118 @@
+/**
+ * THE SEAM between Tidelog and whatever keeps its bytes. Interfaces only.
+ *
+ * What lies above (partitions, groups, transactions) decides offsets and checks producers; an engine stores bytes if
+ * the log still ends where the caller believes, and nobody has opened a newer epoch. A shared engine can then keep two
+ * brokers from both winning. Every engine passes `test/storage/conformance.ts`.
+ */
+import type { Epoch, Offset, TopicPartition } from '../core/types.js';
+
+/** One value of the metadata store. */
+export interface MetadataEntry {
+  readonly key: string;
+  readonly value: string;
+  /** Rises with every change of this key, from 1. */
+  readonly version: number;
+}
+
+/** Result of a compare-and-set: the new version, or what stood there instead (undefined: no such key). */
+export type CasResult =
+  | { readonly ok: true; readonly version: number }
+  | { readonly ok: false; readonly current: MetadataEntry | undefined };
+
+/** A small, durable key-value store with compare-and-set: topics, cluster id, epochs. */
+export interface MetadataStore {
+  get(key: string): Promise<MetadataEntry | undefined>;
+  /**
+   * Sets `key` if its version is still `expectedVersion` (0: the key must not exist). Resolves when durable.
+   * `value` undefined deletes the key.
+   */
+  compareAndSet(key: string, value: string | undefined, expectedVersion: number): Promise<CasResult>;
+  /** Entries whose key begins with `prefix`, in key order. */
+  list(prefix: string): Promise<readonly MetadataEntry[]>;
+  /** Calls `listener` after each change below `prefix` (`entry` undefined: deleted). Returns the unsubscriber. */
+  watch(prefix: string, listener: (key: string, entry: MetadataEntry | undefined) => void): () => void;
+}
+
+/** How an engine lays out one partition's log; topic configuration in Kafka's terms. */
+export interface LogConfig {
+  /** A segment is closed before it would grow past this. */
+  readonly segmentBytes: number;
+  /** A segment is closed when a record arrives this much later (by timestamp) than the segment's first. */
+  readonly segmentMs: number;
+  /** Bytes of log between two entries of the offset index. */
+  readonly indexIntervalBytes: number;
+}
+
+/** Whole record batches, in offset order, as views that stay valid as long as they are held. */
+export interface LogSlice {
+  readonly chunks: readonly Buffer[];
+  readonly byteLength: number;
+  /** Offset after the last record in the slice; equal to the offset asked for when the slice is empty. */
+  readonly nextOffset: Offset;
+}
+
+/** Facts about a partition's log, for describing it. */
+export interface LogStats {
+  readonly segmentCount: number;
+  readonly sizeInBytes: number;
+}
+
+/**
+ * The log of one partition: record batches (magic 2) with dense offsets.
+ * Invariants: `startOffset <= durableOffset <= endOffset`; bytes below `durableOffset` never change and survive power
+ * loss; an append is whole or absent.
+ */
+export interface PartitionLog extends AsyncDisposable {
+  readonly id: TopicPartition;
+  readonly epoch: Epoch;
+  /** Log start offset: nothing below it can be read. */
+  readonly startOffset: Offset;
+  /** Log end offset: what the next record will get. */
+  readonly endOffset: Offset;
+  /** Everything below survives power loss. */
+  readonly durableOffset: Offset;
+  /** Why this log takes no more appends, if so. Reading goes on. */
+  readonly failure: Error | undefined;
+
+  /**
+   * Appends whole batches whose base offsets are already set, the first to `at`, each to the end of the one before.
+   * The buffers belong to the log from here on. Several appends may be under way; they are carried out in call order.
+   * Resolves to the new end offset when the bytes survive the death of this process.
+   * @throws LogError WRONG_OFFSET (the log does not end at `at`), FENCED_EPOCH, STORAGE_FULL: nothing was appended;
+   *   STORAGE_ERROR: outcome unknown, the log is poisoned
+   */
+  append(batches: readonly Buffer[], at: Offset): Promise<Offset>;
+  /**
+   * Resolves when everything below `upTo` (at most `endOffset`) survives power loss. Calls made while a sync is under
+   * way share the next one.
+   * @throws LogError STORAGE_ERROR: the log is poisoned; a sync is never tried twice
+   */
+  flush(upTo: Offset): Promise<void>;
+  /**
+   * Whole batches from the one that contains `from`, up to but excluding offset `to`, about `maxBytes` in all but at
+   * least one batch if there is one. Every batch served was checked against its CRC.
+   * @throws LogError OFFSET_OUT_OF_RANGE (below `startOffset` or above `endOffset`), CORRUPT_LOG, STORAGE_ERROR
+   */
+  read(from: Offset, to: Offset, maxBytes: number): Promise<LogSlice>;
+  /** Base offset of the first batch at or above `startOffset` whose largest timestamp is `>= timestampMs`, if any. */
+  batchForTime(timestampMs: number): Promise<Offset | undefined>;
+  /** Raises the log start offset, durably. Does nothing when it is there already. At most `endOffset`. */
+  trim(before: Offset): Promise<void>;
+  stats(): LogStats;
+  /** Flushes and lets go of files. Idempotent; later calls on the log fail with CLOSED. */
+  close(): Promise<void>;
+}
+
+export interface StorageEngine extends AsyncDisposable {
+  readonly metadata: MetadataStore;
+  /**
+   * Opens a partition's log, creating it if there is none, and fences every log opened under an older epoch.
+   * @throws LogError FENCED_EPOCH when a newer epoch has opened it, STORAGE_ERROR
+   */
+  open(id: TopicPartition, epoch: Epoch, config: LogConfig): Promise<PartitionLog>;
+  /** Deletes a partition's log for good. An open one is closed first. Does nothing when there is none. */
+  remove(id: TopicPartition): Promise<void>;
+  /** Closes every log and marks the storage as cleanly stopped. Idempotent. */
+  close(): Promise<void>;
+}

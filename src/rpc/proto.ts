@@ -3,11 +3,7 @@ import { fileURLToPath } from 'node:url';
 import type { MethodDefinition, ServiceDefinition } from '@grpc/grpc-js';
 import { loadSync, type PackageDefinition } from '@grpc/proto-loader';
 import type { HotCodec } from './hot-codec.js';
-import {
-  fetchStreamResponseCodec,
-  produceStreamRequestCodec,
-  produceStreamResponseCodec,
-} from './hot-codec.js';
+import { fetchStreamResponseCodec, produceStreamRequestCodec, produceStreamResponseCodec } from './hot-codec.js';
 
 /** The folder of the shipped proto files: `proto/` beside `src/` and `dist/`. */
 export const PROTO_DIR: string = fileURLToPath(new URL('../../proto', import.meta.url));
@@ -17,7 +13,15 @@ const FILES = ['admin_service', 'produce_service', 'fetch_service'].map((name) =
 /** Everything that was loaded, for server reflection. */
 export const packageDefinition: PackageDefinition = loadSync(
   [...FILES, 'google/rpc/status.proto', 'google/rpc/error_details.proto'],
-  { includeDirs: [PROTO_DIR], keepCase: false, longs: Number, enums: String, defaults: true, arrays: true, objects: true },
+  {
+    includeDirs: [PROTO_DIR],
+    keepCase: false,
+    longs: Number,
+    enums: String,
+    defaults: true,
+    arrays: true,
+    objects: true,
+  },
 );
 
 export type AnyMethod = MethodDefinition<object, object>;
@@ -72,7 +76,7 @@ function asGrpc<T>(codec: HotCodec<T>): { serialize(value: object): Buffer; dese
 function withHotCodecs(): void {
   const produceRequest = asGrpc(produceStreamRequestCodec(dynamic.produceStream.request));
   const produceResponse = asGrpc(produceStreamResponseCodec(dynamic.produceStream.response));
-  produce['ProduceStream'] = {
+  produce.ProduceStream = {
     ...method(produce, 'ProduceStream'),
     requestSerialize: produceRequest.serialize,
     requestDeserialize: produceRequest.deserialize,
@@ -80,7 +84,7 @@ function withHotCodecs(): void {
     responseDeserialize: produceResponse.deserialize,
   };
   const fetchResponse = asGrpc(fetchStreamResponseCodec(dynamic.fetchStream.response));
-  fetch['FetchStream'] = {
+  fetch.FetchStream = {
     ...method(fetch, 'FetchStream'),
     responseSerialize: fetchResponse.serialize,
     responseDeserialize: fetchResponse.deserialize,

@@ -2,7 +2,7 @@
  * LogError <-> gRPC status. Every error carries google.rpc.ErrorInfo (reason, domain `tidelog`, metadata) in
  * `grpc-status-details-bin`, and google.rpc.RetryInfo where waiting helps.
  */
-import { Metadata, status as Code, type ServiceError } from '@grpc/grpc-js';
+import { status as Code, Metadata, type ServiceError } from '@grpc/grpc-js';
 import protobuf, { type Type } from 'protobufjs';
 import { type GrpcCodeName, isReason, LogError, type LogErrorOptions, type Reason } from '../core/errors.js';
 import type { StatusMessage } from './messages.js';

@@ -1,0 +1,169 @@
+/** `tidelog/broker`: the production broker inside your own process, for tests and for embedding. */
+import { Broker } from './broker/broker.js';
+import { type Clock, systemClock } from './core/clock.js';
+import { type Address, formatAddress, parseAddress } from './core/config-key.js';
+import { LogError } from './core/errors.js';
+import { type Logger, silentLogger } from './core/logger.js';
+import { type Random, systemRandom } from './core/random.js';
+import { GrpcListener } from './listeners/grpc/listener.js';
+import { HttpListener } from './listeners/http/listener.js';
+import type { StorageEngine } from './storage/engine.js';
+import { openLocalEngine } from './storage/local/engine.js';
+import { openMemoryEngine } from './storage/memory/engine.js';
+import { VERSION } from './version.js';
+
+export type { Clock } from './core/clock.js';
+export { LogError, type Reason } from './core/errors.js';
+export type { Logger } from './core/logger.js';
+
+const MIB = 1024 * 1024;
+
+/** Limits of a broker; each has a default. */
+export interface BrokerLimits {
+  /** Largest request in bytes. Default 8 MiB. */
+  readonly requestMaxBytes?: number;
+  /** Bytes in flight on one stream, each way. Default 8 MiB. */
+  readonly streamInFlightBytes?: number;
+  /** Bytes in flight on one connection. Default 32 MiB. */
+  readonly connectionInFlightBytes?: number;
+  /** Bytes in flight in all. Default 256 MiB. */
+  readonly totalInFlightBytes?: number;
+  /** Partitions of one topic. Default 10,000. */
+  readonly maxPartitionsPerTopic?: number;
+  /** Partitions in all. Default 20,000. */
+  readonly maxPartitions?: number;
+  /** Files held open. Default 4,096. */
+  readonly maxOpenFiles?: number;
+  /** Recently appended data kept in memory for readers at the tail, in bytes. Default 32 MiB. */
+  readonly tailCacheBytes?: number;
+}
+
+export interface StartBrokerOptions {
+  /** Where the log is kept: nowhere, or in a directory that is created if there is none. */
+  readonly storage: 'memory' | { readonly dataDir: string };
+  /** gRPC address, `HOST:PORT`; port 0 lets the system choose. Default `127.0.0.1:0`. */
+  readonly listen?: string;
+  /** HTTP address for /healthz, `HOST:PORT`. Default: none. */
+  readonly http?: string;
+  /** Partitions of a topic that is created without a number. Default 1. */
+  readonly defaultPartitions?: number;
+  readonly limits?: BrokerLimits;
+  readonly clock?: Clock;
+  readonly random?: Random;
+  /** Default: silent. */
+  readonly logger?: Logger;
+}
+
+/** Default of how long `close` waits for calls under way, in ms. */
+const CLOSE_TIMEOUT_MS = 8_000;
+
+/** A broker that serves. */
+export class RunningBroker implements AsyncDisposable {
+  /** gRPC address to connect to, `HOST:PORT`. */
+  readonly address: string;
+  /** HTTP address, `HOST:PORT`; undefined without an HTTP listener. */
+  readonly httpAddress: string | undefined;
+  readonly #broker: Broker;
+  readonly #grpc: GrpcListener;
+  readonly #http: HttpListener | undefined;
+  readonly #clock: Clock;
+  #closing: Promise<void> | undefined;
+
+  /** Use `startBroker`. */
+  constructor(broker: Broker, grpc: GrpcListener, http: HttpListener | undefined, clock: Clock) {
+    this.#broker = broker;
+    this.#grpc = grpc;
+    this.#http = http;
+    this.#clock = clock;
+    this.address = formatAddress(grpc.address);
+    this.httpAddress = http === undefined ? undefined : formatAddress(http.address);
+  }
+
+  /**
+   * Stops cleanly: takes nothing new, finishes and answers what was accepted, syncs it, marks the storage as cleanly
+   * stopped. Calls still under way after `timeoutMs` are cut off. Idempotent.
+   */
+  async close(timeoutMs: number = CLOSE_TIMEOUT_MS): Promise<void> {
+    this.#closing ??= this.#close(timeoutMs);
+    await this.#closing;
+  }
+
+  async #close(timeoutMs: number): Promise<void> {
+    this.#broker.drain();
+    this.#grpc.drain();
+    const stop = new AbortController();
+    const deadline = this.#clock.sleep(timeoutMs, stop.signal).catch(() => {});
+    await this.#grpc.stop(deadline);
+    stop.abort();
+    await this.#broker.close();
+    await this.#http?.stop();
+  }
+
+  async [Symbol.asyncDispose](): Promise<void> {
+    await this.close();
+  }
+}
+
+/**
+ * Starts a broker in this process.
+ * @throws LogError DATA_DIR_LOCKED, DATA_DIR_UNUSABLE, UNSUPPORTED_FORMAT, ADDRESS_UNAVAILABLE, INVALID_CONFIG
+ */
+export async function startBroker(options: StartBrokerOptions): Promise<RunningBroker> {
+  const listen = addressOf('listen', options.listen ?? '127.0.0.1:0');
+  const http = options.http === undefined ? undefined : addressOf('http', options.http);
+  const limits = options.limits ?? {};
+  const maxRequestBytes = limits.requestMaxBytes ?? 8 * MIB;
+  const budgets = {
+    streamBytes: limits.streamInFlightBytes ?? 8 * MIB,
+    connectionBytes: limits.connectionInFlightBytes ?? 32 * MIB,
+    totalBytes: limits.totalInFlightBytes ?? 256 * MIB,
+  };
+  const engine = await openEngine(options);
+  try {
+    const broker = await Broker.start({
+      engine,
+      clock: options.clock ?? systemClock,
+      random: options.random ?? systemRandom,
+      logger: options.logger ?? silentLogger,
+      version: VERSION,
+      defaultPartitions: options.defaultPartitions ?? 1,
+      maxRequestBytes,
+      limits: {
+        maxPartitionsPerTopic: limits.maxPartitionsPerTopic ?? 10_000,
+        maxPartitions: limits.maxPartitions ?? 20_000,
+      },
+    });
+    const httpListener = http === undefined ? undefined : await HttpListener.start(broker, http);
+    try {
+      const grpcListener = await GrpcListener.start(broker, { listen, maxRequestBytes, budgets });
+      return new RunningBroker(broker, grpcListener, httpListener, options.clock ?? systemClock);
+    } catch (error) {
+      await httpListener?.stop();
+      throw error;
+    }
+  } catch (error) {
+    await engine.close();
+    throw error;
+  }
+}
+
+async function openEngine(options: StartBrokerOptions): Promise<StorageEngine> {
+  const clock = options.clock ?? systemClock;
+  if (options.storage === 'memory') return openMemoryEngine({ clock });
+  const { maxOpenFiles, tailCacheBytes } = options.limits ?? {};
+  return await openLocalEngine({
+    dataDir: options.storage.dataDir,
+    clock,
+    logger: options.logger ?? silentLogger,
+    ...(maxOpenFiles === undefined ? {} : { maxOpenFiles }),
+    ...(tailCacheBytes === undefined ? {} : { tailCacheBytes }),
+  });
+}
+
+function addressOf(name: string, value: string): Address {
+  const address = parseAddress(value);
+  if (address !== undefined) return address;
+  throw new LogError('INVALID_CONFIG', `${name}=${value} is not valid: ${name} takes HOST:PORT.`, {
+    metadata: { key: name, value },
+  });
+}

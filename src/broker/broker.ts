@@ -1,0 +1,128 @@
+/** The broker: topics, produce and fetch over a storage engine. Knows nothing of the network. */
+import type { Clock } from '../core/clock.js';
+import type { Address } from '../core/config-key.js';
+import { LogError } from '../core/errors.js';
+import type { Logger } from '../core/logger.js';
+import type { Random } from '../core/random.js';
+import { type Epoch, toEpoch } from '../core/types.js';
+import type { MetadataStore, StorageEngine } from '../storage/engine.js';
+import { Fetcher } from './fetch.js';
+import { listOffsets, type OffsetAnswer, type OffsetQuery } from './list-offsets.js';
+import { Producer } from './produce.js';
+import { TopicCatalog } from './topic-catalog.js';
+import { type TopicLimits, Topics } from './topics.js';
+
+const CLUSTER_ID_KEY = 'broker/cluster-id';
+const EPOCH_KEY = 'broker/epoch';
+/** The only node there is; clients learn it from DescribeCluster and follow it by id. */
+const NODE_ID = 1;
+
+export interface BrokerOptions {
+  readonly engine: StorageEngine;
+  readonly clock: Clock;
+  readonly random: Random;
+  readonly logger: Logger;
+  readonly version: string;
+  readonly limits: TopicLimits;
+  /** Partitions of a topic that is created without a number. */
+  readonly defaultPartitions: number;
+  /** The largest request the listeners take, told to clients. */
+  readonly maxRequestBytes: number;
+}
+
+export interface ClusterDescription {
+  readonly clusterId: string;
+  readonly nodeId: number;
+  readonly address: Address;
+  readonly version: string;
+  readonly maxRequestBytes: number;
+}
+
+export class Broker {
+  readonly topics: Topics;
+  readonly produce: Producer;
+  readonly fetch: Fetcher;
+  readonly nodeId: number = NODE_ID;
+  readonly #options: BrokerOptions;
+  readonly #clusterId: string;
+  #address: Address = { host: '127.0.0.1', port: 0 };
+  #draining = false;
+
+  private constructor(options: BrokerOptions, clusterId: string, topics: Topics) {
+    this.#options = options;
+    this.#clusterId = clusterId;
+    this.topics = topics;
+    this.produce = new Producer({ topics, clock: options.clock, isDraining: () => this.#draining });
+    this.fetch = new Fetcher({ topics, clock: options.clock });
+  }
+
+  /** Opens every partition under a new epoch. The broker owns the engine from here on. */
+  static async start(options: BrokerOptions): Promise<Broker> {
+    const { engine, random, clock, logger, limits } = options;
+    const clusterId = await getOrCreate(engine.metadata, CLUSTER_ID_KEY, () => random.uuid());
+    const epoch = await nextEpoch(engine.metadata);
+    const catalog = new TopicCatalog(engine.metadata, random);
+    const topics = new Topics({ engine, catalog, epoch, clock, logger, limits });
+    await topics.load();
+    return new Broker(options, clusterId, topics);
+  }
+
+  get defaultPartitions(): number {
+    return this.#options.defaultPartitions;
+  }
+
+  get logger(): Logger {
+    return this.#options.logger;
+  }
+
+  /** Set by the listener once it is bound: where clients reach this node. */
+  advertise(address: Address): void {
+    this.#address = address;
+  }
+
+  describeCluster(): ClusterDescription {
+    const { version, maxRequestBytes } = this.#options;
+    return { clusterId: this.#clusterId, nodeId: NODE_ID, address: this.#address, version, maxRequestBytes };
+  }
+
+  async listOffsets(query: OffsetQuery): Promise<OffsetAnswer[]> {
+    return await listOffsets(this.topics, query);
+  }
+
+  get draining(): boolean {
+    return this.#draining;
+  }
+
+  /** From here on new appends are refused with BROKER_DRAINING; what was accepted is finished. */
+  drain(): void {
+    this.#draining = true;
+    this.fetch.close();
+  }
+
+  /** Finishes what was accepted, syncs it and closes the storage cleanly. */
+  async close(): Promise<void> {
+    this.drain();
+    await this.topics.close();
+    await this.#options.engine.close();
+  }
+}
+
+async function getOrCreate(metadata: MetadataStore, key: string, create: () => string): Promise<string> {
+  const entry = await metadata.get(key);
+  if (entry !== undefined) return entry.value;
+  const value = create();
+  const result = await metadata.compareAndSet(key, value, 0);
+  if (result.ok) return value;
+  if (result.current !== undefined) return result.current.value;
+  throw new LogError('CONCURRENT_UPDATE', `The metadata entry ${key} was deleted while this broker started.`);
+}
+
+/** A number higher than any broker on this storage has had: it fences whoever was here before. */
+async function nextEpoch(metadata: MetadataStore): Promise<Epoch> {
+  for (;;) {
+    const entry = await metadata.get(EPOCH_KEY);
+    const epoch = toEpoch(entry === undefined ? 1 : Number(entry.value) + 1);
+    const result = await metadata.compareAndSet(EPOCH_KEY, String(epoch), entry?.version ?? 0);
+    if (result.ok) return epoch;
+  }
+}

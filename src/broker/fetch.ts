@@ -1,0 +1,274 @@
+import type { Clock } from '../core/clock.js';
+import { LogError, toLogError } from '../core/errors.js';
+import { type Offset, toOffset } from '../core/types.js';
+import type { Partition } from '../partition/partition.js';
+import type { Topics } from './topics.js';
+
+/** Where to read one partition. */
+export interface FetchPosition {
+  readonly topic: string;
+  /** The id the caller knows, or empty. */
+  readonly topicId: string;
+  readonly partition: number;
+  readonly offset: number;
+  /** Streams only: the reading ends here (exclusive). */
+  readonly endOffset: number | undefined;
+}
+
+/** What was read from one partition, or why nothing was. */
+export interface Fetched {
+  readonly topic: string;
+  readonly partition: number;
+  readonly highWatermark: number;
+  readonly logStartOffset: number;
+  readonly nextOffset: number;
+  /** Whole record batches. */
+  readonly chunks: readonly Buffer[];
+  readonly byteLength: number;
+  readonly error: LogError | undefined;
+}
+
+/** One answer carries at most about this much, whatever is asked for. */
+const MAX_FETCH_BYTES = 8 * 1024 * 1024;
+/** Positions in one request. */
+const MAX_POSITIONS = 10_000;
+/** A long poll is answered after this long at the latest. */
+const MAX_WAIT_MS = 60_000;
+
+export interface FetchCommand {
+  readonly positions: readonly FetchPosition[];
+  readonly minBytes: number;
+  readonly maxWaitMs: number;
+  readonly maxBytes: number;
+}
+
+export interface FetcherOptions {
+  readonly topics: Topics;
+  readonly clock: Clock;
+}
+
+/** The fetch path between the listeners and the partitions: bounds, long poll, continuous reading. */
+export class Fetcher {
+  readonly #topics: Topics;
+  readonly #clock: Clock;
+  readonly #closing = new AbortController();
+
+  constructor(options: FetcherOptions) {
+    this.#topics = options.topics;
+    this.#clock = options.clock;
+  }
+
+  /** Ends every long poll and stream. */
+  close(): void {
+    this.#closing.abort();
+  }
+
+  /**
+   * Reads once over all positions; waits for `minBytes` at most `maxWaitMs`. An error of one partition stands in its
+   * place and answers at once.
+   */
+  async fetch(command: FetchCommand, signal: AbortSignal): Promise<Fetched[]> {
+    checkPositions(command.positions);
+    const deadline = this.#clock.monotonic() + Math.min(command.maxWaitMs, MAX_WAIT_MS);
+    const ended = AbortSignal.any([signal, this.#closing.signal]);
+    for (;;) {
+      const wake = new WakeUp(ended);
+      // Listens before reading, so that nothing which arrives in between is missed.
+      const stops = command.positions.map((position) => this.#listen(position, () => wake.ring()));
+      try {
+        const fetched = await this.#readOnce(command.positions, command.maxBytes);
+        const bytes = fetched.reduce((sum, part) => sum + part.byteLength, 0);
+        const remainingMs = deadline - this.#clock.monotonic();
+        const ready = bytes >= Math.max(command.minBytes, 1) || fetched.some((part) => part.error !== undefined);
+        if (ready || remainingMs <= 0 || ended.aborted) return fetched;
+        await this.#sleepUntil(wake, remainingMs);
+      } finally {
+        for (const stop of stops) stop();
+      }
+    }
+  }
+
+  async #sleepUntil(wake: WakeUp, delayMs: number): Promise<void> {
+    const timer = this.#clock.setTimer(delayMs, () => wake.ring());
+    await wake.next();
+    timer.cancel();
+  }
+
+  /** Calls `onAdvance` when there may be something new, or the partition is gone. Returns the unsubscriber. */
+  #listen(position: FetchPosition, onAdvance: () => void): () => void {
+    try {
+      return this.#topics.partition(position.topic, position.topicId, position.partition).onAdvance(onAdvance);
+    } catch (error) {
+      // The read that follows reports it; anything but a LogError is a defect.
+      if (!(error instanceof LogError)) throw error;
+      return () => {};
+    }
+  }
+
+  async #readOnce(positions: readonly FetchPosition[], maxBytes: number): Promise<Fetched[]> {
+    let remaining = Math.min(Math.max(maxBytes, 1), MAX_FETCH_BYTES);
+    const fetched: Fetched[] = [];
+    for (const position of positions) {
+      if (remaining <= 0) break;
+      const part = await this.#read(position, position.offset, remaining);
+      remaining -= part.byteLength;
+      fetched.push(part);
+    }
+    return fetched;
+  }
+
+  async #read(position: FetchPosition, offset: number, maxBytes: number): Promise<Fetched> {
+    let partition: Partition | undefined;
+    try {
+      partition = this.#topics.partition(position.topic, position.topicId, position.partition);
+      const slice = await partition.read(toOffset(offset), maxBytes);
+      return describe(position, partition, slice.nextOffset, slice.chunks, slice.byteLength);
+    } catch (error) {
+      return { ...describe(position, partition, offset, [], 0), error: toLogError(error) };
+    }
+  }
+
+  /**
+   * Reads on over all positions in turn, waiting at the tails, until each has reached its end offset (or for ever),
+   * was found unreadable (reported once), or `signal` aborts. Pulls nothing before it is asked for the next value:
+   * the caller's pace is the back-pressure.
+   */
+  async *stream(
+    positions: readonly FetchPosition[],
+    maxBytes: number,
+    signal: AbortSignal,
+  ): AsyncGenerator<Fetched, void, undefined> {
+    checkPositions(positions);
+    const chunkBytes = Math.min(Math.max(maxBytes, 1), MAX_FETCH_BYTES);
+    const wake = new WakeUp(AbortSignal.any([signal, this.#closing.signal]));
+    const ready = new ReadyQueue(wake);
+    const readings = positions.map((position) => ({ position, offset: position.offset, queued: false, done: false }));
+    const stops = readings.map((reading) => this.#listen(reading.position, () => ready.add(reading)));
+    for (const reading of readings) ready.add(reading);
+    let open = readings.length;
+    try {
+      while (open > 0) {
+        const reading = ready.take();
+        if (reading === undefined) await wake.next();
+        if (wake.ended) return;
+        if (reading === undefined) continue;
+        const part = await this.#advance(reading, chunkBytes);
+        if (part !== undefined) yield part;
+        if (part?.error !== undefined || isAtEnd(reading)) {
+          reading.done = true;
+          open--;
+        } else if (part !== undefined) ready.add(reading);
+      }
+    } finally {
+      for (const stop of stops) stop();
+    }
+  }
+
+  /** Reads the next piece of one partition; undefined when there is nothing to say. */
+  async #advance(reading: Reading, maxBytes: number): Promise<Fetched | undefined> {
+    if (isAtEnd(reading)) return undefined;
+    const part = await this.#read(reading.position, reading.offset, maxBytes);
+    reading.offset = part.nextOffset;
+    return part.byteLength > 0 || part.error !== undefined ? part : undefined;
+  }
+}
+
+/** One partition of a stream and how far it has been read. */
+interface Reading {
+  readonly position: FetchPosition;
+  offset: number;
+  queued: boolean;
+  done: boolean;
+}
+
+/** Partitions that may have something to read, in turn; each stands in it at most once. */
+class ReadyQueue {
+  readonly #queue: Reading[] = [];
+  readonly #wake: WakeUp;
+
+  constructor(wake: WakeUp) {
+    this.#wake = wake;
+  }
+
+  add(reading: Reading): void {
+    if (reading.queued || reading.done) return;
+    reading.queued = true;
+    this.#queue.push(reading);
+    this.#wake.ring();
+  }
+
+  take(): Reading | undefined {
+    for (;;) {
+      const reading = this.#queue.shift();
+      if (reading === undefined) return undefined;
+      reading.queued = false;
+      if (!reading.done) return reading;
+    }
+  }
+}
+
+function isAtEnd({ position, offset }: Reading): boolean {
+  return position.endOffset !== undefined && offset >= position.endOffset;
+}
+
+function describe(
+  position: FetchPosition,
+  partition: Partition | undefined,
+  nextOffset: number | Offset,
+  chunks: readonly Buffer[],
+  byteLength: number,
+): Fetched {
+  return {
+    topic: position.topic,
+    partition: position.partition,
+    highWatermark: partition?.highWatermark ?? -1,
+    logStartOffset: partition?.logStartOffset ?? -1,
+    nextOffset,
+    chunks,
+    byteLength,
+    error: undefined,
+  };
+}
+
+function checkPositions(positions: readonly FetchPosition[]): void {
+  if (positions.length === 0) throw new LogError('INVALID_REQUEST', 'A fetch names at least one position.');
+  if (positions.length > MAX_POSITIONS) {
+    throw new LogError('INVALID_REQUEST', `A fetch names at most ${MAX_POSITIONS} positions, not ${positions.length}.`);
+  }
+}
+
+/** A bell that may be rung many times before anybody waits; waiting takes all rings so far. */
+class WakeUp {
+  readonly #ended: AbortSignal;
+  #rung = false;
+  #wake: (() => void) | undefined;
+
+  constructor(ended: AbortSignal) {
+    this.#ended = ended;
+  }
+
+  get ended(): boolean {
+    return this.#ended.aborted;
+  }
+
+  ring(): void {
+    this.#rung = true;
+    this.#wake?.();
+  }
+
+  /** Resolves at the next ring, or at once if there was one since the last wait, or when it is all over. */
+  async next(): Promise<void> {
+    if (!this.#rung && !this.#ended.aborted) {
+      await new Promise<void>((resolve) => {
+        const done = (): void => {
+          this.#ended.removeEventListener('abort', done);
+          this.#wake = undefined;
+          resolve();
+        };
+        this.#wake = done;
+        this.#ended.addEventListener('abort', done, { once: true });
+      });
+    }
+    this.#rung = false;
+  }
+}

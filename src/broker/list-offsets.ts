@@ -1,0 +1,46 @@
+import { LogError } from '../core/errors.js';
+import type { Partition } from '../partition/partition.js';
+import type { Topics } from './topics.js';
+
+export type OffsetSpec =
+  | { readonly kind: 'earliest' }
+  | { readonly kind: 'latest' }
+  | { readonly kind: 'time'; readonly timestampMs: number };
+
+export interface OffsetQuery {
+  readonly topic: string;
+  /** Empty: all partitions. */
+  readonly partitions: readonly number[];
+  readonly spec: OffsetSpec;
+}
+
+export interface OffsetAnswer {
+  readonly partition: number;
+  readonly offset: number;
+  /** Of the record found by time. */
+  readonly timestampMs: number | undefined;
+}
+
+/** One offset per partition asked for; a time after every record gives the high watermark. */
+export async function listOffsets(topics: Topics, query: OffsetQuery): Promise<OffsetAnswer[]> {
+  const topic = topics.get(query.topic);
+  if (query.spec.kind === 'time' && !Number.isSafeInteger(query.spec.timestampMs)) {
+    throw new LogError('INVALID_REQUEST', `A timestamp is a whole number of ms, not ${query.spec.timestampMs}.`);
+  }
+  const indexes = query.partitions.length > 0 ? [...new Set(query.partitions)] : [...topic.slots.keys()];
+  const answers: OffsetAnswer[] = [];
+  for (const index of indexes) {
+    answers.push(await answer(topics.partition(query.topic, '', index), query.spec));
+  }
+  return answers;
+}
+
+async function answer(partition: Partition, spec: OffsetSpec): Promise<OffsetAnswer> {
+  const at = { partition: partition.index, timestampMs: undefined };
+  if (spec.kind === 'earliest') return { ...at, offset: partition.logStartOffset };
+  if (spec.kind === 'latest') return { ...at, offset: partition.highWatermark };
+  const highWatermark = partition.highWatermark;
+  const found = await partition.findByTime(spec.timestampMs);
+  if (found === undefined) return { ...at, offset: highWatermark };
+  return { partition: partition.index, offset: found.offset, timestampMs: found.timestampMs };
+}

@@ -1,0 +1,113 @@
+/** Topic configuration: Kafka's names and meanings, one table. */
+import {
+  assertKnownKey,
+  type ConfigKey,
+  type ConfigKeys,
+  integer,
+  oneOf,
+  parseConfigValue,
+} from '../core/config-key.js';
+import type { PartitionConfig } from '../partition/partition-config.js';
+
+const MAX = Number.MAX_SAFE_INTEGER;
+const HOUR_MS = 3_600_000;
+const DAY_MS = 24 * HOUR_MS;
+const GIB = 1024 ** 3;
+
+// A type, not an interface: it must fit ConfigKeys, which has an index signature.
+type TopicConfigKeys = {
+  readonly 'segment.bytes': ConfigKey<number>;
+  readonly 'segment.ms': ConfigKey<number>;
+  readonly 'index.interval.bytes': ConfigKey<number>;
+  readonly 'max.message.bytes': ConfigKey<number>;
+  readonly 'message.timestamp.type': ConfigKey<'CreateTime' | 'LogAppendTime'>;
+  readonly 'message.timestamp.after.max.ms': ConfigKey<number>;
+  readonly 'message.timestamp.before.max.ms': ConfigKey<number>;
+  readonly 'compression.type': ConfigKey<'producer'>;
+  readonly 'flush.ms': ConfigKey<number>;
+};
+
+/** Every key a topic may set. */
+export const TOPIC_CONFIG_KEYS: TopicConfigKeys = {
+  'segment.bytes': integer(GIB, 16 * 1024, 2 ** 31 - 1, 'A segment file is closed before it would grow past this.'),
+  'segment.ms': integer(
+    7 * DAY_MS,
+    1,
+    MAX,
+    'A segment file is closed when a record arrives whose timestamp is this much later than the first of the segment.',
+  ),
+  'index.interval.bytes': integer(4096, 64, 2 ** 30, 'Bytes of log between two entries of the offset index.'),
+  'max.message.bytes': integer(
+    1_048_588,
+    128,
+    64 * 1024 * 1024,
+    'Largest record batch, after compression, header included.',
+  ),
+  'message.timestamp.type': oneOf(
+    'CreateTime',
+    ['CreateTime', 'LogAppendTime'],
+    "Whether a record keeps its producer's timestamp or gets the time of its append.",
+  ),
+  'message.timestamp.after.max.ms': integer(
+    HOUR_MS,
+    0,
+    MAX,
+    'A record whose timestamp lies further in the future is refused.',
+  ),
+  'message.timestamp.before.max.ms': integer(
+    MAX,
+    0,
+    MAX,
+    'A record whose timestamp lies further in the past is refused.',
+  ),
+  'compression.type': oneOf('producer', ['producer'], 'Batches are stored as the producer compressed them.'),
+  'flush.ms': integer(
+    50,
+    0,
+    MAX,
+    'Written data that nobody asked to be durable is synced to disk at the latest after this long.',
+  ),
+};
+
+const KEYS: ConfigKeys = TOPIC_CONFIG_KEYS;
+
+/** Configuration of a topic as text, only what was set. */
+export type TopicOverrides = Readonly<Record<string, string>>;
+
+/**
+ * Checks every override and gives the configuration in force.
+ * @throws LogError INVALID_CONFIG with the valid keys, or what the key takes
+ */
+export function resolveTopicConfig(overrides: TopicOverrides): PartitionConfig {
+  for (const name of Object.keys(overrides)) assertKnownKey(name, KEYS, 'a topic');
+  const value = <T>(name: keyof TopicConfigKeys, key: ConfigKey<T>): T =>
+    parseConfigValue(name, key, overrides[name] ?? key.defaultText);
+  const keys = TOPIC_CONFIG_KEYS;
+  value('compression.type', keys['compression.type']);
+  return {
+    segmentBytes: value('segment.bytes', keys['segment.bytes']),
+    segmentMs: value('segment.ms', keys['segment.ms']),
+    indexIntervalBytes: value('index.interval.bytes', keys['index.interval.bytes']),
+    maxMessageBytes: value('max.message.bytes', keys['max.message.bytes']),
+    logAppendTime: value('message.timestamp.type', keys['message.timestamp.type']) === 'LogAppendTime',
+    timestampAfterMaxMs: value('message.timestamp.after.max.ms', keys['message.timestamp.after.max.ms']),
+    timestampBeforeMaxMs: value('message.timestamp.before.max.ms', keys['message.timestamp.before.max.ms']),
+    flushMs: value('flush.ms', keys['flush.ms']),
+  };
+}
+
+export interface TopicConfigEntry {
+  readonly key: string;
+  readonly value: string;
+  readonly source: 'default' | 'topic';
+}
+
+/** Every key with the value in force and where it comes from. */
+export function describeTopicConfig(overrides: TopicOverrides): TopicConfigEntry[] {
+  return Object.entries(KEYS).map(([key, definition]) => {
+    const set = overrides[key];
+    return set === undefined
+      ? { key, value: definition.defaultText, source: 'default' }
+      : { key, value: set, source: 'topic' };
+  });
+}

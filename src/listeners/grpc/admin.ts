@@ -1,0 +1,112 @@
+import type { UntypedServiceImplementation } from '@grpc/grpc-js';
+import type { Broker } from '../../broker/broker.js';
+import type { OffsetSpec } from '../../broker/list-offsets.js';
+import { describeTopicConfig } from '../../broker/topic-config.js';
+import { slotFailure, type Topic } from '../../broker/topics.js';
+import { LogError } from '../../core/errors.js';
+import { Partition } from '../../partition/partition.js';
+import type {
+  CreateTopicRequest,
+  CreateTopicResponse,
+  DeleteTopicRequest,
+  DeleteTopicResponse,
+  DescribeClusterRequest,
+  DescribeClusterResponse,
+  GetTopicRequest,
+  GetTopicResponse,
+  ListOffsetsRequest,
+  ListOffsetsResponse,
+  ListTopicsRequest,
+  ListTopicsResponse,
+  PartitionMessage,
+  TopicMessage,
+} from '../../rpc/messages.js';
+import { unary } from './handlers.js';
+
+const DEFAULT_PAGE_SIZE = 1000;
+const MAX_PAGE_SIZE = 10_000;
+
+/** AdminService over the broker. */
+export function adminHandlers(broker: Broker): UntypedServiceImplementation {
+  const { logger } = broker;
+  return {
+    CreateTopic: unary(logger, (request: CreateTopicRequest) => createTopic(broker, request)),
+    GetTopic: unary(logger, async (request: GetTopicRequest): Promise<GetTopicResponse> => {
+      return { topic: describeTopic(broker, broker.topics.get(request.name)) };
+    }),
+    ListTopics: unary(logger, async (request: ListTopicsRequest) => listTopics(broker, request)),
+    DeleteTopic: unary(logger, async (request: DeleteTopicRequest): Promise<DeleteTopicResponse> => {
+      await broker.topics.delete(request.name);
+      return {};
+    }),
+    ListOffsets: unary(logger, (request: ListOffsetsRequest) => listOffsets(broker, request)),
+    DescribeCluster: unary(logger, async (_request: DescribeClusterRequest) => describeCluster(broker)),
+  };
+}
+
+async function createTopic(broker: Broker, request: CreateTopicRequest): Promise<CreateTopicResponse> {
+  const partitionCount = request.partitionCount === 0 ? broker.defaultPartitions : request.partitionCount;
+  const topic = await broker.topics.create(request.name, partitionCount, request.configs, request.validateOnly);
+  if (topic !== undefined) return { topic: describeTopic(broker, topic) };
+  const configs = toConfigMessages(request.configs);
+  const described = { name: request.name, topicId: '', partitionCount, internal: false, partitions: [], configs };
+  return { topic: described };
+}
+
+function summarize(topic: Topic): TopicMessage {
+  const { name, id, partitionCount } = topic.record;
+  return { name, topicId: id, partitionCount, internal: topic.internal, partitions: [], configs: [] };
+}
+
+function describeTopic(broker: Broker, topic: Topic): TopicMessage {
+  const partitions = topic.slots.map((slot, index): PartitionMessage => {
+    const failureReason = slotFailure(slot)?.reason ?? '';
+    const at = { partition: index, leaderNodeId: broker.nodeId, failureReason };
+    if (!(slot instanceof Partition)) {
+      return { ...at, logStartOffset: -1, highWatermark: -1, logEndOffset: -1, segmentCount: 0, sizeBytes: 0 };
+    }
+    const { segmentCount, sizeInBytes } = slot.log.stats();
+    const { logStartOffset, highWatermark, logEndOffset } = slot;
+    return { ...at, logStartOffset, highWatermark, logEndOffset, segmentCount, sizeBytes: sizeInBytes };
+  });
+  return { ...summarize(topic), partitions, configs: toConfigMessages(topic.record.overrides) };
+}
+
+function toConfigMessages(overrides: Readonly<Record<string, string>>): TopicMessage['configs'] {
+  return describeTopicConfig(overrides).map(({ key, value, source }) => ({
+    key,
+    value,
+    source: source === 'topic' ? 'CONFIG_SOURCE_TOPIC' : 'CONFIG_SOURCE_DEFAULT',
+  }));
+}
+
+/** Pages by name: the token is the last name of the page before, so that changes between pages lose nothing. */
+function listTopics(broker: Broker, request: ListTopicsRequest): ListTopicsResponse {
+  if (request.pageSize < 0) throw new LogError('INVALID_REQUEST', `page_size ${request.pageSize} is negative.`);
+  const pageSize = Math.min(request.pageSize || DEFAULT_PAGE_SIZE, MAX_PAGE_SIZE);
+  const after = Buffer.from(request.pageToken, 'base64url').toString('utf8');
+  const matching = broker.topics
+    .list()
+    .filter((topic) => (request.includeInternal || !topic.internal) && topic.record.name > after);
+  const page = matching.slice(0, pageSize);
+  const last = matching.length > page.length ? page.at(-1) : undefined;
+  const nextPageToken = last === undefined ? '' : Buffer.from(last.record.name, 'utf8').toString('base64url');
+  return { topics: page.map(summarize), nextPageToken };
+}
+
+async function listOffsets(broker: Broker, request: ListOffsetsRequest): Promise<ListOffsetsResponse> {
+  const { topic, partitions } = request;
+  return { offsets: await broker.listOffsets({ topic, partitions, spec: toOffsetSpec(request) }) };
+}
+
+function toOffsetSpec(request: ListOffsetsRequest): OffsetSpec {
+  if (request.position === 'OFFSET_POSITION_EARLIEST') return { kind: 'earliest' };
+  if (request.position === 'OFFSET_POSITION_LATEST') return { kind: 'latest' };
+  return { kind: 'time', timestampMs: request.timestampMs };
+}
+
+function describeCluster(broker: Broker): DescribeClusterResponse {
+  const { clusterId, nodeId, address, version, maxRequestBytes } = broker.describeCluster();
+  const node = { nodeId, host: address.host, port: address.port };
+  return { clusterId, nodes: [node], brokerVersion: version, maxRequestBytes };
+}

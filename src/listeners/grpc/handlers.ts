@@ -1,0 +1,99 @@
+/** Wrappers that every handler goes through: a handler that throws must never end the process. */
+import type {
+  handleServerStreamingCall,
+  handleUnaryCall,
+  MethodDefinition,
+  ServerUnaryCall,
+  ServerWritableStream,
+  ServiceDefinition,
+  sendUnaryData,
+} from '@grpc/grpc-js';
+import { LogError, toLogError } from '../../core/errors.js';
+import type { Logger } from '../../core/logger.js';
+import { toServiceError } from '../../rpc/status-codec.js';
+
+/** A request that could not be decoded or is too large; the handler wrappers answer with its error. */
+export class RefusedRequest {
+  readonly error: LogError;
+
+  constructor(error: LogError) {
+    this.error = error;
+  }
+}
+
+/**
+ * The service with deserializers that refuse instead of throwing, so that a malformed or oversized message is answered
+ * with a reason of ours and not with a bare INTERNAL from the transport.
+ */
+export function guardRequests(service: ServiceDefinition, maxRequestBytes: number): ServiceDefinition {
+  const guarded: Record<string, MethodDefinition<unknown, unknown>> = {};
+  for (const [name, method] of Object.entries(service)) {
+    guarded[name] = { ...method, requestDeserialize: guardDeserializer(method.requestDeserialize, maxRequestBytes) };
+  }
+  return guarded;
+}
+
+function guardDeserializer(
+  deserialize: (bytes: Buffer) => unknown,
+  maxRequestBytes: number,
+): (bytes: Buffer) => unknown {
+  return (bytes) => {
+    if (bytes.length > maxRequestBytes) return new RefusedRequest(tooLarge(bytes.length, maxRequestBytes));
+    try {
+      return deserialize(bytes);
+    } catch (error) {
+      if (error instanceof LogError) return new RefusedRequest(error);
+      const message = 'The request is not a valid message of this method.';
+      return new RefusedRequest(new LogError('INVALID_REQUEST', message, { cause: error }));
+    }
+  };
+}
+
+function tooLarge(bytes: number, limit: number): LogError {
+  return new LogError(
+    'MESSAGE_TOO_LARGE',
+    `The request has ${bytes} bytes; this broker takes at most ${limit} (request.max.bytes). Send smaller batches.`,
+    { metadata: { request_bytes: bytes, max_request_bytes: limit } },
+  );
+}
+
+/** What went wrong, for the answer; defects are logged, because their answer tells little. */
+export function reportable(error: unknown, logger: Logger, method: string): LogError {
+  const failure = toLogError(error);
+  if (failure.reason === 'INTERNAL') logger.error({ method, err: error }, 'a request met a defect');
+  return failure;
+}
+
+export function unary<Request, Response>(
+  logger: Logger,
+  handle: (request: Request, call: ServerUnaryCall<Request, Response>) => Promise<Response>,
+): handleUnaryCall<Request, Response> {
+  return (call: ServerUnaryCall<Request, Response>, callback: sendUnaryData<Response>): void => {
+    const request: Request | RefusedRequest = call.request;
+    if (request instanceof RefusedRequest) {
+      callback(toServiceError(request.error));
+      return;
+    }
+    handle(request, call).then(
+      (response) => callback(null, response),
+      (error: unknown) => callback(toServiceError(reportable(error, logger, call.getPath()))),
+    );
+  };
+}
+
+export function serverStream<Request, Response>(
+  logger: Logger,
+  handle: (request: Request, call: ServerWritableStream<Request, Response>) => Promise<void>,
+): handleServerStreamingCall<Request, Response> {
+  return (call: ServerWritableStream<Request, Response>): void => {
+    const request: Request | RefusedRequest = call.request;
+    if (request instanceof RefusedRequest) {
+      call.emit('error', toServiceError(request.error));
+      return;
+    }
+    handle(request, call).then(
+      () => call.end(),
+      (error: unknown) => call.emit('error', toServiceError(reportable(error, logger, call.getPath()))),
+    );
+  };
+}

@@ -1,0 +1,101 @@
+/** The gRPC listener: the services of Tidelog, health and reflection on one port. */
+import { Server, ServerCredentials } from '@grpc/grpc-js';
+import { ReflectionService } from '@grpc/reflection';
+import { HealthImplementation } from 'grpc-health-check';
+import type { Broker } from '../../broker/broker.js';
+import { type Address, formatAddress } from '../../core/config-key.js';
+import { AdminService, FetchService, ProduceService, packageDefinition } from '../../rpc/proto.js';
+import { addressUnavailable } from '../address-unavailable.js';
+import { adminHandlers } from './admin.js';
+import { type BudgetLimits, ConnectionBudgets } from './connection-budgets.js';
+import { fetchHandlers } from './fetch.js';
+import { guardRequests } from './handlers.js';
+import { ProduceSessions } from './produce.js';
+import { widenConnectionWindows, widenStreamWindows } from './transport.js';
+
+/** Calls open at once on one connection. */
+const MAX_STREAMS_PER_CONNECTION = 1000;
+/** Above request.max.bytes, up to this factor, a request is refused with a reason; beyond it by the transport. */
+const HARD_LIMIT_FACTOR = 2;
+/** Answers are bounded where they are made. */
+const NO_SEND_LIMIT = -1;
+
+const SERVICE_NAMES = ['tidelog.v1.AdminService', 'tidelog.v1.ProduceService', 'tidelog.v1.FetchService'];
+
+export interface GrpcListenerOptions {
+  readonly listen: Address;
+  readonly maxRequestBytes: number;
+  readonly budgets: BudgetLimits;
+}
+
+export class GrpcListener {
+  readonly address: Address;
+  readonly #server: Server;
+  readonly #health: HealthImplementation;
+  readonly #sessions: ProduceSessions;
+
+  private constructor(server: Server, health: HealthImplementation, sessions: ProduceSessions, address: Address) {
+    this.#server = server;
+    this.#health = health;
+    this.#sessions = sessions;
+    this.address = address;
+  }
+
+  /** Binds and serves. @throws LogError ADDRESS_UNAVAILABLE */
+  static async start(broker: Broker, options: GrpcListenerOptions): Promise<GrpcListener> {
+    const server = new Server({
+      'grpc.max_receive_message_length': options.maxRequestBytes * HARD_LIMIT_FACTOR,
+      'grpc.max_send_message_length': NO_SEND_LIMIT,
+      'grpc.max_concurrent_streams': MAX_STREAMS_PER_CONNECTION,
+      'grpc.enable_channelz': 0,
+    });
+    const budgets = new ConnectionBudgets(options.budgets);
+    const guard = (service: typeof AdminService): typeof AdminService =>
+      guardRequests(service, options.maxRequestBytes);
+    server.addService(guard(AdminService), adminHandlers(broker));
+    const sessions = new ProduceSessions(broker, budgets);
+    server.addService(guard(ProduceService), sessions.handlers());
+    server.addService(guard(FetchService), fetchHandlers(broker, budgets));
+    const health = new HealthImplementation({ '': 'SERVING' });
+    for (const name of SERVICE_NAMES) health.setStatus(name, 'SERVING');
+    health.addToServer(server);
+    new ReflectionService(packageDefinition).addToServer(server);
+
+    const widened = widenStreamWindows(server);
+    const port = await bind(server, options.listen);
+    if (!widenConnectionWindows(server) || !widened) {
+      broker.logger.warn(
+        {},
+        'flow-control windows could not be widened: throughput will be a fifth of what it could be',
+      );
+    }
+    const address = { host: options.listen.host, port };
+    broker.advertise(address);
+    return new GrpcListener(server, health, sessions, address);
+  }
+
+  /** Health answers NOT_SERVING; produce streams end once everything they sent was answered. */
+  drain(): void {
+    this.#sessions.drain();
+    this.#health.setStatus('', 'NOT_SERVING');
+    for (const name of SERVICE_NAMES) this.#health.setStatus(name, 'NOT_SERVING');
+  }
+
+  /** Waits at most until `deadline` for calls under way, then cuts them off. */
+  async stop(deadline: Promise<void>): Promise<void> {
+    const graceful = new Promise<void>((resolve) => {
+      this.#server.tryShutdown(() => resolve());
+    });
+    await Promise.race([graceful, deadline]);
+    this.#server.forceShutdown();
+  }
+}
+
+async function bind(server: Server, listen: Address): Promise<number> {
+  return await new Promise((resolve, reject) => {
+    server.bindAsync(formatAddress(listen), ServerCredentials.createInsecure(), (error, port) => {
+      if (error === null) resolve(port);
+      else reject(addressUnavailable('gRPC', listen, error));
+    });
+  });
+}

@@ -1,0 +1,53 @@
+import { BatchBuilder } from '../../src/batch/builder.js';
+import { RECORD_BATCH_OVERHEAD } from '../../src/batch/layout.js';
+import { systemClock } from '../../src/core/clock.js';
+import { silentLogger } from '../../src/core/logger.js';
+import { type TopicId, toEpoch, toTopicId } from '../../src/core/types.js';
+import { Partition } from '../../src/partition/partition.js';
+import type { PartitionConfig } from '../../src/partition/partition-config.js';
+import type { PartitionLog, StorageEngine } from '../../src/storage/engine.js';
+import { openMemoryEngine } from '../../src/storage/memory/engine.js';
+
+export const CONFIG: PartitionConfig = {
+  segmentBytes: 1024 * 1024,
+  segmentMs: 7 * 86_400_000,
+  indexIntervalBytes: 4096,
+  maxMessageBytes: 64 * 1024,
+  logAppendTime: false,
+  timestampAfterMaxMs: 3_600_000,
+  timestampBeforeMaxMs: Number.MAX_SAFE_INTEGER,
+  flushMs: 20,
+};
+
+export const TOPIC_ID: TopicId = toTopicId('00000000-0000-4000-8000-000000000001');
+
+/** More than any record takes besides its value. */
+const RECORD_OVERHEAD_BYTES = 32;
+
+/** A finished batch with base offset 0, one record for each value. */
+export function batchOf(values: readonly string[], timestampMs: number = Date.now()): Buffer {
+  const bytes = values.reduce((sum, value) => sum + Buffer.byteLength(value) + RECORD_OVERHEAD_BYTES, 0);
+  const builder = new BatchBuilder(RECORD_BATCH_OVERHEAD + bytes);
+  for (const [index, value] of values.entries()) {
+    if (!builder.tryAppend(timestampMs + index, null, Buffer.from(value))) throw new Error('the builder is full');
+  }
+  return builder.build();
+}
+
+export interface OpenPartition {
+  readonly engine: StorageEngine;
+  readonly log: PartitionLog;
+  readonly partition: Partition;
+}
+
+/** A partition over a memory engine, or over what `wrap` makes of its log. */
+export async function openPartition(
+  overrides: Partial<PartitionConfig> = {},
+  wrap: (log: PartitionLog) => PartitionLog = (log) => log,
+): Promise<OpenPartition> {
+  const config = { ...CONFIG, ...overrides };
+  const engine = openMemoryEngine({ clock: systemClock });
+  const log = wrap(await engine.open({ topicId: TOPIC_ID, partition: 0 }, toEpoch(1), config));
+  const partition = new Partition({ topic: 't', log, config, clock: systemClock, logger: silentLogger });
+  return { engine, log, partition };
+}

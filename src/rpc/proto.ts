@@ -10,8 +10,7 @@ export const PROTO_DIR: string = fileURLToPath(new URL('../../proto', import.met
 
 const FILES = ['admin_service', 'produce_service', 'fetch_service'].map((name) => `tidelog/v1/${name}.proto`);
 
-/** Everything that was loaded, for server reflection. */
-export const packageDefinition: PackageDefinition = loadSync(
+const packageDefinition: PackageDefinition = loadSync(
   [...FILES, 'google/rpc/status.proto', 'google/rpc/error_details.proto'],
   {
     includeDirs: [PROTO_DIR],

@@ -4,7 +4,8 @@ import { ReflectionService } from '@grpc/reflection';
 import { HealthImplementation } from 'grpc-health-check';
 import type { Broker } from '../../broker/broker.js';
 import { type Address, formatAddress } from '../../core/config-key.js';
-import { AdminService, FetchService, ProduceService, packageDefinition } from '../../rpc/proto.js';
+import { AdminService, FetchService, ProduceService } from '../../rpc/proto.js';
+import { reflectedFiles } from '../../rpc/reflection.js';
 import { addressUnavailable } from '../address-unavailable.js';
 import { adminHandlers } from './admin.js';
 import { type BudgetLimits, ConnectionBudgets } from './connection-budgets.js';
@@ -59,7 +60,7 @@ export class GrpcListener {
     const health = new HealthImplementation({ '': 'SERVING' });
     for (const name of SERVICE_NAMES) health.setStatus(name, 'SERVING');
     health.addToServer(server);
-    new ReflectionService(packageDefinition).addToServer(server);
+    new ReflectionService(reflectedFiles()).addToServer(server);
 
     const widened = widenStreamWindows(server);
     const port = await bind(server, options.listen);

@@ -1,0 +1,108 @@
+/** The real command line as a child process on ephemeral ports, as a user would run it. */
+import { type ChildProcess, spawn } from 'node:child_process';
+import { once } from 'node:events';
+import { mkdtempSync, readFileSync, rmSync } from 'node:fs';
+import { createServer } from 'node:net';
+import { tmpdir } from 'node:os';
+import path from 'node:path';
+import { setTimeout as sleep } from 'node:timers/promises';
+import { fileURLToPath } from 'node:url';
+import { Client, credentials } from '@grpc/grpc-js';
+
+const LAUNCHER = fileURLToPath(new URL('../../dist/cli/tidelog.cjs', import.meta.url));
+const START_LIMIT_MS = 60_000;
+
+export async function freePort(): Promise<number> {
+  const server = createServer().listen(0, '127.0.0.1');
+  await once(server, 'listening');
+  const bound = server.address();
+  server.close();
+  await once(server, 'close');
+  if (bound === null || typeof bound === 'string') throw new Error('no port');
+  return bound.port;
+}
+
+/** Resolves when grpc.health.v1 answers SERVING. */
+async function serving(address: string, child: ChildProcess): Promise<void> {
+  const health = new Client(address, credentials.createInsecure(), {
+    'grpc.initial_reconnect_backoff_ms': 10,
+    'grpc.max_reconnect_backoff_ms': 20,
+    'grpc.min_reconnect_backoff_ms': 10,
+  });
+  const limit = performance.now() + START_LIMIT_MS;
+  const empty = (): Buffer => Buffer.alloc(0);
+  try {
+    for (;;) {
+      if (child.exitCode !== null) throw new Error(`the broker exited with ${child.exitCode}`);
+      if (performance.now() > limit) throw new Error('the broker did not answer in time');
+      const status = await new Promise<number | undefined>((resolve) => {
+        health.makeUnaryRequest(
+          '/grpc.health.v1.Health/Check',
+          empty,
+          (bytes) => bytes[1],
+          {},
+          { deadline: Date.now() + 1000 },
+          (error, value) => resolve(error === null ? value : undefined),
+        );
+      });
+      if (status === 1) return;
+      await sleep(2);
+    }
+  } finally {
+    health.close();
+  }
+}
+
+export class BrokerProcess {
+  readonly address: string;
+  readonly dataDir: string;
+  /** From the start of the process to SERVING. */
+  readonly startSeconds: number;
+  readonly #child: ChildProcess;
+
+  private constructor(child: ChildProcess, address: string, dataDir: string, startSeconds: number) {
+    this.#child = child;
+    this.address = address;
+    this.dataDir = dataDir;
+    this.startSeconds = startSeconds;
+  }
+
+  static temporaryDirectory(): string {
+    return mkdtempSync(path.join(tmpdir(), 'tidelog-'));
+  }
+
+  static async start(dataDir: string = BrokerProcess.temporaryDirectory()): Promise<BrokerProcess> {
+    const port = await freePort();
+    const address = `127.0.0.1:${port}`;
+    const args = [LAUNCHER, 'serve', '--data-dir', dataDir, '--listen', address, '--http', '127.0.0.1:0'];
+    const started = performance.now();
+    const child = spawn(process.execPath, [...args, '--log-level', 'warn'], { stdio: ['ignore', 'ignore', 'inherit'] });
+    await serving(address, child);
+    return new BrokerProcess(child, address, dataDir, (performance.now() - started) / 1000);
+  }
+
+  /** Resident memory in bytes (Linux). */
+  get residentBytes(): number {
+    const status = readFileSync(`/proc/${this.#child.pid}/status`, 'utf8');
+    return Number(/VmRSS:\s+(\d+) kB/.exec(status)?.[1] ?? Number.NaN) * 1024;
+  }
+
+  /** CPU seconds used so far (Linux). */
+  get cpuSeconds(): number {
+    const fields = readFileSync(`/proc/${this.#child.pid}/stat`, 'utf8').split(') ')[1]?.split(' ') ?? [];
+    const CLOCK_TICKS_PER_SECOND = 100;
+    return (Number(fields[11]) + Number(fields[12])) / CLOCK_TICKS_PER_SECOND;
+  }
+
+  async stop(signal: 'SIGTERM' | 'SIGKILL' = 'SIGTERM'): Promise<void> {
+    if (this.#child.exitCode !== null) return;
+    const exited = once(this.#child, 'exit');
+    this.#child.kill(signal);
+    await exited;
+  }
+
+  async stopAndRemove(): Promise<void> {
+    await this.stop('SIGKILL');
+    rmSync(this.dataDir, { recursive: true, force: true });
+  }
+}

@@ -51,16 +51,18 @@ export interface FetcherOptions {
 export class Fetcher {
   readonly #topics: Topics;
   readonly #clock: Clock;
-  readonly #closing = new AbortController();
+  readonly #waiting = new Set<WakeUp>();
+  #closed = false;
 
   constructor(options: FetcherOptions) {
     this.#topics = options.topics;
     this.#clock = options.clock;
   }
 
-  /** Ends every long poll and stream. */
+  /** Answers every long poll and ends every stream. */
   close(): void {
-    this.#closing.abort();
+    this.#closed = true;
+    for (const wake of this.#waiting) wake.ring();
   }
 
   /**
@@ -70,9 +72,8 @@ export class Fetcher {
   async fetch(command: FetchCommand, signal: AbortSignal): Promise<Fetched[]> {
     checkPositions(command.positions);
     const deadline = this.#clock.monotonic() + Math.min(command.maxWaitMs, MAX_WAIT_MS);
-    const ended = AbortSignal.any([signal, this.#closing.signal]);
     for (;;) {
-      const wake = new WakeUp(ended);
+      const wake = this.#wakeUp(signal);
       // Listens before reading, so that nothing which arrives in between is missed.
       const stops = command.positions.map((position) => this.#listen(position, () => wake.ring()));
       try {
@@ -80,12 +81,19 @@ export class Fetcher {
         const bytes = fetched.reduce((sum, part) => sum + part.byteLength, 0);
         const remainingMs = deadline - this.#clock.monotonic();
         const ready = bytes >= Math.max(command.minBytes, 1) || fetched.some((part) => part.error !== undefined);
-        if (ready || remainingMs <= 0 || ended.aborted) return fetched;
+        if (ready || remainingMs <= 0 || signal.aborted || this.#closed) return fetched;
         await this.#sleepUntil(wake, remainingMs);
       } finally {
         for (const stop of stops) stop();
+        this.#waiting.delete(wake);
       }
     }
+  }
+
+  #wakeUp(signal: AbortSignal): WakeUp {
+    const wake = new WakeUp(signal);
+    this.#waiting.add(wake);
+    return wake;
   }
 
   async #sleepUntil(wake: WakeUp, delayMs: number): Promise<void> {
@@ -132,6 +140,7 @@ export class Fetcher {
    * Reads on over all positions in turn, waiting at the tails, until each has reached its end offset (or for ever),
    * was found unreadable (reported once), or `signal` aborts. Pulls nothing before it is asked for the next value:
    * the caller's pace is the back-pressure.
+   * @throws LogError BROKER_DRAINING when the broker stops before that
    */
   async *stream(
     positions: readonly FetchPosition[],
@@ -140,7 +149,7 @@ export class Fetcher {
   ): AsyncGenerator<Fetched, void, undefined> {
     checkPositions(positions);
     const chunkBytes = Math.min(Math.max(maxBytes, 1), MAX_FETCH_BYTES);
-    const wake = new WakeUp(AbortSignal.any([signal, this.#closing.signal]));
+    const wake = this.#wakeUp(signal);
     const ready = new ReadyQueue(wake);
     const readings = positions.map((position) => ({ position, offset: position.offset, queued: false, done: false }));
     const stops = readings.map((reading) => this.#listen(reading.position, () => ready.add(reading)));
@@ -150,7 +159,8 @@ export class Fetcher {
       while (open > 0) {
         const reading = ready.take();
         if (reading === undefined) await wake.next();
-        if (wake.ended) return;
+        if (signal.aborted) return;
+        if (this.#closed) throw draining();
         if (reading === undefined) continue;
         const part = await this.#advance(reading, chunkBytes);
         if (part !== undefined) yield part;
@@ -161,6 +171,7 @@ export class Fetcher {
       }
     } finally {
       for (const stop of stops) stop();
+      this.#waiting.delete(wake);
     }
   }
 
@@ -237,18 +248,18 @@ function checkPositions(positions: readonly FetchPosition[]): void {
   }
 }
 
+function draining(): LogError {
+  return new LogError('BROKER_DRAINING', 'The broker is stopping. Read on from the next offset after it is back.');
+}
+
 /** A bell that may be rung many times before anybody waits; waiting takes all rings so far. */
 class WakeUp {
-  readonly #ended: AbortSignal;
+  readonly #signal: AbortSignal;
   #rung = false;
   #wake: (() => void) | undefined;
 
-  constructor(ended: AbortSignal) {
-    this.#ended = ended;
-  }
-
-  get ended(): boolean {
-    return this.#ended.aborted;
+  constructor(signal: AbortSignal) {
+    this.#signal = signal;
   }
 
   ring(): void {
@@ -256,17 +267,17 @@ class WakeUp {
     this.#wake?.();
   }
 
-  /** Resolves at the next ring, or at once if there was one since the last wait, or when it is all over. */
+  /** Resolves at the next ring, at once if there was one since the last wait, or when the signal aborts. */
   async next(): Promise<void> {
-    if (!this.#rung && !this.#ended.aborted) {
+    if (!this.#rung && !this.#signal.aborted) {
       await new Promise<void>((resolve) => {
         const done = (): void => {
-          this.#ended.removeEventListener('abort', done);
+          this.#signal.removeEventListener('abort', done);
           this.#wake = undefined;
           resolve();
         };
         this.#wake = done;
-        this.#ended.addEventListener('abort', done, { once: true });
+        this.#signal.addEventListener('abort', done, { once: true });
       });
     }
     this.#rung = false;

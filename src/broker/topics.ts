@@ -55,10 +55,10 @@ export class Topics {
   /** Opens everything in the catalog and finishes deletions that an earlier run began. */
   async load(): Promise<void> {
     const records = await this.#options.catalog.load();
-    for (const record of records) {
+    await forEachLimit(records, OPEN_CONCURRENCY, async (record) => {
       if (record.deleting) await this.#finishDeletion(record);
       else this.#topics.set(record.name, await this.#open(record));
-    }
+    });
   }
 
   async #open(record: TopicRecord): Promise<Topic> {

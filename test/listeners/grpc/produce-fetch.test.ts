@@ -255,6 +255,20 @@ describe('FetchStream', () => {
     stream.cancel();
   });
 
+  test('a broker that stops ends a stream that follows the tail with BROKER_DRAINING, not as if it were done', async () => {
+    const { raw, broker } = running;
+    const stream = raw.fetchStream({ positions: [{ topic: 't', partition: 0, offset: 0 }] });
+    let received = 0;
+    stream.on('data', () => received++);
+    const failed = once(stream, 'error');
+    await raw.produce({ topic: 't', batches: [batchOf(['x'])] });
+    await until(() => received === 1, 'the record was delivered');
+    const closing = broker.close();
+    const [error] = (await failed) as [Error];
+    expect(fromServiceError(error).reason).toBe('BROKER_DRAINING');
+    await closing;
+  });
+
   test('plain records of a batch larger than one message arrive in several', async () => {
     const { raw } = running;
     await raw.call('AdminService', 'CreateTopic', { name: 'big', configs: { 'max.message.bytes': '8000000' } });

@@ -1,0 +1,130 @@
+/** A connection to a broker and what can be done over it. */
+import { LogError } from '../core/errors.js';
+import { Admin } from './admin.js';
+import { Channel } from './channel.js';
+import { callFailure, closedError } from './failures.js';
+import { MetadataCache } from './metadata-cache.js';
+import { methods } from './methods.js';
+import {
+  type ConnectOptions,
+  type ProducerOptions,
+  type ResolvedConnectOptions,
+  resolveConnectOptions,
+  resolveProducerOptions,
+} from './options.js';
+import { Producer } from './producer.js';
+import { type ReadOptions, resolveReadOptions } from './read-options.js';
+import { TopicReader } from './reader.js';
+import type { Topic } from './serdes.js';
+
+/** Anything that the client made and must close with itself. */
+interface Closable {
+  close(): Promise<void>;
+}
+
+/**
+ * A connected client. Cheap to share: all producers and readers use its one connection. Lost connections are made anew
+ * by themselves.
+ */
+export class Client implements AsyncDisposable {
+  readonly admin: Admin;
+  readonly #channel: Channel;
+  readonly #options: ResolvedConnectOptions;
+  readonly #maxRequestBytes: number;
+  readonly #metadata: MetadataCache;
+  readonly #open = new Set<Closable>();
+  #closing: Promise<void> | undefined;
+
+  /** Use `connect`. */
+  constructor(channel: Channel, options: ResolvedConnectOptions, maxRequestBytes: number) {
+    this.#channel = channel;
+    this.#options = options;
+    this.#maxRequestBytes = maxRequestBytes;
+    this.admin = new Admin(channel, options, options.requestTimeoutMs);
+    this.#metadata = new MetadataCache((name) => this.admin.lookUpTopic(name), options.clock);
+  }
+
+  /**
+   * Something to send records with. Close it, or the client, to be sure that everything was delivered.
+   * @throws LogError INVALID_CONFIG, CLOSED
+   */
+  producer(options: ProducerOptions = {}): Producer {
+    this.#throwIfClosed();
+    const producer: Producer = new Producer({
+      channel: this.#channel,
+      runtime: this.#options,
+      metadata: this.#metadata,
+      options: resolveProducerOptions(options),
+      requestTimeoutMs: this.#options.requestTimeoutMs,
+      maxRequestBytes: this.#maxRequestBytes,
+      onClosed: () => this.#open.delete(producer),
+    });
+    this.#open.add(producer);
+    return producer;
+  }
+
+  /**
+   * The records of a topic, without a consumer group: iterate over the result, or over its `batches()`. Nothing happens
+   * before the iteration begins; each iteration reads anew.
+   * @throws LogError INVALID_REQUEST, INVALID_CONFIG, CLOSED
+   */
+  read<K, V>(topic: Topic<K, V>, options: ReadOptions = {}): TopicReader<K, V> {
+    this.#throwIfClosed();
+    return new TopicReader(topic, resolveReadOptions(options), {
+      channel: this.#channel,
+      runtime: this.#options,
+      admin: this.admin,
+      metadata: this.#metadata,
+      open: this.#open,
+    });
+  }
+
+  /** Closes producers (which drain), ends readers, then the connection. Idempotent. */
+  close(): Promise<void> {
+    this.#closing ??= this.#close();
+    return this.#closing;
+  }
+
+  [Symbol.asyncDispose](): Promise<void> {
+    return this.close();
+  }
+
+  async #close(): Promise<void> {
+    await Promise.all([...this.#open].map((part) => part.close()));
+    this.admin.markClosed();
+    this.#channel.close();
+  }
+
+  #throwIfClosed(): void {
+    if (this.#closing !== undefined) throw closedError('client');
+  }
+}
+
+/**
+ * Connects to a broker and makes sure that one answers.
+ * @param address `HOST:PORT`, `HOST` (port 7171), `[IPv6]:PORT` or `unix:PATH`
+ * @throws LogError BROKER_UNAVAILABLE when no broker answers there, INVALID_REQUEST, INVALID_CONFIG, CANCELLED
+ */
+export async function connect(address: string, options: ConnectOptions = {}): Promise<Client> {
+  const resolved = resolveConnectOptions(options);
+  const { connectTimeoutMs, signal } = resolved;
+  const channel = new Channel(address, resolved.clientId, resolved.clock);
+  try {
+    const cluster = await channel.unary(methods.describeCluster, {}, { timeoutMs: connectTimeoutMs, signal });
+    return new Client(channel, resolved, cluster.maxRequestBytes);
+  } catch (thrown) {
+    channel.close();
+    const error = callFailure(thrown);
+    throw error.reason === 'CANCELLED' ? error : unavailable(channel.address, error);
+  }
+}
+
+function unavailable(address: string, cause: LogError): LogError {
+  // grpc-js appends what only its own developers need.
+  const detail = cause.message.replace(/ Resolution note:.*$/s, '').replace(/[.\s]+$/, '');
+  return new LogError(
+    'BROKER_UNAVAILABLE',
+    `No Tidelog broker answers at ${address} (${detail}). Start one with \`tidelog serve\`, or check the address.`,
+    { metadata: { address }, cause },
+  );
+}

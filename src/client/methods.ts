@@ -1,0 +1,49 @@
+/** The RPCs that the client calls, with the types of their messages. */
+import type { MethodDefinition, ServiceDefinition } from '@grpc/grpc-js';
+import type {
+  CreateTopicRequest,
+  CreateTopicResponse,
+  DeleteTopicRequest,
+  DeleteTopicResponse,
+  DescribeClusterRequest,
+  DescribeClusterResponse,
+  FetchStreamRequest,
+  FetchStreamResponse,
+  GetTopicRequest,
+  GetTopicResponse,
+  ListOffsetsRequest,
+  ListOffsetsResponse,
+  ListTopicsRequest,
+  ListTopicsResponse,
+  ProduceStreamRequest,
+  ProduceStreamResponse,
+} from '../rpc/messages.js';
+import { AdminService, FetchService, ProduceService } from '../rpc/proto.js';
+
+export type Method<Request, Response> = MethodDefinition<Request, Response>;
+
+function method<Request, Response>(service: ServiceDefinition, name: string): Method<Request, Response> {
+  const definition = service[name];
+  if (definition === undefined) throw new Error(`The proto files define no method ${name}.`);
+  return definition as Method<Request, Response>;
+}
+
+export const methods: {
+  readonly createTopic: Method<CreateTopicRequest, CreateTopicResponse>;
+  readonly getTopic: Method<GetTopicRequest, GetTopicResponse>;
+  readonly listTopics: Method<ListTopicsRequest, ListTopicsResponse>;
+  readonly deleteTopic: Method<DeleteTopicRequest, DeleteTopicResponse>;
+  readonly listOffsets: Method<ListOffsetsRequest, ListOffsetsResponse>;
+  readonly describeCluster: Method<DescribeClusterRequest, DescribeClusterResponse>;
+  readonly produceStream: Method<ProduceStreamRequest, ProduceStreamResponse>;
+  readonly fetchStream: Method<FetchStreamRequest, FetchStreamResponse>;
+} = {
+  createTopic: method(AdminService, 'CreateTopic'),
+  getTopic: method(AdminService, 'GetTopic'),
+  listTopics: method(AdminService, 'ListTopics'),
+  deleteTopic: method(AdminService, 'DeleteTopic'),
+  listOffsets: method(AdminService, 'ListOffsets'),
+  describeCluster: method(AdminService, 'DescribeCluster'),
+  produceStream: method(ProduceService, 'ProduceStream'),
+  fetchStream: method(FetchService, 'FetchStream'),
+};

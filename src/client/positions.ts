@@ -1,0 +1,99 @@
+/** From "earliest", "end" and dates to offsets. */
+import { LogError } from '../core/errors.js';
+import type { Admin, OffsetSpec } from './admin.js';
+import type { MetadataCache } from './metadata-cache.js';
+import { checkPartition } from './partitioner.js';
+import { isPerPartition, type ResolvedReadOptions } from './read-options.js';
+
+/** What to read of one partition: `[start, end)`, without end when it is followed. */
+export interface PartitionSpan {
+  readonly partition: number;
+  readonly start: number;
+  readonly end: number | undefined;
+}
+
+export interface ReadPlan {
+  /** By which the broker tells when the topic has been recreated since. */
+  readonly topicId: string;
+  /** Partitions with nothing to read are left out. */
+  readonly spans: readonly PartitionSpan[];
+}
+
+export interface PlanContext {
+  readonly admin: Admin;
+  readonly metadata: MetadataCache;
+}
+
+/**
+ * Fixes where reading begins and ends.
+ * @throws LogError UNKNOWN_TOPIC_OR_PARTITION, OFFSET_OUT_OF_RANGE (an offset beyond the end that was asked for)
+ */
+export async function planRead(name: string, options: ResolvedReadOptions, context: PlanContext): Promise<ReadPlan> {
+  const { topicId, partitionCount } = await context.metadata.refresh(name);
+  const partitions = options.partitions ?? Array.from({ length: partitionCount }, (_, partition) => partition);
+  for (const partition of partitions) checkPartition(partition, partitionCount, name);
+
+  const find = (spec: OffsetSpec): Promise<Map<number, number>> =>
+    findOffsets(name, spec, partitions, options, context);
+  const [starts, ends] = await Promise.all([startsOf(options, partitions, find), endsOf(options, partitions, find)]);
+  const spans = partitions.map((partition) => ({
+    partition,
+    start: starts.get(partition) ?? 0,
+    end: ends?.get(partition),
+  }));
+  if (options.to === 'end') for (const span of spans) checkWithin(name, span);
+  return { topicId, spans: spans.filter(({ start, end }) => end === undefined || start < end) };
+}
+
+type FindOffsets = (spec: OffsetSpec) => Promise<Map<number, number>>;
+
+async function findOffsets(
+  name: string,
+  spec: OffsetSpec,
+  partitions: readonly number[],
+  { signal }: ResolvedReadOptions,
+  { admin }: PlanContext,
+): Promise<Map<number, number>> {
+  const found = await admin.listOffsets(name, spec, partitions, signal === undefined ? {} : { signal });
+  const offsets = new Map(found.map(({ partition, offset }) => [partition, offset]));
+  for (const partition of partitions) {
+    if (!offsets.has(partition)) {
+      throw new LogError('INTERNAL', `The broker named no offset for partition ${partition} of topic ${name}.`);
+    }
+  }
+  return offsets;
+}
+
+async function startsOf(
+  { from }: ResolvedReadOptions,
+  partitions: readonly number[],
+  find: FindOffsets,
+): Promise<Map<number, number>> {
+  if (typeof from === 'number') return everywhere(partitions, from);
+  if (isPerPartition(from)) return new Map(partitions.map((partition) => [partition, from[partition] ?? 0]));
+  return find(from);
+}
+
+async function endsOf(
+  { to }: ResolvedReadOptions,
+  partitions: readonly number[],
+  find: FindOffsets,
+): Promise<Map<number, number> | undefined> {
+  if (to === undefined) return undefined;
+  if (typeof to === 'number') return everywhere(partitions, to);
+  return find(to === 'end' ? 'latest' : to);
+}
+
+function everywhere(partitions: readonly number[], offset: number): Map<number, number> {
+  return new Map(partitions.map((partition) => [partition, offset]));
+}
+
+/** A start beyond the last record is a mistake, and would be one of the broker's errors without an end. */
+function checkWithin(name: string, { partition, start, end }: PartitionSpan): void {
+  if (end === undefined || start <= end) return;
+  throw new LogError(
+    'OFFSET_OUT_OF_RANGE',
+    `Offset ${start} lies beyond the end of ${name}-${partition}, whose high watermark is ${end}.`,
+    { metadata: { topic: name, partition, offset: start, high_watermark: end } },
+  );
+}

@@ -1,0 +1,118 @@
+/** A sealed batch on its way to the broker. */
+import { BatchBuilder } from '../batch/builder.js';
+import { compressBatch } from '../batch/compression.js';
+import type { Codec } from '../batch/layout.js';
+import { openRecords } from '../batch/records.js';
+import { assert } from '../core/assert.js';
+import type { LogError } from '../core/errors.js';
+import { type BatchAck, type Completion, splitCompletions } from './completions.js';
+
+/**
+ * Invariants: settled exactly once, by `succeed`, `fail` or being split; the completions' counts sum up to
+ * `recordCount`. Once settled it is never sent again.
+ */
+export class ProducerBatch {
+  readonly topic: string;
+  readonly partition: number;
+  readonly recordCount: number;
+  readonly completions: readonly Completion[];
+  /** What this batch holds of the producer's buffer, in bytes. */
+  readonly chargedBytes: number;
+  /** When it was sealed, by the monotonic clock: the delivery timeout counts from here, across retries and splits. */
+  readonly sealedAtMs: number;
+  /** Order of sealing within the producer; the parts of a split batch share it. */
+  readonly sequence: number;
+  /** The record batch as it goes over the wire; undefined while it is being compressed. */
+  bytes: Buffer | undefined;
+  /** The broker's answer to the current attempt. */
+  ack: BatchAck | undefined;
+  error: LogError | undefined;
+  /** Why the last attempt failed, for the message when time is over. */
+  lastError: LogError | undefined;
+  /** Whether it was sent and not answered yet. */
+  inFlight = false;
+  /** Whether an attempt whose outcome is unknown was made. */
+  maybeWritten = false;
+  settled = false;
+
+  constructor(
+    origin: Pick<ProducerBatch, 'topic' | 'partition' | 'sealedAtMs' | 'sequence'>,
+    recordCount: number,
+    completions: readonly Completion[],
+    chargedBytes: number,
+    bytes: Buffer | undefined,
+  ) {
+    this.topic = origin.topic;
+    this.partition = origin.partition;
+    this.sealedAtMs = origin.sealedAtMs;
+    this.sequence = origin.sequence;
+    this.recordCount = recordCount;
+    this.completions = completions;
+    this.chargedBytes = chargedBytes;
+    this.bytes = bytes;
+  }
+
+  /** Whether the broker has answered the current attempt. */
+  get answered(): boolean {
+    return this.ack !== undefined || this.error !== undefined;
+  }
+
+  /** Resolves the promises of all its records, in order. */
+  succeed(ack: BatchAck): void {
+    assert(!this.settled, 'a batch is settled once');
+    this.settled = true;
+    let offset = ack.baseOffset;
+    for (const completion of this.completions) {
+      completion.succeed(ack, offset);
+      if (offset >= 0) offset += completion.count;
+    }
+    this.bytes = undefined;
+  }
+
+  fail(error: LogError): void {
+    assert(!this.settled, 'a batch is settled once');
+    this.settled = true;
+    for (const completion of this.completions) completion.fail(error);
+    this.bytes = undefined;
+  }
+
+  /**
+   * Two batches with the records of this one, half of them each, for a broker that found it too large. They take over
+   * its completions and its share of the buffer.
+   * @throws LogError when the records cannot be read back or compressed
+   */
+  async split(codec: Codec): Promise<[ProducerBatch, ProducerBatch]> {
+    assert(this.bytes !== undefined && this.recordCount > 1, 'only a ready batch of several records is split');
+    const firstCount = this.recordCount >>> 1;
+    const [first, second] = await this.#reencode(this.bytes, firstCount, codec);
+    const [firstCompletions, secondCompletions] = splitCompletions(this.completions, firstCount);
+    const firstCharge = Math.floor((this.chargedBytes * firstCount) / this.recordCount);
+    return [
+      new ProducerBatch(this, firstCount, firstCompletions, firstCharge, first),
+      new ProducerBatch(
+        this,
+        this.recordCount - firstCount,
+        secondCompletions,
+        this.chargedBytes - firstCharge,
+        second,
+      ),
+    ];
+  }
+
+  async #reencode(bytes: Buffer, firstCount: number, codec: Codec): Promise<[Buffer, Buffer]> {
+    const cursor = await openRecords(bytes);
+    const builder = new BatchBuilder(Number.MAX_SAFE_INTEGER, bytes.length);
+    const encode = (count: number): Promise<Buffer> => {
+      for (let i = 0; i < count && cursor.next(); i++) {
+        builder.tryAppend(cursor.timestampMs, cursor.key, cursor.value, cursor.headers);
+      }
+      return seal(builder.build(), codec);
+    };
+    return [await encode(firstCount), await encode(this.recordCount - firstCount)];
+  }
+}
+
+/** The batch as it goes over the wire. */
+export async function seal(batch: Buffer, codec: Codec): Promise<Buffer> {
+  return codec === 'none' ? batch : compressBatch(batch, codec);
+}

@@ -1,0 +1,71 @@
+/** What a producer knows of one topic: its lanes, and who waits until the broker has described it. */
+import type { LogError } from '../core/errors.js';
+import type { Random } from '../core/random.js';
+import { Lane } from './lane.js';
+import type { TopicMetadata } from './metadata-cache.js';
+import { StickyPartition } from './partitioner.js';
+
+/** Who waits for a topic's description. Neither function may throw. */
+export interface TopicWaiter {
+  readonly known: () => void;
+  readonly failed: (error: LogError) => void;
+}
+
+/** Invariant: while somebody waits, `isReady` is false, so that nobody overtakes those who wait. */
+export class TopicState {
+  readonly name: string;
+  readonly sticky: StickyPartition;
+  /** Undefined until the first lookup. */
+  metadata: TopicMetadata | undefined;
+  readonly #batchBytes: number;
+  readonly #lanes: (Lane | undefined)[] = [];
+  #waiting: TopicWaiter[] = [];
+
+  constructor(name: string, batchBytes: number, random: Random) {
+    this.name = name;
+    this.#batchBytes = batchBytes;
+    this.sticky = new StickyPartition(random);
+  }
+
+  /** 0 until the first lookup. */
+  get partitionCount(): number {
+    return this.metadata?.partitionCount ?? 0;
+  }
+
+  /** Whether records can be given a partition right now. */
+  get isReady(): boolean {
+    return this.metadata !== undefined && !this.metadata.outdated && this.#waiting.length === 0;
+  }
+
+  get isWaitedFor(): boolean {
+    return this.#waiting.length > 0;
+  }
+
+  /** Queues a waiter. @returns whether it is the first, so that a lookup must be started */
+  wait(waiter: TopicWaiter): boolean {
+    this.#waiting.push(waiter);
+    return this.#waiting.length === 1;
+  }
+
+  /** The lookup has ended: resumes those who wait, in order of arrival. */
+  onKnown(metadata: TopicMetadata): void {
+    this.metadata = metadata;
+    const waiting = this.#waiting;
+    this.#waiting = [];
+    for (const waiter of waiting) waiter.known();
+  }
+
+  onFailed(error: LogError): void {
+    const waiting = this.#waiting;
+    this.#waiting = [];
+    for (const waiter of waiting) waiter.failed(error);
+  }
+
+  lane(partition: number): Lane {
+    const known = this.#lanes[partition];
+    if (known !== undefined) return known;
+    const lane = new Lane(this.name, partition, this.#batchBytes);
+    this.#lanes[partition] = lane;
+    return lane;
+  }
+}

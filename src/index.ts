@@ -1,0 +1,40 @@
+/** Tidelog's SDK. The broker that runs inside a process is at `tidelog/broker`. */
+export type { RecordHeader } from './batch/builder.js';
+export type { Codec } from './batch/layout.js';
+export type {
+  Admin,
+  CallOptions,
+  ClusterDescription,
+  ConfigValue,
+  NewTopic,
+  OffsetSpec,
+  PartitionDescription,
+  PartitionOffset,
+  TopicDescription,
+  TopicSummary,
+} from './client/admin.js';
+export { type Client, connect } from './client/client.js';
+export type { PartitionRange, SendManyResult, SendResult } from './client/completions.js';
+export { murmur2 } from './client/murmur2.js';
+export type { Acks, ConnectOptions, ProducerOptions } from './client/options.js';
+export { keyPartitioner, type Partitioner } from './client/partitioner.js';
+export type { Producer, SendOptions } from './client/producer.js';
+export type { ReadFrom, ReadOptions, ReadTo } from './client/read-options.js';
+export type { TopicReader } from './client/reader.js';
+export type { BatchCursor, ReadRecord, RecordBatch } from './client/record-batch.js';
+export type { HeadersInput, RecordInput } from './client/record-input.js';
+export {
+  bytes,
+  json,
+  nullable,
+  type Scratch,
+  type Serde,
+  string,
+  type Topic,
+  type TopicSerdes,
+  topic,
+} from './client/serdes.js';
+export type { Clock, Timer } from './core/clock.js';
+export { type ErrorMetadata, type GrpcCodeName, LogError, type Outcome, type Reason } from './core/errors.js';
+export type { Logger } from './core/logger.js';
+export type { Random } from './core/random.js';

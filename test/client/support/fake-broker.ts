@@ -1,0 +1,456 @@
+/**
+ * A broker in memory behind a real gRPC server, for what a real one does not do on demand: answer late, out of order,
+ * with errors, or not at all, and drop connections at chosen moments.
+ */
+
+import type { ServerHttp2Session } from 'node:http2';
+import {
+  type handleUnaryCall,
+  Server,
+  ServerCredentials,
+  type ServerDuplexStream,
+  type ServerWritableStream,
+  type sendUnaryData,
+  type UntypedServiceImplementation,
+} from '@grpc/grpc-js';
+import { baseOffsetOf, maxTimestampOf, nextOffsetOf, recordCountOf, stampBatch } from '../../../src/batch/layout.js';
+import { openRecords } from '../../../src/batch/records.js';
+import { LogError } from '../../../src/core/errors.js';
+import type {
+  FetchedPartition,
+  FetchStreamRequest,
+  FetchStreamResponse,
+  ListOffsetsRequest,
+  ProduceRequest,
+  ProduceStreamRequest,
+  ProduceStreamResponse,
+  ProduceStreamResult,
+  TopicMessage,
+} from '../../../src/rpc/messages.js';
+import { AdminService, FetchService, ProduceService } from '../../../src/rpc/proto.js';
+import { toServiceError, toStatusMessage } from '../../../src/rpc/status-codec.js';
+
+type ProduceCall = ServerDuplexStream<ProduceStreamRequest, ProduceStreamResponse>;
+type FetchCall = ServerWritableStream<FetchStreamRequest, FetchStreamResponse>;
+
+export class FakePartition {
+  readonly batches: Buffer[] = [];
+  startOffset = 0;
+  endOffset = 0;
+
+  append(batch: Buffer): number {
+    const copy = Buffer.from(batch);
+    const baseOffset = this.endOffset;
+    stampBatch(copy, 0, baseOffset, 0);
+    this.batches.push(copy);
+    this.endOffset += recordCountOf(copy, 0);
+    return baseOffset;
+  }
+
+  /** Values of all records as text, in log order. */
+  async values(): Promise<string[]> {
+    const values: string[] = [];
+    for (const batch of this.batches) {
+      const cursor = await openRecords(batch);
+      while (cursor.next()) values.push(cursor.value?.toString() ?? '<null>');
+    }
+    return values;
+  }
+}
+
+interface FakeTopic {
+  readonly name: string;
+  topicId: string;
+  readonly partitions: FakePartition[];
+}
+
+/** What to do with a produce request instead of appending it. */
+export type ProduceFault =
+  | { readonly kind: 'error'; readonly error: LogError }
+  /** Appends, then cuts the connection before the answer. */
+  | { readonly kind: 'cut after append' }
+  /** Cuts the connection without appending. */
+  | { readonly kind: 'cut' }
+  /** Appends and never answers. */
+  | { readonly kind: 'silence' }
+  /** Appends and keeps the answer until `releaseHeld`. */
+  | { readonly kind: 'hold' };
+
+export interface SeenRequest {
+  readonly stream: number;
+  readonly partition: number;
+  readonly records: number;
+  readonly bytes: number;
+}
+
+const passOn = (message: FetchedPartition): FetchedPartition => message;
+
+export class FakeBroker {
+  readonly topics: Map<string, FakeTopic> = new Map();
+  /** Every produce request in order of arrival. */
+  readonly requests: SeenRequest[] = [];
+  readonly fetches: FetchStreamRequest[] = [];
+  readonly calls: string[] = [];
+  /** Asked about every produce request. */
+  onProduce: (request: ProduceRequest, seen: SeenRequest) => ProduceFault | undefined = () => undefined;
+  /** Asked before every message of a fetch stream; may change it. Return 'cut' to drop the connection instead. */
+  onFetched: (message: FetchedPartition) => FetchedPartition | 'cut' | 'end' = passOn;
+  /** Asked before every unary call; an error is answered instead. */
+  onUnary: (method: string) => LogError | undefined = () => undefined;
+  maxRequestBytes: number = 8 * 1024 * 1024;
+  port = 0;
+  producesOpen = 0;
+  fetchesOpen = 0;
+  #server: Server | undefined;
+  #nextStream = 1;
+  #topicsMade = 0;
+  #held: (() => void)[] = [];
+  #growth = new Set<() => void>();
+
+  get address(): string {
+    return `127.0.0.1:${this.port}`;
+  }
+
+  static async start(): Promise<FakeBroker> {
+    const broker = new FakeBroker();
+    await broker.listen();
+    return broker;
+  }
+
+  /** Listens on the port it had before, if any. */
+  async listen(): Promise<void> {
+    const server = new Server({ 'grpc.max_receive_message_length': 64 * 1024 * 1024 });
+    this.#addServices(server);
+    this.port = await new Promise<number>((resolve, reject) => {
+      server.bindAsync(`127.0.0.1:${this.port}`, ServerCredentials.createInsecure(), (error, port) =>
+        error ? reject(error) : resolve(port),
+      );
+    });
+    this.#server = server;
+  }
+
+  /** Cuts every connection and stops listening. What was appended stays. */
+  async stop(): Promise<void> {
+    this.#server?.forceShutdown();
+    this.#server = undefined;
+    await new Promise((resolve) => setImmediate(resolve));
+  }
+
+  async [Symbol.asyncDispose](): Promise<void> {
+    await this.stop();
+  }
+
+  addTopic(name: string, partitionCount = 1): FakeTopic {
+    const topicId = `00000000-0000-4000-8000-${String(this.#topicsMade++).padStart(12, '0')}`;
+    const partitions = Array.from({ length: partitionCount }, () => new FakePartition());
+    const topic = { name, topicId, partitions };
+    this.topics.set(name, topic);
+    return topic;
+  }
+
+  partition(topic: string, partition = 0): FakePartition {
+    const found = this.topics.get(topic)?.partitions[partition];
+    if (found === undefined) throw unknownTopic(topic);
+    return found;
+  }
+
+  /** Sends the answers that were held back, last one first when asked. */
+  releaseHeld(order: 'first to last' | 'last to first' = 'first to last'): number {
+    const held = this.#held;
+    this.#held = [];
+    if (order === 'last to first') held.reverse();
+    for (const release of held) release();
+    return held.length;
+  }
+
+  get heldCount(): number {
+    return this.#held.length;
+  }
+
+  #addServices(server: Server): void {
+    const unary = <T extends object>(name: string, answer: (request: T) => object): UntypedServiceImplementation => {
+      const handler: handleUnaryCall<T, object> = (call, callback) => {
+        this.calls.push(name);
+        try {
+          const fault = this.onUnary(name);
+          if (fault !== undefined) throw fault;
+          callback(null, answer(call.request));
+        } catch (error) {
+          callback(toServiceError(error as LogError));
+        }
+      };
+      return { [name]: handler };
+    };
+    server.addService(AdminService, {
+      ...unary('CreateTopic', (request: { name: string; partitionCount: number; validateOnly: boolean }) => {
+        if (this.topics.has(request.name)) throw new LogError('TOPIC_ALREADY_EXISTS', 'It exists.');
+        const created = this.addTopic(request.name, request.partitionCount || 1);
+        if (request.validateOnly) this.topics.delete(request.name);
+        return { topic: describe(created) };
+      }),
+      ...unary('GetTopic', ({ name }: { name: string }) => ({ topic: describe(this.#topic(name)) })),
+      ...unary('ListTopics', (request: { pageSize: number; pageToken: string; includeInternal: boolean }) => {
+        // Pages of two, whatever was asked for, so that clients must follow the tokens.
+        const all = [...this.topics.values()]
+          .filter(({ name }) => request.includeInternal || !name.startsWith('__'))
+          .sort((a, b) => (a.name < b.name ? -1 : 1));
+        const from = request.pageToken === '' ? 0 : Number(request.pageToken);
+        const nextPageToken = from + 2 < all.length ? String(from + 2) : '';
+        return { topics: all.slice(from, from + 2).map(describe), nextPageToken };
+      }),
+      ...unary('DeleteTopic', ({ name }: { name: string }) => {
+        this.#topic(name);
+        this.topics.delete(name);
+        return {};
+      }),
+      ...unary('ListOffsets', (request: ListOffsetsRequest) => this.#listOffsets(request)),
+      ...unary('DescribeCluster', () => ({
+        clusterId: 'fake',
+        nodes: [{ nodeId: 1, host: '127.0.0.1', port: this.port }],
+        brokerVersion: '0.0.0',
+        maxRequestBytes: this.maxRequestBytes,
+      })),
+    });
+    server.addService(ProduceService, {
+      Produce: (_call: unknown, callback: sendUnaryData<object>) =>
+        callback(toServiceError(new LogError('INVALID_REQUEST', 'The SDK does not call this.'))),
+      ProduceStream: (call: ProduceCall) => this.#produceStream(call),
+    });
+    server.addService(FetchService, {
+      Fetch: (_call: unknown, callback: sendUnaryData<object>) =>
+        callback(toServiceError(new LogError('INVALID_REQUEST', 'The SDK does not call this.'))),
+      FetchStream: (call: FetchCall) => {
+        this.#fetchStream(call).catch((error) => call.emit('error', toServiceError(error)));
+      },
+    });
+  }
+
+  #topic(name: string): FakeTopic {
+    const topic = this.topics.get(name);
+    if (topic === undefined) throw unknownTopic(name);
+    return topic;
+  }
+
+  #listOffsets(request: ListOffsetsRequest): object {
+    const topic = this.#topic(request.topic);
+    const wanted = request.partitions.length > 0 ? request.partitions : topic.partitions.map((_, index) => index);
+    const offsets = wanted.map((partition) => {
+      const log = this.partition(request.topic, partition);
+      if (request.position === 'OFFSET_POSITION_EARLIEST') return { partition, offset: log.startOffset };
+      if (request.position === 'OFFSET_POSITION_LATEST') return { partition, offset: log.endOffset };
+      const found = log.batches.find((batch) => maxTimestampOf(batch, 0) >= request.timestampMs);
+      if (found === undefined) return { partition, offset: log.endOffset };
+      return { partition, ...firstRecordFrom(found, request.timestampMs) };
+    });
+    return { offsets };
+  }
+
+  #produceStream(call: ProduceCall): void {
+    const stream = this.#nextStream++;
+    const failed = new Set<string>();
+    this.producesOpen++;
+    call.on('error', () => {});
+    call.on('close', () => {
+      this.producesOpen--;
+    });
+    call.on('end', () => call.end());
+    call.on('data', ({ correlationId, request }: ProduceStreamRequest) => {
+      const [batch] = request.batches;
+      if (batch === undefined) return;
+      const seen = { stream, partition: request.partition, records: recordCountOf(batch, 0), bytes: batch.length };
+      this.requests.push(seen);
+      const lane = `${request.topic}-${request.partition}`;
+      const answer = (result: Omit<ProduceStreamResult, 'correlationId'>): void => {
+        if (!call.cancelled) call.write({ results: [{ correlationId, ...result }] });
+      };
+      const fail = (error: LogError): void => {
+        failed.add(lane);
+        answer({ error: toStatusMessage(error) });
+      };
+      if (failed.has(lane)) {
+        fail(new LogError('PRECEDING_APPEND_FAILED', 'An earlier request failed.'));
+        return;
+      }
+      const fault = this.onProduce(request, seen);
+      if (fault?.kind === 'error') {
+        fail(fault.error);
+        return;
+      }
+      if (fault?.kind === 'cut') {
+        this.#cut(call);
+        return;
+      }
+      let baseOffset: number;
+      try {
+        baseOffset = this.partition(request.topic, request.partition).append(batch);
+      } catch (error) {
+        fail(error as LogError);
+        return;
+      }
+      for (const grown of this.#growth) grown();
+      const lastOffset = baseOffset + seen.records - 1;
+      const acknowledge = (): void => {
+        if (request.acks === 'ACKS_NONE') return;
+        answer({ response: { baseOffset, lastOffset, logAppendTimeMs: -1, logStartOffset: 0 } });
+      };
+      if (fault?.kind === 'cut after append') this.#cut(call);
+      else if (fault?.kind === 'hold') this.#held.push(acknowledge);
+      else if (fault?.kind !== 'silence') acknowledge();
+    });
+  }
+
+  async #fetchStream(call: FetchCall): Promise<void> {
+    const { request } = call;
+    this.fetches.push(request);
+    this.fetchesOpen++;
+    let closed = false;
+    call.on('error', () => {});
+    call.on('close', () => {
+      closed = true;
+      this.fetchesOpen--;
+      for (const grown of this.#growth) grown();
+    });
+    const next = new Map(request.positions.map(({ partition, offset }) => [partition, offset]));
+    for (;;) {
+      let waiting = 0;
+      let sent = 0;
+      for (const { topic, topicId, partition, endOffset } of request.positions) {
+        const known = this.#topic(topic);
+        if (topicId !== '' && topicId !== known.topicId) throw new LogError('UNKNOWN_TOPIC_ID', 'It was recreated.');
+        const log = this.partition(topic, partition);
+        const from = next.get(partition) ?? 0;
+        if (endOffset !== undefined && endOffset !== null && from >= endOffset) continue;
+        if (from < log.startOffset || from > log.endOffset) {
+          throw new LogError('OFFSET_OUT_OF_RANGE', `Offset ${from} is out of range.`);
+        }
+        waiting++;
+        const chunk = readFrom(log, from, request.maxBytes, endOffset ?? undefined);
+        if (chunk === undefined) continue;
+        sent++;
+        next.set(partition, chunk.nextOffset);
+        const message = this.onFetched({
+          topic,
+          partition,
+          highWatermark: log.endOffset,
+          logStartOffset: log.startOffset,
+          nextOffset: chunk.nextOffset,
+          batches: chunk.batches,
+          records: [],
+        });
+        if (message === 'cut') {
+          this.#cut(call);
+          return;
+        }
+        if (message === 'end') {
+          call.end();
+          return;
+        }
+        if (!call.write({ partition: message })) {
+          await new Promise<void>((resolve) => {
+            const done = (): void => {
+              call.off('drain', done);
+              call.off('close', done);
+              resolve();
+            };
+            call.once('drain', done);
+            call.once('close', done);
+          });
+        }
+        if (closed) return;
+      }
+      if (waiting === 0) {
+        call.end();
+        return;
+      }
+      if (sent === 0) await this.#grown();
+      if (closed) return;
+    }
+  }
+
+  #grown(): Promise<void> {
+    return new Promise((resolve) => {
+      const done = (): void => {
+        this.#growth.delete(done);
+        resolve();
+      };
+      this.#growth.add(done);
+    });
+  }
+
+  /** Destroys the TCP connection that a call came over. */
+  #cut(call: object): void {
+    sessionOf(call).destroy();
+  }
+}
+
+/** grpc-js keeps the http2 stream in a private field of its call object; found by looking for what has a session. */
+function sessionOf(call: object): ServerHttp2Session {
+  const seen = new Set<object>();
+  const search = (value: unknown, depth: number): ServerHttp2Session | undefined => {
+    if (typeof value !== 'object' || value === null || depth > 4 || seen.has(value)) return undefined;
+    seen.add(value);
+    const { session } = value as { session?: ServerHttp2Session };
+    if (session !== undefined && typeof session?.destroy === 'function') return session;
+    for (const key of ['call', 'stream', 'nextCall']) {
+      const found = search((value as Record<string, unknown>)[key], depth + 1);
+      if (found !== undefined) return found;
+    }
+    return undefined;
+  };
+  const session = search(call, 0);
+  if (session === undefined) throw new Error('grpc-js no longer keeps the http2 stream where this test looks for it');
+  return session;
+}
+
+function unknownTopic(topic: string): LogError {
+  return new LogError('UNKNOWN_TOPIC_OR_PARTITION', `There is no topic ${topic}.`);
+}
+
+function describe(topic: FakeTopic): TopicMessage {
+  return {
+    name: topic.name,
+    topicId: topic.topicId,
+    partitionCount: topic.partitions.length,
+    internal: topic.name.startsWith('__'),
+    partitions: topic.partitions.map((log, partition) => ({
+      partition,
+      leaderNodeId: 1,
+      logStartOffset: log.startOffset,
+      highWatermark: log.endOffset,
+      logEndOffset: log.endOffset,
+      segmentCount: 1,
+      sizeBytes: 0,
+      failureReason: '',
+    })),
+    configs: [{ key: 'segment.bytes', value: '1024', source: 'CONFIG_SOURCE_TOPIC' }],
+  };
+}
+
+function firstRecordFrom(batch: Buffer, timestampMs: number): { offset: number; timestampMs: number } {
+  const cursor = openRecords(batch);
+  if (cursor instanceof Promise) throw new Error('The fake broker looks up times in uncompressed batches only.');
+  while (cursor.next()) {
+    if (cursor.timestampMs >= timestampMs) return { offset: cursor.offset, timestampMs: cursor.timestampMs };
+  }
+  throw new Error('A batch without a record as late as its maximum timestamp.');
+}
+
+function readFrom(
+  log: FakePartition,
+  from: number,
+  maxBytes: number,
+  end: number | undefined,
+): { batches: Buffer; nextOffset: number } | undefined {
+  const chunks: Buffer[] = [];
+  let bytes = 0;
+  let nextOffset = from;
+  for (const batch of log.batches) {
+    if (nextOffsetOf(batch, 0) <= from) continue;
+    if (end !== undefined && baseOffsetOf(batch, 0) >= end) break;
+    if (chunks.length > 0 && bytes + batch.length > maxBytes) break;
+    chunks.push(batch);
+    bytes += batch.length;
+    nextOffset = nextOffsetOf(batch, 0);
+  }
+  return chunks.length === 0 ? undefined : { batches: Buffer.concat(chunks), nextOffset };
+}

@@ -1,4 +1,5 @@
 /** From a user's record to bytes in the open batch of a partition. */
+import type { BufferPool } from '../batch/buffer-pool.js';
 import { LogError, toLogError } from '../core/errors.js';
 import type { Accumulator } from './accumulator.js';
 import type { Completion, SendManyCall } from './completions.js';
@@ -23,6 +24,7 @@ export interface IntakeContext {
 export class Intake {
   readonly #context: IntakeContext;
   readonly #accumulator: Accumulator;
+  readonly #pool: BufferPool;
   /** As many as the program names topics. */
   readonly #topics = new Map<string, TopicState>();
   readonly #keyScratch = new Scratch();
@@ -30,10 +32,11 @@ export class Intake {
   readonly #largestBatchBytes: number;
 
   /** @throws LogError INVALID_CONFIG when batches would be larger than what the broker takes */
-  constructor(context: IntakeContext, accumulator: Accumulator) {
+  constructor(context: IntakeContext, accumulator: Accumulator, pool: BufferPool) {
     const { options, maxRequestBytes } = context;
     this.#context = context;
     this.#accumulator = accumulator;
+    this.#pool = pool;
     this.#largestBatchBytes = maxRequestBytes > 0 ? maxRequestBytes - REQUEST_OVERHEAD_BYTES : Number.POSITIVE_INFINITY;
     if (options.batchBytes <= this.#largestBatchBytes) return;
     throw new LogError(
@@ -47,7 +50,7 @@ export class Intake {
     const known = this.#topics.get(name);
     if (known !== undefined) return known;
     const { options, runtime } = this.#context;
-    const state = new TopicState(name, options.batchBytes, runtime.random);
+    const state = new TopicState(name, options.batchBytes, this.#pool, runtime.random);
     this.#topics.set(name, state);
     return state;
   }

@@ -1,4 +1,6 @@
 /** One partition of a producer: the batch being filled, those that wait to be sent, those that are unanswered. */
+
+import type { BufferPool } from '../batch/buffer-pool.js';
 import { BatchBuilder, type RecordHeader } from '../batch/builder.js';
 import { type Completion, SendManyCall, SendManyPart } from './completions.js';
 import type { ProduceStream } from './produce-stream.js';
@@ -33,10 +35,11 @@ export class Lane {
   /** The last completion, when it belongs to a `sendMany` that may go on. */
   #openPart: SendManyPart | undefined;
 
-  constructor(topic: string, partition: number, batchBytes: number) {
+  /** @param pool where the buffers of batches come from */
+  constructor(topic: string, partition: number, batchBytes: number, pool: BufferPool) {
     this.topic = topic;
     this.partition = partition;
-    this.builder = new BatchBuilder(batchBytes);
+    this.builder = new BatchBuilder(batchBytes, undefined, pool);
   }
 
   /**

@@ -1,4 +1,5 @@
 /** The producer as its users see it: what may be sent when, and who waits. */
+import { BufferPool } from '../batch/buffer-pool.js';
 import { errorMessage, LogError, toLogError } from '../core/errors.js';
 import { Accumulator } from './accumulator.js';
 import { Alarm } from './alarm.js';
@@ -16,6 +17,8 @@ import type { TopicState } from './topic-state.js';
 
 /** `sendMany` lets the event loop turn after this much: long enough to fill batches, short enough for others. */
 const TURN_BYTES = 256 * 1024;
+/** Buffers of acknowledged batches that are kept for later ones. */
+const POOLED_BYTES: number = 8 * 1024 * 1024;
 
 /** For the client's own use. */
 export interface ProducerContext {
@@ -63,6 +66,7 @@ export class Producer implements AsyncDisposable {
     this.#context = context;
     this.#gate = new ByteGate(options.bufferBytes);
     this.#alarm = new Alarm(runtime.clock, () => this.#onAlarm());
+    const pool = new BufferPool(options.batchBytes, POOLED_BYTES);
     const wakeAt = (atMs: number): void => this.#alarm.wakeAt(atMs);
     this.#sender = new Sender({
       channel: context.channel,
@@ -70,6 +74,7 @@ export class Producer implements AsyncDisposable {
       options,
       requestTimeoutMs: context.requestTimeoutMs,
       onSettled: (batch) => this.#onSettled(batch.chargedBytes),
+      onReusable: (bytes) => pool.giveBack(bytes),
       onUnknownTopic: (topic) => context.metadata.invalidate(topic),
       wakeAt,
     });
@@ -81,7 +86,7 @@ export class Producer implements AsyncDisposable {
       onSealed: (lane) => this.#intake.onSealed(lane.topic, lane.partition),
       wakeAt,
     });
-    this.#intake = new Intake(context, this.#accumulator);
+    this.#intake = new Intake(context, this.#accumulator, pool);
   }
 
   /**

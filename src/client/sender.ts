@@ -22,6 +22,8 @@ export interface SenderContext {
   readonly requestTimeoutMs: number;
   /** A batch was settled, one way or the other; its bytes are free. */
   readonly onSettled: (batch: ProducerBatch) => void;
+  /** Nobody uses these bytes of a batch any more. */
+  readonly onReusable: (bytes: Buffer) => void;
   /** The broker does not know a topic or partition that the client believed in. */
   readonly onUnknownTopic: (topic: string) => void;
   /** Asks for a call of `tick` at this time of the monotonic clock. */
@@ -318,8 +320,13 @@ export class Sender implements StreamOwner {
 
   #succeed(batch: ProducerBatch, ack: BatchAck): void {
     if (batch.settled) return;
+    const { bytes, lastError } = batch;
     batch.succeed(ack);
     this.#onSettled(batch);
+    // Acknowledged at the first attempt: the transport has nothing of it left. What was sent more than once, or without
+    // an answer, may still stand in a stream's queue.
+    const { options, onReusable } = this.#context;
+    if (bytes !== undefined && lastError === undefined && options.acks !== 'none') onReusable(bytes);
   }
 
   #fail(batch: ProducerBatch, error: LogError): void {

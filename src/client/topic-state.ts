@@ -1,4 +1,5 @@
 /** What a producer knows of one topic: its lanes, and who waits until the broker has described it. */
+import type { BufferPool } from '../batch/buffer-pool.js';
 import type { LogError } from '../core/errors.js';
 import type { Random } from '../core/random.js';
 import { Lane } from './lane.js';
@@ -18,12 +19,14 @@ export class TopicState {
   /** Undefined until the first lookup. */
   metadata: TopicMetadata | undefined;
   readonly #batchBytes: number;
+  readonly #pool: BufferPool;
   readonly #lanes: (Lane | undefined)[] = [];
   #waiting: TopicWaiter[] = [];
 
-  constructor(name: string, batchBytes: number, random: Random) {
+  constructor(name: string, batchBytes: number, pool: BufferPool, random: Random) {
     this.name = name;
     this.#batchBytes = batchBytes;
+    this.#pool = pool;
     this.sticky = new StickyPartition(random);
   }
 
@@ -64,7 +67,7 @@ export class TopicState {
   lane(partition: number): Lane {
     const known = this.#lanes[partition];
     if (known !== undefined) return known;
-    const lane = new Lane(this.name, partition, this.#batchBytes);
+    const lane = new Lane(this.name, partition, this.#batchBytes, this.#pool);
     this.#lanes[partition] = lane;
     return lane;
   }

@@ -1,0 +1,344 @@
+/** The storage engine on local files. */
+import { join } from 'node:path';
+import type { Clock, Timer } from '../../core/clock.js';
+import { LogError } from '../../core/errors.js';
+import { type Logger, silentLogger } from '../../core/logger.js';
+import { Semaphore } from '../../core/semaphore.js';
+import { type Epoch, partitionKey, type TopicPartition, toEpoch } from '../../core/types.js';
+import { closedError, fencedEpoch } from '../batches.js';
+import type { LogConfig, MetadataStore, PartitionLog, StorageEngine } from '../engine.js';
+import { LOGS_NAME, type OwnedDataDir, takeDataDir } from './data-dir.js';
+import { FileCache } from './file-cache.js';
+import { type FileSystem, nodeFileSystem } from './fs.js';
+import { IndexCache } from './index-cache.js';
+import { toStorageError } from './io-errors.js';
+import { LogHandle } from './log-handle.js';
+import { type EngineContext, LogState } from './log-state.js';
+import { LocalMetadataStore, METADATA_LOG_NAME } from './metadata-store.js';
+import { recoverLog } from './recovery.js';
+import { RECOVERY_POINTS_NAME, readRecoveryPoints, writeRecoveryPoints } from './recovery-points.js';
+import { DELETED_SUFFIX } from './segment.js';
+import { SegmentedLog } from './segmented-log.js';
+import { TailCache } from './tail-cache.js';
+
+export interface LocalEngineOptions {
+  /** Created if need be. Belongs to one process at a time. */
+  readonly dataDir: string;
+  readonly clock: Clock;
+  readonly logger?: Logger;
+  readonly fileSystem?: FileSystem;
+  /** Open `.log` files, at most. Default 4,096. */
+  readonly maxOpenFiles?: number;
+  /** Memory for indexes of segments that are not appended to. Default 64 MiB. */
+  readonly indexCacheBytes?: number;
+  /** Memory for the batches appended last, of all partitions. Default 32 MiB. */
+  readonly tailCacheBytes?: number;
+  /** Syncs that run at once, at most. Default 8, so that reads keep some threads of a pool of 16. */
+  readonly syncConcurrency?: number;
+}
+
+/** What the local engine tells beyond the seam. */
+export interface LocalEngine extends StorageEngine {
+  /** Whether the data directory was left in order by its last user. */
+  readonly startedClean: boolean;
+  /** `.log` files open now. */
+  readonly openFileCount: number;
+}
+
+const DEFAULT_SYNC_CONCURRENCY = 8;
+/** Index files and checkpoints that are written at once. */
+const MAINTENANCE_CONCURRENCY = 4;
+const RECOVERY_POINT_INTERVAL_MS = 10_000;
+/** Logs that are closed at once. */
+const CLOSE_CONCURRENCY = 16;
+
+/** A partition as this engine knows it since it was opened first; kept until it is removed. */
+interface Known {
+  readonly id: TopicPartition;
+  /** The highest epoch that has opened it. */
+  epoch: Epoch;
+  log: SegmentedLog | undefined;
+  handle: LogHandle | undefined;
+  /** Opening, closing and removing happen one after the other. */
+  turn: Promise<unknown>;
+}
+
+class LocalStorageEngine implements LocalEngine {
+  readonly metadata: MetadataStore;
+  readonly startedClean: boolean;
+  readonly #context: EngineContext;
+  readonly #dataDir: OwnedDataDir;
+  readonly #metadataStore: LocalMetadataStore;
+  readonly #known = new Map<string, Known>();
+  /** As read at the start; replaced by what the open logs say. */
+  readonly #recoveryPoints: Map<string, number>;
+  readonly #removals = new Set<Promise<void>>();
+  #timer: Timer | undefined;
+  #writingPoints: Promise<void> | undefined;
+  #pointsMoved = false;
+  /** Whether the points in memory differ from those on disk. */
+  #unwritten = false;
+  /** Whether a log could not be left in order. */
+  #disorder = false;
+  #closing: Promise<void> | undefined;
+
+  constructor(
+    parts: Omit<EngineContext, 'recoveryPointMoved'>,
+    dataDir: OwnedDataDir,
+    metadata: LocalMetadataStore,
+    recoveryPoints: Map<string, number>,
+  ) {
+    this.#context = { ...parts, recoveryPointMoved: () => this.#pointMoved() };
+    this.#dataDir = dataDir;
+    this.startedClean = dataDir.wasClean;
+    this.#metadataStore = metadata;
+    this.metadata = metadata;
+    this.#recoveryPoints = recoveryPoints;
+    this.#startTimer();
+  }
+
+  get openFileCount(): number {
+    return this.#context.files.openCount;
+  }
+
+  open(id: TopicPartition, epoch: Epoch, config: LogConfig): Promise<PartitionLog> {
+    return this.#inTurn(id, async (known) => {
+      if (epoch < known.epoch) throw fencedEpoch(epoch, known.epoch);
+      if (known.log && known.handle && epoch === known.epoch) {
+        known.log.configure(config);
+        return known.handle;
+      }
+      known.log ??= await this.#recover(id, config);
+      known.log.configure(config);
+      known.epoch = epoch;
+      const handle: LogHandle = new LogHandle(id, epoch, known.log, {
+        currentEpoch: () => known.epoch,
+        close: () => this.#closeInTurn(known, handle),
+      });
+      known.handle = handle;
+      return handle;
+    });
+  }
+
+  async remove(id: TopicPartition): Promise<void> {
+    await this.#inTurn(id, async (known) => {
+      const key = partitionKey(id);
+      known.handle?.detach();
+      await known.log?.abandon();
+      known.log = undefined;
+      known.handle = undefined;
+      if (this.#recoveryPoints.delete(key)) this.#unwritten = true;
+      this.#known.delete(key);
+      await this.#removeDirectory(key);
+    });
+  }
+
+  close(): Promise<void> {
+    this.#closing ??= this.#close();
+    return this.#closing;
+  }
+
+  [Symbol.asyncDispose](): Promise<void> {
+    return this.close();
+  }
+
+  /** Deletes what removals before the last stop have left. */
+  async cleanUp(): Promise<void> {
+    const logs = join(this.#dataDir.path, LOGS_NAME);
+    for (const name of await this.#context.fs.readdir(logs)) {
+      if (name.endsWith(DELETED_SUFFIX)) this.#removeInBackground(join(logs, name));
+    }
+  }
+
+  #inTurn<T>(id: TopicPartition, work: (known: Known) => Promise<T>): Promise<T> {
+    if (this.#closing) return Promise.reject(closedError('storage engine'));
+    const key = partitionKey(id);
+    let known = this.#known.get(key);
+    if (!known) {
+      known = { id, epoch: toEpoch(0), log: undefined, handle: undefined, turn: Promise.resolve() };
+      this.#known.set(key, known);
+    }
+    const mine = known;
+    const result = mine.turn.then(() => {
+      // Removed while this waited: begin again with what is known now, which is nothing.
+      if (this.#known.get(key) !== mine) return this.#inTurn(id, work);
+      return work(mine);
+    });
+    mine.turn = result.catch(() => undefined);
+    return result;
+  }
+
+  async #recover(id: TopicPartition, config: LogConfig): Promise<SegmentedLog> {
+    const key = partitionKey(id);
+    const directory = join(this.#dataDir.path, LOGS_NAME, key);
+    const recovered = await recoverLog(this.#context, directory, config, this.#recoveryPoints.get(key) ?? 0);
+    const state = new LogState(id, directory, config, recovered);
+    return new SegmentedLog(this.#context, state, recovered.clean);
+  }
+
+  /** Closes the log behind a handle, unless somebody else holds it by then. */
+  #closeInTurn(known: Known, handle: LogHandle): Promise<void> {
+    const result = known.turn.then(() => (known.handle === handle ? this.#closeLog(known) : undefined));
+    known.turn = result.catch(() => undefined);
+    return result;
+  }
+
+  /** Leaves the log in order. A failure that was known before is not thrown again. */
+  async #closeLog(known: Known): Promise<void> {
+    const { log } = known;
+    if (!log) return;
+    const alreadyFailed = log.failure !== undefined;
+    try {
+      await log.close();
+    } catch (error) {
+      this.#disorder = true;
+      if (!alreadyFailed) throw error;
+    } finally {
+      this.#notePoint(known, log);
+      if (known.log === log) known.log = undefined;
+      known.handle = undefined;
+    }
+  }
+
+  async #close(): Promise<void> {
+    const { logger } = this.#context;
+    this.#timer?.cancel();
+    const gate = new Semaphore(CLOSE_CONCURRENCY);
+    const results = await Promise.allSettled(
+      [...this.#known.values()].map((known) =>
+        gate.run(async () => {
+          await known.turn;
+          known.handle?.detach();
+          await this.#closeLog(known);
+        }),
+      ),
+    );
+    const failed = results.find((result) => result.status === 'rejected');
+    await Promise.all(this.#removals);
+    await this.#writingPoints;
+    try {
+      await this.#writePoints();
+      await this.#metadataStore.close();
+      this.#context.files.closeIdle();
+      if (!this.#disorder) await this.#dataDir.markClean();
+      else
+        logger.warn({ directory: this.#dataDir.path }, 'not everything was left in order; the next start will check');
+    } catch (error) {
+      throw toStorageError('close', this.#dataDir.path, error, 'none');
+    } finally {
+      this.#dataDir.release();
+    }
+    if (failed) throw failed.reason;
+  }
+
+  async #removeDirectory(key: string): Promise<void> {
+    const { fs } = this.#context;
+    const logs = join(this.#dataDir.path, LOGS_NAME);
+    const directory = join(logs, key);
+    const doomed = directory + DELETED_SUFFIX;
+    try {
+      if (!(await fs.stat(directory))) return;
+      await fs.removeTree(doomed);
+      await fs.rename(directory, doomed);
+      await fs.syncDirectory(logs);
+    } catch (error) {
+      throw toStorageError('remove', directory, error);
+    }
+    this.#removeInBackground(doomed);
+  }
+
+  #removeInBackground(path: string): void {
+    const { fs, logger } = this.#context;
+    const removal = fs.removeTree(path).catch((error: unknown) => {
+      logger.warn(
+        { directory: path, err: error },
+        'a removed partition was not deleted; the next start will try again',
+      );
+    });
+    this.#removals.add(removal);
+    void removal.then(() => this.#removals.delete(removal));
+  }
+
+  #startTimer(): void {
+    this.#timer = this.#context.clock.setTimer(RECOVERY_POINT_INTERVAL_MS, () => {
+      if (this.#closing) return;
+      this.#pointMoved();
+      this.#startTimer();
+    });
+  }
+
+  /** Writes the recovery points soon; what moves while they are written is written right after. */
+  #pointMoved(): void {
+    this.#pointsMoved = true;
+    this.#writingPoints ??= this.#writePointsWhileMoving();
+  }
+
+  async #writePointsWhileMoving(): Promise<void> {
+    try {
+      while (this.#pointsMoved && !this.#closing) {
+        this.#pointsMoved = false;
+        await this.#writePoints();
+      }
+    } catch (error) {
+      this.#context.logger.warn({ err: error }, 'the recovery points were not written; a later start may scan more');
+    } finally {
+      this.#writingPoints = undefined;
+    }
+  }
+
+  async #writePoints(): Promise<void> {
+    for (const known of this.#known.values()) if (known.log) this.#notePoint(known, known.log);
+    if (!this.#unwritten) return;
+    await writeRecoveryPoints(this.#context.fs, join(this.#dataDir.path, RECOVERY_POINTS_NAME), this.#recoveryPoints);
+    this.#unwritten = false;
+  }
+
+  #notePoint(known: Known, log: SegmentedLog): void {
+    const key = partitionKey(known.id);
+    if (!this.#known.has(key) || this.#recoveryPoints.get(key) === log.durableOffset) return;
+    this.#recoveryPoints.set(key, log.durableOffset);
+    this.#unwritten = true;
+  }
+}
+
+/**
+ * Opens a data directory.
+ * @throws LogError DATA_DIR_LOCKED, DATA_DIR_UNUSABLE, UNSUPPORTED_FORMAT, CORRUPT_LOG (metadata journal),
+ *   STORAGE_ERROR, STORAGE_FULL
+ */
+export async function openLocalEngine(options: LocalEngineOptions): Promise<LocalEngine> {
+  const { dataDir, clock, logger = silentLogger, fileSystem: fs = nodeFileSystem } = options;
+  const owned = await takeDataDir(fs, dataDir, logger);
+  let metadata: LocalMetadataStore | undefined;
+  try {
+    metadata = await LocalMetadataStore.open(fs, join(dataDir, METADATA_LOG_NAME), logger);
+    const points = await readPoints(fs, dataDir, logger);
+    const files = new FileCache(fs, options.maxOpenFiles);
+    const parts = {
+      fs,
+      clock,
+      logger,
+      files,
+      indexes: new IndexCache(fs, files, options.indexCacheBytes),
+      tail: new TailCache(options.tailCacheBytes),
+      syncs: new Semaphore(options.syncConcurrency ?? DEFAULT_SYNC_CONCURRENCY),
+      maintenance: new Semaphore(MAINTENANCE_CONCURRENCY),
+    };
+    const engine = new LocalStorageEngine(parts, owned, metadata, points);
+    await engine.cleanUp();
+    logger.debug({ directory: dataDir, clean: owned.wasClean }, 'opened the data directory');
+    return engine;
+  } catch (error) {
+    await metadata?.close();
+    owned.release();
+    throw error instanceof LogError ? error : toStorageError('open', dataDir, error, 'none');
+  }
+}
+
+async function readPoints(fs: FileSystem, dataDir: string, logger: Logger): Promise<Map<string, number>> {
+  const path = join(dataDir, RECOVERY_POINTS_NAME);
+  const points = await readRecoveryPoints(fs, path);
+  if (typeof points !== 'string') return points ?? new Map<string, number>();
+  logger.warn({ file: path, why: points }, 'the recovery points do not hold; going without');
+  return new Map<string, number>();
+}

@@ -1,0 +1,103 @@
+/** One epoch's hold on a partition's log. Fenced as soon as a newer epoch has opened the partition. */
+import type { Epoch, Offset, TopicPartition } from '../../core/types.js';
+import { closedError, fencedEpoch } from '../batches.js';
+import type { LogSlice, LogStats, PartitionLog } from '../engine.js';
+import type { SegmentedLog } from './segmented-log.js';
+
+export interface HandleHooks {
+  /** The newest epoch that has opened the partition. */
+  readonly currentEpoch: () => Epoch;
+  /** Closes the log behind the handle. */
+  readonly close: () => Promise<void>;
+}
+
+export class LogHandle implements PartitionLog {
+  readonly id: TopicPartition;
+  readonly epoch: Epoch;
+  readonly #log: SegmentedLog;
+  readonly #hooks: HandleHooks;
+  readonly #mayWrite: () => void;
+  #closing: Promise<void> | undefined;
+
+  constructor(id: TopicPartition, epoch: Epoch, log: SegmentedLog, hooks: HandleHooks) {
+    this.id = id;
+    this.epoch = epoch;
+    this.#log = log;
+    this.#hooks = hooks;
+    this.#mayWrite = () => this.#checkEpoch();
+  }
+
+  get startOffset(): Offset {
+    return this.#log.startOffset;
+  }
+
+  get endOffset(): Offset {
+    return this.#log.endOffset;
+  }
+
+  get durableOffset(): Offset {
+    return this.#log.durableOffset;
+  }
+
+  get failure(): Error | undefined {
+    return this.#log.failure;
+  }
+
+  async append(batches: readonly Buffer[], at: Offset): Promise<Offset> {
+    this.#checkOpen();
+    this.#checkEpoch();
+    return this.#log.append(batches, at, this.#mayWrite);
+  }
+
+  async flush(upTo: Offset): Promise<void> {
+    this.#checkOpen();
+    return this.#log.flush(upTo);
+  }
+
+  async read(from: Offset, to: Offset, maxBytes: number): Promise<LogSlice> {
+    this.#checkOpen();
+    return this.#log.read(from, to, maxBytes);
+  }
+
+  async batchForTime(timestampMs: number): Promise<Offset | undefined> {
+    this.#checkOpen();
+    return this.#log.batchForTime(timestampMs);
+  }
+
+  async trim(before: Offset): Promise<void> {
+    this.#checkOpen();
+    this.#checkEpoch();
+    return this.#log.trim(before);
+  }
+
+  stats(): LogStats {
+    return this.#log.stats();
+  }
+
+  /** A fenced handle lets go of nothing: the log belongs to the newer epoch. */
+  close(): Promise<void> {
+    this.#closing ??= this.#isFenced() ? Promise.resolve() : this.#hooks.close();
+    return this.#closing;
+  }
+
+  [Symbol.asyncDispose](): Promise<void> {
+    return this.close();
+  }
+
+  /** The log is being closed from elsewhere; later calls fail with CLOSED. */
+  detach(): void {
+    this.#closing ??= Promise.resolve();
+  }
+
+  #isFenced(): boolean {
+    return this.#hooks.currentEpoch() !== this.epoch;
+  }
+
+  #checkOpen(): void {
+    if (this.#closing) throw closedError('log');
+  }
+
+  #checkEpoch(): void {
+    if (this.#isFenced()) throw fencedEpoch(this.epoch, this.#hooks.currentEpoch());
+  }
+}

@@ -1,0 +1,89 @@
+/** What the parts of one partition's log share: its segments and offsets, and the means of its engine. */
+import type { Clock } from '../../core/clock.js';
+import type { Logger } from '../../core/logger.js';
+import type { Semaphore } from '../../core/semaphore.js';
+import { type Offset, type TopicPartition, toOffset } from '../../core/types.js';
+import type { LogConfig } from '../engine.js';
+import type { FileCache } from './file-cache.js';
+import type { FileSystem } from './fs.js';
+import type { IndexCache } from './index-cache.js';
+import type { Segment } from './segment.js';
+import type { TailCache } from './tail-cache.js';
+
+/** What all logs of an engine share. */
+export interface EngineContext {
+  readonly fs: FileSystem;
+  readonly clock: Clock;
+  readonly logger: Logger;
+  readonly files: FileCache;
+  readonly indexes: IndexCache;
+  readonly tail: TailCache;
+  /** Bounds the data syncs that run at once. */
+  readonly syncs: Semaphore;
+  /** Bounds what is done behind the scenes (index files, checkpoints), so that it takes neither all threads nor all handles. */
+  readonly maintenance: Semaphore;
+  /** Told when a closed segment has become durable: the recovery points are worth writing. */
+  readonly recoveryPointMoved: () => void;
+}
+
+/**
+ * Invariants: `segments` is not empty, ascends and its last one takes the appends; a segment ends where the next begins
+ * unless records were lost between them; `startOffset <= durableOffset <= endOffset`.
+ */
+export class LogState {
+  readonly id: TopicPartition;
+  readonly directory: string;
+  config: LogConfig;
+  segments: Segment[];
+  startOffset: Offset;
+  endOffset: Offset;
+  durableOffset: Offset;
+  /** Why nothing may be appended any more; final until the log is recovered from disk. */
+  failure: Error | undefined = undefined;
+  /** Segments with bytes that no sync has covered. */
+  dirty: Set<Segment> = new Set();
+  /** Whether a file was created in the directory, or the directory itself, and that is not yet durable. */
+  entriesDirty: boolean;
+  parentDirty: boolean;
+  /** Segments that were closed and whose index files are not on disk yet. */
+  unfinishedCount = 0;
+
+  constructor(id: TopicPartition, directory: string, config: LogConfig, recovered: RecoveredLog) {
+    this.id = id;
+    this.directory = directory;
+    this.config = config;
+    this.segments = recovered.segments;
+    this.startOffset = toOffset(recovered.startOffset);
+    this.endOffset = toOffset(recovered.endOffset);
+    this.durableOffset = this.endOffset;
+    this.entriesDirty = recovered.unsynced;
+    this.parentDirty = recovered.unsynced;
+  }
+
+  get active(): Segment {
+    return this.segments[this.segments.length - 1]!;
+  }
+
+  /** Index of the last segment that begins at or below `offset`; -1 when all begin above. */
+  segmentIndexFor(offset: number): number {
+    let low = 0;
+    let high = this.segments.length;
+    while (low < high) {
+      const middle = (low + high) >>> 1;
+      if (this.segments[middle]!.baseOffset <= offset) low = middle + 1;
+      else high = middle;
+    }
+    return low - 1;
+  }
+}
+
+/** A log as it was found on disk, put in order. */
+export interface RecoveredLog {
+  readonly segments: Segment[];
+  readonly startOffset: number;
+  readonly endOffset: number;
+  /** Whether nothing has made the directory's own entry durable yet. */
+  readonly unsynced: boolean;
+  /** Whether the checkpoint on disk vouches for everything, the active segment included. */
+  readonly clean: boolean;
+}

@@ -1,0 +1,311 @@
+/**
+ * Opening a partition's directory: what the checkpoint vouches for is taken as it is, everything else is scanned.
+ *
+ * What follows the last intact batch of the log is a torn tail and cut off, unless it lies below the recovery point, so
+ * that it was durable once, or an intact batch follows: then it is corruption. Corruption is never cut off. It is
+ * reported, remembered, and left in place; appends go on behind it. Doing all this twice changes nothing more.
+ */
+import { dirname, join } from 'node:path';
+import { LogError } from '../../core/errors.js';
+import type { LogConfig } from '../engine.js';
+import { CHECKPOINT_NAME, type PartitionCheckpoint, readCheckpoint, type SegmentRecord } from './checkpoint.js';
+import { epochsUpTo } from './epoch-runs.js';
+import { type SegmentScan, scanSegment } from './index-cache.js';
+import { toStorageError } from './io-errors.js';
+import type { EngineContext, RecoveredLog } from './log-state.js';
+import {
+  baseOffsetOfName,
+  type Damage,
+  DELETED_SUFFIX,
+  LOG_SUFFIX,
+  OFFSET_INDEX_SUFFIX,
+  Segment,
+  SegmentContents,
+  segmentName,
+  TIME_INDEX_SUFFIX,
+} from './segment.js';
+import { TEMPORARY_SUFFIX } from './small-files.js';
+
+/** A `.log` file as found. */
+interface FoundSegment {
+  readonly segment: Segment;
+  readonly fileSize: number;
+  readonly record: SegmentRecord | undefined;
+  /** Undefined when the checkpoint vouches for the file. */
+  scan: SegmentScan | undefined;
+}
+
+export type RecoveryContext = Pick<EngineContext, 'fs' | 'files' | 'clock' | 'logger'>;
+
+/**
+ * Opens the log in `directory`, creating the directory if need be.
+ * @param recoveryPoint everything below was durable once
+ * @throws LogError STORAGE_ERROR, RESOURCE_LIMIT, CORRUPT_LOG when the files contradict each other
+ */
+export async function recoverLog(
+  context: RecoveryContext,
+  directory: string,
+  config: LogConfig,
+  recoveryPoint: number,
+): Promise<RecoveredLog> {
+  try {
+    return await new Recovery(context, directory, config, recoveryPoint).run();
+  } catch (error) {
+    throw toStorageError('open the log in', directory, error, 'none');
+  }
+}
+
+class Recovery {
+  readonly #context: RecoveryContext;
+  readonly #directory: string;
+  readonly #config: LogConfig;
+  readonly #recoveryPoint: number;
+
+  constructor(context: RecoveryContext, directory: string, config: LogConfig, recoveryPoint: number) {
+    this.#context = context;
+    this.#directory = directory;
+    this.#config = config;
+    this.#recoveryPoint = recoveryPoint;
+  }
+
+  async run(): Promise<RecoveredLog> {
+    const created = await this.#context.fs.mkdir(this.#directory);
+    const names = created ? [] : await this.#tidy(await this.#context.fs.readdir(this.#directory));
+    const baseOffsets = names.map(baseOffsetOfName).filter((base) => base !== undefined);
+    const checkpoint = await this.#readCheckpoint(names, baseOffsets.length > 0);
+    const found = await this.#find(
+      baseOffsets.sort((a, b) => a - b),
+      checkpoint,
+    );
+    await this.#scanUnvouched(found);
+    const kept = await this.#settleTails(found);
+    this.#checkOrder(kept);
+    return this.#assemble(kept, checkpoint);
+  }
+
+  /** Removes what an interrupted replacement or removal has left. */
+  async #tidy(names: readonly string[]): Promise<readonly string[]> {
+    const logs = new Set(names.filter((name) => name.endsWith(LOG_SUFFIX)));
+    const kept: string[] = [];
+    for (const name of names) {
+      if (isRubbish(name, logs)) await this.#context.fs.unlink(join(this.#directory, name));
+      else kept.push(name);
+    }
+    return kept;
+  }
+
+  async #readCheckpoint(names: readonly string[], hasSegments: boolean): Promise<PartitionCheckpoint | undefined> {
+    const path = join(this.#directory, CHECKPOINT_NAME);
+    const checkpoint = names.includes(CHECKPOINT_NAME) ? await readCheckpoint(this.#context.fs, path) : undefined;
+    if (typeof checkpoint === 'string') {
+      this.#context.logger.warn({ file: path, why: checkpoint }, 'a checkpoint does not hold; scanning the log');
+      return undefined;
+    }
+    if (!checkpoint && hasSegments) {
+      this.#context.logger.info({ directory: this.#directory }, 'a log has no checkpoint yet; scanning it');
+    }
+    return checkpoint;
+  }
+
+  async #find(baseOffsets: readonly number[], checkpoint: PartitionCheckpoint | undefined): Promise<FoundSegment[]> {
+    const records = new Map(checkpoint?.segments.map((record) => [record.baseOffset, record]));
+    const found: FoundSegment[] = [];
+    const now = this.#context.clock.now();
+    for (const baseOffset of baseOffsets) {
+      const segment = new Segment(this.#directory, baseOffset, now, true);
+      const stat = await this.#context.fs.stat(segment.path);
+      if (!stat) continue;
+      const record = records.get(baseOffset);
+      // Left by an append that could not be written. If it once held something, the gap in the offsets tells.
+      if (stat.size === 0 && !record) {
+        await this.#remove(segment);
+        continue;
+      }
+      found.push({ segment, fileSize: stat.size, record, scan: undefined });
+      records.delete(baseOffset);
+    }
+    this.#reportMissing([...records.values()], checkpoint);
+    // Trimmed segments whose removal was cut short.
+    return this.#dropTrimmed(found, checkpoint?.logStartOffset ?? 0);
+  }
+
+  #reportMissing(records: readonly SegmentRecord[], checkpoint: PartitionCheckpoint | undefined): void {
+    for (const { baseOffset, nextOffset } of records) {
+      if (nextOffset <= (checkpoint?.logStartOffset ?? 0)) continue;
+      const file = join(this.#directory, segmentName(baseOffset) + LOG_SUFFIX);
+      this.#context.logger.error({ file, offset: baseOffset, nextOffset }, 'a segment is missing');
+    }
+  }
+
+  async #dropTrimmed(found: FoundSegment[], logStartOffset: number): Promise<FoundSegment[]> {
+    let count = 0;
+    while (count < found.length - 1 && found[count + 1]!.segment.baseOffset <= logStartOffset) count++;
+    for (const { segment } of found.slice(0, count)) await this.#remove(segment);
+    return found.slice(count);
+  }
+
+  async #scanUnvouched(found: readonly FoundSegment[]): Promise<void> {
+    for (const entry of found) {
+      const { segment, record, fileSize } = entry;
+      if (record && record.sizeInBytes === fileSize) {
+        segment.contents = new SegmentContents(segment.baseOffset, record);
+        segment.checksums = { offsetIndexCrc: record.offsetIndexCrc, timeIndexCrc: record.timeIndexCrc };
+        continue;
+      }
+      const { fs, files } = this.#context;
+      const interval = this.#config.indexIntervalBytes;
+      entry.scan = await scanSegment(fs, files, segment, fileSize, interval, epochsUpTo(record));
+      segment.contents = entry.scan.contents;
+      segment.indexes = entry.scan.indexes;
+      segment.damages = entry.scan.damages;
+      for (const damage of segment.damages) this.#reportDamage(segment, damage);
+    }
+  }
+
+  /**
+   * Decides for what lies behind the last intact batch of each scanned segment whether it is torn or corrupt, cuts off
+   * what is torn, and removes segments behind the end that hold nothing.
+   */
+  async #settleTails(found: readonly FoundSegment[]): Promise<FoundSegment[]> {
+    let last = found.length - 1;
+    while (last > 0 && !this.#holdsAnything(found[last]!)) last--;
+    for (const { segment, fileSize } of found.slice(last + 1)) {
+      if (fileSize > 0) this.#context.logger.warn({ file: segment.path, bytes: fileSize }, 'removing a torn segment');
+      await this.#remove(segment);
+    }
+    const kept = found.slice(0, last + 1);
+    for (const [i, entry] of kept.entries()) await this.#settleTail(entry, kept[i + 1]?.segment.baseOffset);
+    return kept;
+  }
+
+  #holdsAnything({ segment, scan, fileSize, record }: FoundSegment): boolean {
+    if (segment.contents.nextOffset > segment.baseOffset || (scan?.damages.length ?? 0) > 0) return true;
+    if (record && record.nextOffset > segment.baseOffset) return true;
+    return fileSize > 0 && (segment.baseOffset < this.#recoveryPoint || scan?.tail?.searched === false);
+  }
+
+  async #settleTail(entry: FoundSegment, nextBase: number | undefined): Promise<void> {
+    const { segment, scan, fileSize, record } = entry;
+    if (!scan) return;
+    const { contents } = segment;
+    const durableEnd = Math.max(
+      nextBase ?? 0,
+      record?.nextOffset ?? 0,
+      nextBase === undefined ? this.#recoveryPoint : 0,
+    );
+    const isCorrupt = contents.nextOffset < durableEnd || scan.tail?.searched === false;
+    if (isCorrupt) {
+      const why = scan.tail?.why ?? `the file has ${fileSize} bytes, fewer than were written`;
+      const nextOffset = Math.max(durableEnd, contents.nextOffset + 1);
+      const damage = {
+        position: contents.sizeInBytes,
+        endPosition: fileSize,
+        offset: contents.nextOffset,
+        nextOffset,
+        why,
+      };
+      this.#reportDamage(segment, damage);
+      segment.damages = [...segment.damages, damage];
+      contents.skip(damage);
+    } else if (scan.tail) await this.#truncate(segment, fileSize, scan.tail.why);
+    if (record && fileSize < record.sizeInBytes) {
+      const fields = { file: segment.path, bytes: fileSize, expectedBytes: record.sizeInBytes };
+      this.#context.logger.error(fields, 'a segment is shorter than it was');
+    }
+    await this.#syncFile(segment);
+  }
+
+  async #truncate(segment: Segment, fileSize: number, why: string): Promise<void> {
+    const size = segment.contents.sizeInBytes;
+    const fields = {
+      file: segment.path,
+      position: size,
+      bytes: fileSize - size,
+      offset: segment.contents.nextOffset,
+      why,
+    };
+    this.#context.logger.warn(fields, 'cutting off a torn tail');
+    const lease = await this.#context.files.acquire(segment.path);
+    try {
+      this.#context.fs.ftruncateSync(lease.fd, size);
+    } finally {
+      lease.release();
+    }
+  }
+
+  /** What a scan has read may still be in memory only, when the process but not the machine had ended. */
+  async #syncFile(segment: Segment): Promise<void> {
+    const lease = await this.#context.files.acquire(segment.path);
+    try {
+      await this.#context.fs.fdatasync(lease.fd);
+    } finally {
+      lease.release();
+    }
+  }
+
+  #checkOrder(found: readonly FoundSegment[]): void {
+    for (const [i, { segment }] of found.entries()) {
+      const next = found[i + 1]?.segment;
+      if (!next || next.baseOffset >= segment.contents.nextOffset) continue;
+      throw new LogError(
+        'CORRUPT_LOG',
+        `${segment.path} reaches offset ${segment.contents.nextOffset}, beyond the start of ${next.path}. One of them is foreign.`,
+        { metadata: { offset: next.baseOffset, file: segment.path, position: segment.contents.sizeInBytes } },
+      );
+    }
+  }
+
+  async #assemble(found: readonly FoundSegment[], checkpoint: PartitionCheckpoint | undefined): Promise<RecoveredLog> {
+    const segments = found.map(({ segment }) => segment);
+    const last = segments[segments.length - 1];
+    const startOffset = Math.max(checkpoint?.logStartOffset ?? 0, checkpoint ? 0 : (segments[0]?.baseOffset ?? 0));
+    const recorded = Math.max(0, ...(checkpoint?.segments.map(({ nextOffset }) => nextOffset) ?? []));
+    const endOffset = Math.max(last?.contents.nextOffset ?? 0, startOffset, this.#recoveryPoint, recorded);
+    // Nothing may be appended to a file that ends in damage, or at another offset than the log.
+    if (!last || last.contents.nextOffset !== endOffset || endsInDamage(last)) {
+      segments.push(new Segment(this.#directory, endOffset, this.#context.clock.now(), false));
+    }
+    const lostFrom = last?.contents.nextOffset ?? startOffset;
+    if (lostFrom < endOffset) {
+      const fields = { directory: this.#directory, offset: lostFrom, nextOffset: endOffset };
+      this.#context.logger.error(fields, 'records that were durable are missing at the end of a log');
+    }
+    const scanned = found.some(({ scan }) => scan !== undefined);
+    if (scanned) await this.#syncDirectories(checkpoint !== undefined);
+    const clean = !scanned && lostFrom >= endOffset;
+    return { segments, startOffset, endOffset, unsynced: !checkpoint && !scanned, clean };
+  }
+
+  async #syncDirectories(parentIsDurable: boolean): Promise<void> {
+    await this.#context.fs.syncDirectory(this.#directory);
+    if (!parentIsDurable) await this.#context.fs.syncDirectory(dirname(this.#directory));
+  }
+
+  #reportDamage(segment: Segment, damage: Damage): void {
+    this.#context.logger.error(
+      { file: segment.path, ...damage },
+      'a part of a segment is corrupt; it is kept, not served',
+    );
+  }
+
+  async #remove(segment: Segment): Promise<void> {
+    this.#context.files.forget(segment.path);
+    await this.#context.fs.unlink(segment.offsetIndexPath);
+    await this.#context.fs.unlink(segment.timeIndexPath);
+    await this.#context.fs.unlink(segment.path);
+  }
+}
+
+function endsInDamage(segment: Segment): boolean {
+  const last = segment.damages[segment.damages.length - 1];
+  return last !== undefined && last.endPosition === segment.contents.sizeInBytes;
+}
+
+/** Whether a file is what an interrupted replacement or removal leaves behind, indexes without their log included. */
+function isRubbish(name: string, logs: ReadonlySet<string>): boolean {
+  if (name.endsWith(DELETED_SUFFIX) || name.endsWith(TEMPORARY_SUFFIX)) return true;
+  for (const suffix of [OFFSET_INDEX_SUFFIX, TIME_INDEX_SUFFIX]) {
+    if (name.endsWith(suffix)) return !logs.has(name.slice(0, -suffix.length) + LOG_SUFFIX);
+  }
+  return false;
+}

@@ -1,0 +1,231 @@
+/** One partition's log on disk, shared by the handles of all epochs that have opened it. */
+import { dirname } from 'node:path';
+import { LogError } from '../../core/errors.js';
+import type { Offset } from '../../core/types.js';
+import { closedError, outOfRange } from '../batches.js';
+import type { LogConfig, LogSlice, LogStats } from '../engine.js';
+import { Appender } from './appender.js';
+import { Flusher } from './flusher.js';
+import { toStorageError } from './io-errors.js';
+import { LogReader } from './log-reader.js';
+import type { EngineContext, LogState } from './log-state.js';
+import { Maintenance } from './maintenance.js';
+import type { Segment } from './segment.js';
+import { LogTail } from './tail-cache.js';
+
+/** See `PartitionLog` for what the operations promise. */
+export class SegmentedLog {
+  readonly #context: EngineContext;
+  readonly #state: LogState;
+  readonly #tail: LogTail;
+  readonly #appender: Appender;
+  readonly #reader: LogReader;
+  readonly #flusher: Flusher;
+  readonly #maintenance: Maintenance;
+  /** Whether the checkpoint on disk still says everything. */
+  #checkpointed: boolean;
+  #closing: Promise<void> | undefined;
+  readonly #underWay = new Set<Promise<unknown>>();
+
+  /** @param checkpointed whether the checkpoint on disk vouches for all of `state` */
+  constructor(context: EngineContext, state: LogState, checkpointed: boolean) {
+    this.#context = context;
+    this.#state = state;
+    this.#checkpointed = checkpointed;
+    this.#tail = new LogTail(context.tail);
+    this.#reader = new LogReader(context, state, this.#tail);
+    this.#flusher = new Flusher(context.syncs, () => this.#sync());
+    this.#maintenance = new Maintenance(context, state, (upTo) => this.#flush(upTo));
+    this.#appender = new Appender(context, state, this.#tail, {
+      unpin: () => this.#flusher.flush().catch(() => undefined),
+      closed: (segment) => this.#maintenance.finishClosed(segment),
+      finished: () => this.#maintenance.idle(),
+    });
+    if (!checkpointed) this.#maintenance.finishRecovered();
+  }
+
+  get startOffset(): Offset {
+    return this.#state.startOffset;
+  }
+
+  get endOffset(): Offset {
+    return this.#state.endOffset;
+  }
+
+  get durableOffset(): Offset {
+    return this.#state.durableOffset;
+  }
+
+  get failure(): Error | undefined {
+    return this.#state.failure;
+  }
+
+  configure(config: LogConfig): void {
+    this.#state.config = config;
+  }
+
+  stats(): LogStats {
+    let sizeInBytes = 0;
+    for (const segment of this.#state.segments) sizeInBytes += segment.contents.sizeInBytes;
+    return { segmentCount: this.#state.segments.length, sizeInBytes };
+  }
+
+  /** @param mayWrite throws if the caller may not write any more; called right before anything is written */
+  async append(batches: readonly Buffer[], at: Offset, mayWrite: () => void): Promise<Offset> {
+    this.#checkOpen();
+    this.#checkpointed = false;
+    return this.#appender.append(batches, at, mayWrite);
+  }
+
+  async flush(upTo: Offset): Promise<void> {
+    this.#checkOpen();
+    return this.#flush(upTo);
+  }
+
+  read(from: Offset, to: Offset, maxBytes: number): Promise<LogSlice> {
+    return this.#whileOpen(() => this.#reader.read(from, to, maxBytes));
+  }
+
+  batchForTime(timestampMs: number): Promise<Offset | undefined> {
+    return this.#whileOpen(() => this.#reader.batchForTime(timestampMs));
+  }
+
+  trim(before: Offset): Promise<void> {
+    return this.#whileOpen(async () => {
+      const { startOffset, endOffset } = this.#state;
+      if (before <= startOffset) return;
+      if (before > endOffset) throw outOfRange(before, startOffset, endOffset);
+      await this.#flush(before);
+      this.#checkpointed = false;
+      await this.#maintenance.trim(before);
+    });
+  }
+
+  /**
+   * Makes everything durable, writes the checkpoint and lets go of all files.
+   * @throws LogError when the log could not be left in order; it is closed all the same
+   */
+  close(): Promise<void> {
+    this.#closing ??= this.#close(true);
+    return this.#closing;
+  }
+
+  /** Lets go of all files without writing anything more: the log is about to be removed. */
+  abandon(): Promise<void> {
+    this.#closing ??= this.#close(false);
+    return this.#closing.catch(() => undefined);
+  }
+
+  async #close(inOrder: boolean): Promise<void> {
+    try {
+      await this.#appender.idle();
+      await Promise.allSettled(this.#underWay);
+      if (inOrder) await this.#leaveInOrder();
+    } finally {
+      await this.#maintenance.idle();
+      this.#tail.clear();
+      for (const segment of this.#state.segments) this.#letGo(segment);
+    }
+  }
+
+  async #leaveInOrder(): Promise<void> {
+    if (this.#state.failure) throw this.#state.failure;
+    await this.#flush(this.#state.endOffset);
+    await this.#maintenance.idle();
+    const { segments } = this.#state;
+    const unwritten = segments.some((segment) => segment.exists && !segment.checksums);
+    if (!this.#checkpointed || unwritten) await this.#maintenance.writeFinalCheckpoint();
+  }
+
+  #letGo(segment: Segment): void {
+    const { pin } = segment;
+    segment.pin = undefined;
+    this.#context.indexes.forget(segment);
+    pin?.release();
+    this.#context.files.forget(segment.path);
+  }
+
+  #checkOpen(): void {
+    if (this.#closing) throw closedError('log');
+  }
+
+  async #whileOpen<T>(work: () => Promise<T>): Promise<T> {
+    this.#checkOpen();
+    const result = work();
+    this.#underWay.add(result);
+    try {
+      return await result;
+    } finally {
+      this.#underWay.delete(result);
+    }
+  }
+
+  async #flush(upTo: Offset): Promise<void> {
+    const { startOffset, endOffset, durableOffset, failure } = this.#state;
+    if (upTo > endOffset) throw outOfRange(upTo, startOffset, endOffset);
+    if (upTo <= durableOffset) return;
+    if (failure) throw failure;
+    await this.#flusher.flush();
+  }
+
+  /** One pass of group commit: what was appended when it began is durable when it ends. */
+  async #sync(): Promise<void> {
+    const state = this.#state;
+    if (state.failure) throw this.#giveUp(state.failure);
+    const { dirty, endOffset } = state;
+    state.dirty = new Set();
+    try {
+      for (const segment of dirty) await this.#syncData(segment);
+      await this.#syncEntries();
+    } catch (error) {
+      throw this.#giveUp(error);
+    }
+    state.durableOffset = endOffset;
+    for (const segment of dirty) if (!state.dirty.has(segment)) this.#unpin(segment);
+  }
+
+  async #syncData(segment: Segment): Promise<void> {
+    try {
+      await this.#context.fs.fdatasync(segment.pin!.fd);
+    } catch (error) {
+      throw toStorageError('sync', segment.path, error, 'unknown');
+    }
+  }
+
+  /** Makes the entries of new files durable, before any of their bytes count as such. */
+  async #syncEntries(): Promise<void> {
+    const state = this.#state;
+    const { directory, entriesDirty, parentDirty } = state;
+    state.entriesDirty = false;
+    state.parentDirty = false;
+    try {
+      if (entriesDirty) await this.#context.fs.syncDirectory(directory);
+      if (parentDirty) await this.#context.fs.syncDirectory(dirname(directory));
+    } catch (error) {
+      throw toStorageError('sync', directory, error, 'unknown');
+    }
+  }
+
+  /** After a failed write or sync nothing is synced any more: poisons the log and frees the handles kept for it. */
+  #giveUp(error: unknown): Error {
+    const state = this.#state;
+    if (!state.failure) {
+      const cause = toStorageError('sync', state.directory, error);
+      // Whatever the errno, ENOSPC included: bytes that were taken may be gone.
+      state.failure = new LogError('STORAGE_ERROR', cause.message, { cause, metadata: cause.metadata });
+      const fields = { directory: state.directory, err: error };
+      this.#context.logger.error(fields, 'a sync failed: the log takes no more appends');
+    }
+    for (const segment of state.segments) this.#unpin(segment);
+    state.dirty.clear();
+    return state.failure;
+  }
+
+  #unpin(segment: Segment): void {
+    const { pin } = segment;
+    if (!pin) return;
+    segment.pin = undefined;
+    this.#context.files.unpin(segment.path);
+    pin.release();
+  }
+}

@@ -1,0 +1,105 @@
+/**
+ * The time index of one segment (`.timeindex`): how far the timestamps had risen at which offset. Kafka's format:
+ *
+ *     file  = entry*               strictly ascending in both fields
+ *     entry = timestamp      i64   largest timestamp in the segment so far, ms
+ *             relativeOffset i32   last offset of the batch that holds it - base offset of the segment
+ *
+ * No batch at or before an entry's offset has a larger timestamp; what comes after may have any. An entry is added
+ * together with one of the offset index if the maximum has risen, and a last one when the segment is closed.
+ */
+import { NO_TIMESTAMP } from '../../batch/layout.js';
+
+/** Bytes of one entry on disk. */
+export const TIME_INDEX_ENTRY_BYTES = 12;
+/** Entries at which the index is full: 10 MiB, less one place kept for the entry that closing adds. */
+export const MAX_TIME_INDEX_ENTRIES: number = Math.floor((10 * 1024 * 1024) / TIME_INDEX_ENTRY_BYTES) - 1;
+
+/** A point of the rise: `timestamp` was first reached by the batch that ends at `relativeOffset`. */
+export interface TimeIndexEntry {
+  readonly timestamp: number;
+  /** -1 when no entry lies low enough and the start of the segment is meant. */
+  readonly relativeOffset: number;
+}
+
+const START: TimeIndexEntry = { timestamp: NO_TIMESTAMP, relativeOffset: -1 };
+const FIRST_CAPACITY = 32;
+
+export class TimeIndex {
+  #timestamps: Float64Array<ArrayBuffer> = new Float64Array(0);
+  #relativeOffsets: Uint32Array<ArrayBuffer> = new Uint32Array(0);
+  #count = 0;
+
+  get count(): number {
+    return this.#count;
+  }
+
+  /** Memory that the entries take. */
+  get byteLength(): number {
+    return this.#timestamps.byteLength + this.#relativeOffsets.byteLength;
+  }
+
+  get isFull(): boolean {
+    return this.#count >= MAX_TIME_INDEX_ENTRIES;
+  }
+
+  /** Adds an entry unless the maximum has not risen since the last one. */
+  add(timestamp: number, relativeOffset: number): void {
+    const last = this.#count === 0 ? NO_TIMESTAMP : this.#timestamps[this.#count - 1]!;
+    if (timestamp <= last) return;
+    if (this.#count === this.#timestamps.length) this.#reserve(Math.max(FIRST_CAPACITY, this.#count * 2));
+    this.#timestamps[this.#count] = timestamp;
+    this.#relativeOffsets[this.#count] = relativeOffset;
+    this.#count++;
+  }
+
+  /** The greatest entry whose timestamp is at most `timestamp`: no batch before its own reaches `timestamp`. */
+  floor(timestamp: number): TimeIndexEntry {
+    let low = 0;
+    let high = this.#count;
+    while (low < high) {
+      const middle = (low + high) >>> 1;
+      if (this.#timestamps[middle]! <= timestamp) low = middle + 1;
+      else high = middle;
+    }
+    if (low === 0) return START;
+    return { timestamp: this.#timestamps[low - 1]!, relativeOffset: this.#relativeOffsets[low - 1]! };
+  }
+
+  encode(): Buffer {
+    const bytes = Buffer.allocUnsafe(this.#count * TIME_INDEX_ENTRY_BYTES);
+    for (let i = 0; i < this.#count; i++) {
+      const at = i * TIME_INDEX_ENTRY_BYTES;
+      bytes.writeBigInt64BE(BigInt(this.#timestamps[i]!), at);
+      bytes.writeUInt32BE(this.#relativeOffsets[i]!, at + 8);
+    }
+    return bytes;
+  }
+
+  /** Reads what `encode` wrote, or undefined when the entries are cut or not in order. */
+  static decode(bytes: Buffer): TimeIndex | undefined {
+    if (bytes.length % TIME_INDEX_ENTRY_BYTES !== 0) return undefined;
+    const index = new TimeIndex();
+    index.#reserve(bytes.length / TIME_INDEX_ENTRY_BYTES);
+    let previousTimestamp = NO_TIMESTAMP;
+    let previousOffset = -1;
+    for (let at = 0; at < bytes.length; at += TIME_INDEX_ENTRY_BYTES) {
+      const timestamp = Number(bytes.readBigInt64BE(at));
+      const relativeOffset = bytes.readInt32BE(at + 8);
+      if (timestamp <= previousTimestamp || relativeOffset <= previousOffset) return undefined;
+      index.add(timestamp, relativeOffset);
+      previousTimestamp = timestamp;
+      previousOffset = relativeOffset;
+    }
+    return index;
+  }
+
+  #reserve(capacity: number): void {
+    const timestamps = new Float64Array(capacity);
+    const relativeOffsets = new Uint32Array(capacity);
+    timestamps.set(this.#timestamps.subarray(0, this.#count));
+    relativeOffsets.set(this.#relativeOffsets.subarray(0, this.#count));
+    this.#timestamps = timestamps;
+    this.#relativeOffsets = relativeOffsets;
+  }
+}

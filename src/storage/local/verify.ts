@@ -1,0 +1,283 @@
+/**
+ * Reading a whole data directory with every check there is, for `log verify`. Changes nothing, and may run beside a
+ * broker: what the broker appends meanwhile is not looked at, what it removes is left out.
+ */
+import { join } from 'node:path';
+import { crc32c } from '../../batch/crc32c.js';
+import { maxTimestampOf, NO_TIMESTAMP } from '../../batch/layout.js';
+import { LogError } from '../../core/errors.js';
+import { CHECKPOINT_NAME, type PartitionCheckpoint, readCheckpoint, type SegmentRecord } from './checkpoint.js';
+import { hasFormat } from './data-dir.js';
+import { type EpochAt, epochsUpTo } from './epoch-runs.js';
+import { errnoOf, type FileSystem, nodeFileSystem } from './fs.js';
+import { type InspectedBatch, inspectLogFile, partitionDirectories } from './inspect.js';
+import { METADATA_LOG_NAME } from './metadata-store.js';
+import { OFFSET_INDEX_ENTRY_BYTES } from './offset-index.js';
+import { RECOVERY_POINTS_NAME, readRecoveryPoints } from './recovery-points.js';
+import { checkEpoch } from './scanner.js';
+import { baseOffsetOfName, LOG_SUFFIX, OFFSET_INDEX_SUFFIX, segmentName, TIME_INDEX_SUFFIX } from './segment.js';
+import { readSmallFile } from './small-files.js';
+import { TIME_INDEX_ENTRY_BYTES } from './time-index.js';
+
+/** Something that is not as it should be. */
+export interface Problem {
+  readonly file: string;
+  /** Byte in the file. */
+  readonly position: number;
+  /** Offset of the record that is concerned. */
+  readonly offset: number;
+  readonly what: string;
+}
+
+/** Bytes behind the last intact batch that a start would cut off: an append that was under way, not a loss. */
+export interface TornTail {
+  readonly file: string;
+  readonly position: number;
+  readonly bytes: number;
+  readonly what: string;
+}
+
+export interface PartitionReport {
+  /** `<topic id>-<partition>`, or `metadata.log` for the journal of the metadata. */
+  readonly name: string;
+  readonly segmentCount: number;
+  readonly batchCount: number;
+  readonly recordCount: number;
+  readonly sizeInBytes: number;
+  /** Corruption: records that are lost. At most `MAX_PROBLEMS`; `problemCount` counts them all. */
+  readonly problems: readonly Problem[];
+  readonly problemCount: number;
+  readonly tornTail: TornTail | undefined;
+  /** Indexes that do not fit the log. They are rebuilt when they are needed: no harm but time. */
+  readonly indexProblems: readonly Problem[];
+}
+
+/** Problems that are described for one partition. */
+export const MAX_PROBLEMS = 100;
+const MAX_INDEX_BYTES: number = 16 * 1024 * 1024;
+
+/**
+ * Verifies a data directory, partition by partition.
+ * @throws LogError DATA_DIR_UNUSABLE, UNSUPPORTED_FORMAT, STORAGE_ERROR
+ */
+export async function* verifyDataDirectory(
+  dataDir: string,
+  fs: FileSystem = nodeFileSystem,
+): AsyncGenerator<PartitionReport, void, void> {
+  if (!(await hasFormat(fs, dataDir))) {
+    throw new LogError('DATA_DIR_UNUSABLE', `${dataDir} is not a data directory of Tidelog: it has no meta.json.`, {
+      metadata: { data_dir: dataDir },
+    });
+  }
+  const points = await readRecoveryPoints(fs, join(dataDir, RECOVERY_POINTS_NAME));
+  const metadata = new Verification(fs, METADATA_LOG_NAME, dataDir, 0);
+  await metadata.file(join(dataDir, METADATA_LOG_NAME), undefined, true);
+  yield metadata.report();
+  for (const name of await partitionDirectories(dataDir, fs)) {
+    const recoveryPoint = (typeof points === 'object' ? points.get(name) : undefined) ?? 0;
+    const verification = new Verification(fs, name, join(dataDir, 'logs', name), recoveryPoint);
+    await verification.partition();
+    yield verification.report();
+  }
+}
+
+/** The verification of one log. */
+class Verification {
+  readonly #fs: FileSystem;
+  readonly #name: string;
+  readonly #directory: string;
+  readonly #recoveryPoint: number;
+  #segmentCount = 0;
+  #batchCount = 0;
+  #recordCount = 0;
+  #sizeInBytes = 0;
+  #problemCount = 0;
+  readonly #problems: Problem[] = [];
+  readonly #indexProblems: Problem[] = [];
+  #tornTail: TornTail | undefined;
+  /** Offset after the last intact batch so far. */
+  #nextOffset = 0;
+
+  constructor(fs: FileSystem, name: string, directory: string, recoveryPoint: number) {
+    this.#fs = fs;
+    this.#name = name;
+    this.#directory = directory;
+    this.#recoveryPoint = recoveryPoint;
+  }
+
+  report(): PartitionReport {
+    return {
+      name: this.#name,
+      segmentCount: this.#segmentCount,
+      batchCount: this.#batchCount,
+      recordCount: this.#recordCount,
+      sizeInBytes: this.#sizeInBytes,
+      problems: this.#problems,
+      problemCount: this.#problemCount,
+      tornTail: this.#tornTail,
+      indexProblems: this.#indexProblems,
+    };
+  }
+
+  async partition(): Promise<void> {
+    const checkpointPath = join(this.#directory, CHECKPOINT_NAME);
+    const checkpoint = await readCheckpoint(this.#fs, checkpointPath);
+    if (typeof checkpoint === 'string')
+      this.#problem(checkpointPath, 0, 0, `the checkpoint does not hold: ${checkpoint}`);
+    const names = await this.#fs.readdir(this.#directory);
+    const bases = names.map(baseOffsetOfName).filter((base) => base !== undefined);
+    await this.#segments(
+      bases.sort((a, b) => a - b),
+      typeof checkpoint === 'object' ? checkpoint : undefined,
+    );
+  }
+
+  async #segments(bases: readonly number[], checkpoint: PartitionCheckpoint | undefined): Promise<void> {
+    const records = new Map(checkpoint?.segments.map((record) => [record.baseOffset, record]));
+    let expected: number | undefined;
+    for (const [i, base] of bases.entries()) {
+      const path = this.#pathOf(base, LOG_SUFFIX);
+      if (expected !== undefined && base !== expected) {
+        const what = base > expected ? `offsets ${expected} to ${base - 1} are missing` : `it overlaps its predecessor`;
+        this.#problem(path, 0, expected, what);
+      }
+      const record = records.get(base);
+      await this.file(path, record, i === bases.length - 1);
+      expected = Math.max(this.#nextOffset, base, record?.nextOffset ?? 0);
+    }
+    if (bases.length > 0 && this.#nextOffset < this.#recoveryPoint && this.#problemCount === 0) {
+      const what = `the log ends at offset ${this.#nextOffset}, but was durable up to ${this.#recoveryPoint}`;
+      this.#problem(this.#directory, 0, this.#nextOffset, what);
+    }
+  }
+
+  /** Verifies one `.log` file. @param isLast whether the log ends in it */
+  async file(path: string, record: SegmentRecord | undefined, isLast: boolean): Promise<void> {
+    try {
+      await this.#file(path, record, isLast);
+    } catch (error) {
+      // Removed while this ran, or never there.
+      if (error instanceof LogError && error.reason === 'INVALID_REQUEST') return;
+      throw error;
+    }
+  }
+
+  async #file(path: string, record: SegmentRecord | undefined, isLast: boolean): Promise<void> {
+    const base = baseOffsetOfName(path.slice(-LOG_SUFFIX.length - 20)) ?? 0;
+    const size = (await this.#fs.stat(path))?.size ?? 0;
+    const indexes = record ? await this.#openIndexes(base, record) : undefined;
+    const epochAt = epochsUpTo(record);
+    this.#nextOffset = base;
+    for await (const item of inspectLogFile(path, this.#fs)) {
+      if (item.kind === 'batch') this.#batch(path, item, indexes, epochAt);
+      else if (item.kind === 'damage') this.#problem(path, item.position, item.offset, item.why);
+      else if (!isLast || item.offset < Math.max(this.#recoveryPoint, record?.nextOffset ?? 0)) {
+        this.#problem(path, item.position, item.offset, item.why);
+      } else this.#tornTail = { file: path, position: item.position, bytes: item.bytes, what: item.why };
+    }
+    this.#segmentCount++;
+    this.#sizeInBytes += size;
+    if (record && size < record.sizeInBytes) {
+      this.#problem(
+        path,
+        size,
+        this.#nextOffset,
+        `the file has ${size} bytes, fewer than the ${record.sizeInBytes} written`,
+      );
+    }
+    for (const problem of indexes?.problems() ?? []) this.#indexProblem(problem);
+  }
+
+  #batch(path: string, batch: InspectedBatch, indexes: IndexCheck | undefined, epochAt: EpochAt): void {
+    const wrongEpoch = checkEpoch(batch.bytes, 0, epochAt(batch.baseOffset));
+    if (wrongEpoch !== undefined) this.#problem(path, batch.position, batch.baseOffset, wrongEpoch);
+    this.#batchCount++;
+    this.#recordCount += batch.recordCount;
+    this.#nextOffset = batch.nextOffset;
+    indexes?.batch(batch);
+  }
+
+  async #openIndexes(base: number, record: SegmentRecord): Promise<IndexCheck | undefined> {
+    const offsetPath = this.#pathOf(base, OFFSET_INDEX_SUFFIX);
+    const timePath = this.#pathOf(base, TIME_INDEX_SUFFIX);
+    const offsets = await this.#readIndex(offsetPath, base, record.offsetIndexCrc);
+    const times = await this.#readIndex(timePath, base, record.timeIndexCrc);
+    return offsets && times && new IndexCheck(base, offsetPath, offsets, timePath, times);
+  }
+
+  async #readIndex(path: string, base: number, crc: number): Promise<Buffer | undefined> {
+    let bytes: Buffer | undefined;
+    try {
+      bytes = await readSmallFile(this.#fs, path, MAX_INDEX_BYTES);
+    } catch (error) {
+      if (errnoOf(error) !== undefined) throw error;
+    }
+    if (bytes && crc32c(bytes) === crc) return bytes;
+    this.#indexProblem({
+      file: path,
+      position: 0,
+      offset: base,
+      what: bytes ? 'its checksum does not match' : 'it is missing',
+    });
+    return undefined;
+  }
+
+  #pathOf(base: number, suffix: string): string {
+    return join(this.#directory, segmentName(base) + suffix);
+  }
+
+  #problem(file: string, position: number, offset: number, what: string): void {
+    this.#problemCount++;
+    if (this.#problems.length < MAX_PROBLEMS) this.#problems.push({ file, position, offset, what });
+  }
+
+  #indexProblem(problem: Problem): void {
+    if (this.#indexProblems.length < MAX_PROBLEMS) this.#indexProblems.push(problem);
+  }
+}
+
+/** Holds the entries of both indexes of a segment against its batches, as those pass by. */
+class IndexCheck {
+  readonly #base: number;
+  readonly #offsetPath: string;
+  readonly #offsets: Buffer;
+  readonly #timePath: string;
+  readonly #times: Buffer;
+  /** Bytes of the entries that were met. */
+  #offsetsAt = 0;
+  #timesAt = 0;
+  #maxTimestamp: number = NO_TIMESTAMP;
+
+  constructor(base: number, offsetPath: string, offsets: Buffer, timePath: string, times: Buffer) {
+    this.#base = base;
+    this.#offsetPath = offsetPath;
+    this.#offsets = offsets;
+    this.#timePath = timePath;
+    this.#times = times;
+  }
+
+  batch({ position, nextOffset, bytes }: InspectedBatch): void {
+    const relativeOffset = nextOffset - 1 - this.#base;
+    this.#maxTimestamp = Math.max(this.#maxTimestamp, maxTimestampOf(bytes, 0));
+    const offsets = this.#offsets;
+    if (this.#offsetsAt < offsets.length && offsets.readUInt32BE(this.#offsetsAt + 4) === position) {
+      if (offsets.readUInt32BE(this.#offsetsAt) === relativeOffset) this.#offsetsAt += OFFSET_INDEX_ENTRY_BYTES;
+    }
+    const times = this.#times;
+    if (this.#timesAt < times.length && times.readUInt32BE(this.#timesAt + 8) === relativeOffset) {
+      const timestamp = Number(times.readBigInt64BE(this.#timesAt));
+      if (timestamp === this.#maxTimestamp) this.#timesAt += TIME_INDEX_ENTRY_BYTES;
+    }
+  }
+
+  /** Entries that no batch answers to; the first of each index. */
+  *problems(): Generator<Problem, void, void> {
+    const what = 'an entry does not match the log';
+    if (this.#offsetsAt < this.#offsets.length) {
+      yield { file: this.#offsetPath, position: this.#offsetsAt, offset: this.#base, what };
+    }
+    if (this.#timesAt < this.#times.length) {
+      yield { file: this.#timePath, position: this.#timesAt, offset: this.#base, what };
+    }
+  }
+}

@@ -1,0 +1,278 @@
+/** A disk that refuses, a process that stops in the middle (TESTING invariants 1, 2, 3, 20). */
+import { readFileSync, statSync } from 'node:fs';
+import { describe, expect, test } from 'vitest';
+import { toEpoch, toOffset } from '../../src/core/types.js';
+import type { LogConfig } from '../../src/storage/engine.js';
+import type { FileCall } from '../support/faulty-file-system.js';
+import {
+  basesOf,
+  batchAt,
+  CONFIG,
+  END,
+  EPOCH,
+  failureOf,
+  fill,
+  LocalRig,
+  partition,
+  readAll,
+  reasonOf,
+} from './support.js';
+
+const SMALL: LogConfig = { ...CONFIG, segmentBytes: 500 };
+const onLogs =
+  (name: FileCall['name'], errno: string) =>
+  (call: FileCall): string | undefined =>
+    call.name === name && call.path.endsWith('.log') && !call.path.endsWith('metadata.log') ? errno : undefined;
+
+describe('a full disk', () => {
+  test.each(['ENOSPC', 'EDQUOT', 'EFBIG'])(
+    '(%s) fails the append whole, and the log works again once there is room',
+    async (errno) => {
+      const rig = new LocalRig({ tailCacheBytes: 0 });
+      const log = await (await rig.open()).open(partition(), EPOCH, CONFIG);
+      const before = await fill(log, 2);
+      rig.fs.rule = onLogs('writevSync', errno);
+      const failure = await failureOf(log.append([batchAt(2)], toOffset(2)));
+      expect(failure).toMatchObject({ reason: 'STORAGE_FULL', outcome: 'none', retryable: true });
+      expect(log.failure).toBeUndefined();
+      expect(log.endOffset).toBe(2);
+      expect(await readAll(log)).toEqual(Buffer.concat(before));
+      rig.fs.rule = () => undefined;
+      await fill(log, 1);
+      await log.flush(toOffset(3));
+      expect(basesOf({ chunks: [await readAll(log)] })).toEqual([0, 1, 2]);
+    },
+  );
+
+  test('in the middle of a batch leaves nothing of it in the file', async () => {
+    const rig = new LocalRig();
+    const log = await (await rig.open()).open(partition(), EPOCH, CONFIG);
+    await fill(log, 2);
+    const size = statSync(rig.file()).size;
+    rig.fs.maxWriteBytes = 50;
+    let writes = 0;
+    rig.fs.rule = (call) => (call.name === 'writevSync' && ++writes > 1 ? 'ENOSPC' : undefined);
+    expect(await reasonOf(log.append([batchAt(2)], toOffset(2)))).toBe('STORAGE_FULL');
+    expect(statSync(rig.file()).size).toBe(size);
+  });
+
+  test('when a new segment is begun leaves the old one as it was', async () => {
+    const rig = new LocalRig();
+    const log = await (await rig.open()).open(partition(), EPOCH, SMALL);
+    await fill(log, 2, { bytes: 100 });
+    const batches = [batchAt(2, { bytes: 20 }), batchAt(3, { bytes: 300 })];
+    rig.fs.rule = (call) => (call.name === 'writevSync' && call.path === rig.file(3) ? 'ENOSPC' : undefined);
+    const size = statSync(rig.file()).size;
+    expect(await reasonOf(log.append(batches, toOffset(2)))).toBe('STORAGE_FULL');
+    expect(statSync(rig.file()).size).toBe(size);
+    expect(log.endOffset).toBe(2);
+    rig.fs.rule = () => undefined;
+    await fill(log, 4, { bytes: 30 });
+    await fill(log, 3, { bytes: 300 });
+    const bytes = await readAll(log);
+    const again = await (await rig.crash().open()).open(partition(), toEpoch(2), SMALL);
+    expect(await readAll(again)).toEqual(bytes);
+  });
+
+  test('that cannot be cut back poisons the log', async () => {
+    const rig = new LocalRig();
+    const log = await (await rig.open()).open(partition(), EPOCH, CONFIG);
+    await fill(log, 2);
+    rig.fs.rule = (call) => (call.name === 'writevSync' ? 'ENOSPC' : call.name === 'ftruncateSync' ? 'EIO' : undefined);
+    expect(await reasonOf(log.append([batchAt(2)], toOffset(2)))).toBe('STORAGE_ERROR');
+    expect(log.failure).toBeDefined();
+  });
+
+  test('under the index files of a closed segment loses nothing', async () => {
+    const rig = new LocalRig({ tailCacheBytes: 0 });
+    const engine = await rig.open();
+    const log = await engine.open(partition(), EPOCH, SMALL);
+    rig.fs.rule = (call) => (/index$/.test(call.path) ? 'ENOSPC' : undefined);
+    const batches = await fill(log, 12, { bytes: 100 });
+    await log.flush(toOffset(12));
+    await expect.poll(() => rig.messages('warn').length).toBeGreaterThan(2);
+    expect(await readAll(log)).toEqual(Buffer.concat(batches));
+    rig.fs.rule = () => undefined;
+    await engine.close();
+    const again = await (await rig.crash().open()).open(partition(), toEpoch(2), SMALL);
+    expect(await readAll(again)).toEqual(Buffer.concat(batches));
+  });
+});
+
+test.each(['EMFILE', 'ENFILE'])('without a free file handle (%s) nothing changes, and it heals', async (errno) => {
+  const rig = new LocalRig();
+  const log = await (await rig.open()).open(partition(), EPOCH, SMALL);
+  await fill(log, 2, { bytes: 150 });
+  rig.fs.rule = onLogs('openSync', errno);
+  const failure = await failureOf(log.append([batchAt(2, { bytes: 300 })], toOffset(2)));
+  expect(failure).toMatchObject({ reason: 'RESOURCE_LIMIT', outcome: 'none', retryable: true });
+  expect(log.failure).toBeUndefined();
+  rig.fs.rule = () => undefined;
+  await fill(log, 1, { bytes: 300 });
+  expect(log.endOffset).toBe(3);
+});
+
+test('without permission to create a segment the append fails and the log goes on later', async () => {
+  const rig = new LocalRig();
+  const log = await (await rig.open()).open(partition(), EPOCH, CONFIG);
+  rig.fs.rule = onLogs('openSync', 'EACCES');
+  expect(await failureOf(log.append([batchAt(0)], toOffset(0)))).toMatchObject({
+    reason: 'STORAGE_ERROR',
+    outcome: 'none',
+  });
+  rig.fs.rule = () => undefined;
+  await fill(log, 1);
+});
+
+test('a write that takes few bytes at a time is completed', async () => {
+  const rig = new LocalRig({ tailCacheBytes: 0 });
+  const log = await (await rig.open()).open(partition(), EPOCH, CONFIG);
+  rig.fs.maxWriteBytes = 7;
+  const batches = [batchAt(0), batchAt(1, { bytes: 200 })];
+  await log.append(batches, toOffset(0));
+  expect(await readAll(log)).toEqual(Buffer.concat(batches));
+});
+
+test('a large append is written in calls of at most 256 KiB', async () => {
+  const rig = new LocalRig({ tailCacheBytes: 0 });
+  const log = await (await rig.open()).open(partition(), EPOCH, { ...CONFIG, segmentBytes: 1 << 24 });
+  const batches = [batchAt(0, { bytes: 3_000_000 })];
+  const appends = [log.append(batches, toOffset(0)), log.append([batchAt(1)], toOffset(1))];
+  expect(await Promise.all(appends)).toEqual([1, 2]);
+  expect(rig.fs.count('writevSync', /0\.log$/)).toBe(13);
+  expect((await readAll(log)).length).toBe(batches[0]!.length + batchAt(1).length);
+});
+
+test('any other write error poisons the log: appends stop, reading goes on', async () => {
+  const rig = new LocalRig({ tailCacheBytes: 0 });
+  const log = await (await rig.open()).open(partition(), EPOCH, CONFIG);
+  await fill(log, 2);
+  rig.fs.rule = onLogs('writevSync', 'EIO');
+  const failure = await failureOf(log.append([batchAt(2)], toOffset(2)));
+  expect(failure).toMatchObject({ reason: 'STORAGE_ERROR', outcome: 'unknown' });
+  expect(failure.message).toContain(rig.file());
+  expect(failure.message).toContain('EIO');
+  rig.fs.rule = () => undefined;
+  expect(await reasonOf(log.append([batchAt(2)], toOffset(2)))).toBe('STORAGE_ERROR');
+  expect(await reasonOf(log.flush(toOffset(2)))).toBe('STORAGE_ERROR');
+  expect(basesOf({ chunks: [await readAll(log)] })).toEqual([0, 1]);
+});
+
+test('a failed sync poisons the log and is never tried again', async () => {
+  const rig = new LocalRig();
+  const engine = await rig.open();
+  const log = await engine.open(partition(), EPOCH, CONFIG);
+  await fill(log, 1);
+  await log.flush(toOffset(1));
+  await fill(log, 1);
+  rig.fs.rule = onLogs('fdatasync', 'EIO');
+  expect(await reasonOf(log.flush(toOffset(2)))).toBe('STORAGE_ERROR');
+  rig.fs.rule = () => undefined;
+  const syncs = rig.fs.count('fdatasync', /0\.log$/);
+  expect(await reasonOf(log.flush(toOffset(2)))).toBe('STORAGE_ERROR');
+  expect(await reasonOf(log.append([batchAt(2)], toOffset(2)))).toBe('STORAGE_ERROR');
+  await log.flush(toOffset(1));
+  expect(log.durableOffset).toBe(1);
+  expect(log.failure).toBeDefined();
+  await engine.close();
+  expect(rig.fs.count('fdatasync', /0\.log$/)).toBe(syncs);
+  expect((await rig.open()).startedClean).toBe(false);
+});
+
+test('flushes share syncs: one under way, one for all that came meanwhile', async () => {
+  const rig = new LocalRig();
+  const log = await (await rig.open()).open(partition(), EPOCH, CONFIG);
+  const flushes: Promise<void>[] = [];
+  for (let i = 0; i < 50; i++) {
+    await fill(log, 1);
+    flushes.push(log.flush(log.endOffset));
+  }
+  await Promise.all(flushes);
+  expect(rig.fs.count('fdatasync', /0\.log$/)).toBeLessThan(10);
+});
+
+test('the entry of a new file is durable before its first batch counts as durable', async () => {
+  const rig = new LocalRig();
+  const log = await (await rig.open()).open(partition(), EPOCH, CONFIG);
+  await fill(log, 1);
+  rig.fs.rule = (call) => (call.name === 'syncDirectory' && call.path === rig.directory() ? 'EIO' : undefined);
+  expect(await reasonOf(log.flush(toOffset(1)))).toBe('STORAGE_ERROR');
+  expect(log.durableOffset).toBe(0);
+});
+
+describe('a process that stops at any call', () => {
+  /** Appends over several rolls, flushes, trims, changes metadata. Notes what was acknowledged. */
+  async function scenario(
+    rig: LocalRig,
+  ): Promise<{ written: number; durable: number; trimmed: number; metadata: boolean }> {
+    const acknowledged = { written: 0, durable: 0, trimmed: 0, metadata: false };
+    try {
+      const engine = await rig.open();
+      const log = await engine.open(partition(), EPOCH, SMALL);
+      for (let i = 0; i < 8; i++) {
+        acknowledged.written = await log.append([batchAt(log.endOffset, { bytes: 100 })], log.endOffset);
+        if (i % 3 === 2) {
+          await log.flush(log.endOffset);
+          acknowledged.durable = log.durableOffset;
+        }
+      }
+      acknowledged.metadata = (await engine.metadata.compareAndSet('k', 'v', 0)).ok;
+      await log.trim(toOffset(4));
+      acknowledged.trimmed = 4;
+      await engine.close();
+    } catch {
+      // Stopped: what was acknowledged until then is what counts.
+    }
+    return acknowledged;
+  }
+
+  test('loses nothing that was acknowledged and starts again', async () => {
+    const clean = new LocalRig();
+    await scenario(clean);
+    const total = clean.fs.calls.length;
+    expect(total).toBeGreaterThan(100);
+    for (let stopAt = 1; stopAt <= total; stopAt++) {
+      const rig = new LocalRig();
+      rig.fs.skipsDisk = true;
+      rig.fs.rule = (call) => (call.number >= stopAt ? 'EIO' : undefined);
+      const acknowledged = await scenario(rig);
+      const after = rig.crash({ tailCacheBytes: 0 });
+      const engine = await after.open();
+      const log = await engine.open(partition(), toEpoch(2), SMALL);
+      expect(log.endOffset, `stopped at call ${stopAt}`).toBeGreaterThanOrEqual(acknowledged.written);
+      expect(log.startOffset).toBeGreaterThanOrEqual(acknowledged.trimmed);
+      const bases = basesOf({ chunks: [await readAll(log)] });
+      expect(bases).toEqual(Array.from({ length: log.endOffset - log.startOffset }, (_, i) => log.startOffset + i));
+      if (acknowledged.metadata) expect(await engine.metadata.get('k')).toMatchObject({ value: 'v' });
+      expect(after.messages('error')).toEqual([]);
+      await fill(log, 1);
+      await engine.close();
+    }
+  });
+
+  test('and a call that fails once does no harm beyond its own answer', async () => {
+    const clean = new LocalRig();
+    await scenario(clean);
+    for (let failAt = 1; failAt <= clean.fs.calls.length; failAt++) {
+      const errno = failAt % 2 === 0 ? 'ENOSPC' : 'EMFILE';
+      const rig = new LocalRig();
+      rig.fs.skipsDisk = true;
+      rig.fs.rule = (call) => (call.number === failAt ? errno : undefined);
+      const acknowledged = await scenario(rig);
+      rig.fs.rule = () => undefined;
+      const log = await (await rig.crash().open()).open(partition(), toEpoch(2), SMALL);
+      expect(log.endOffset, `${errno} at call ${failAt}`).toBeGreaterThanOrEqual(acknowledged.written);
+      await readAll(log);
+    }
+  });
+});
+
+test('the files of a log never change below what is durable', async () => {
+  const rig = new LocalRig();
+  const log = await (await rig.open()).open(partition(), EPOCH, CONFIG);
+  const first = await fill(log, 3);
+  await log.flush(toOffset(3));
+  await fill(log, 3);
+  expect(readFileSync(rig.file()).subarray(0, Buffer.concat(first).length)).toEqual(Buffer.concat(first));
+  expect(basesOf(await log.read(toOffset(0), END, 1e6))).toHaveLength(6);
+});

@@ -1,0 +1,121 @@
+/** The files as they lie on disk. */
+import { readdirSync, readFileSync, statSync } from 'node:fs';
+import { expect, test } from 'vitest';
+import { nextOffsetOf } from '../../src/batch/layout.js';
+import { toOffset } from '../../src/core/types.js';
+import { decodeCheckpoint, encodeCheckpoint } from '../../src/storage/local/checkpoint.js';
+import { decodeRecoveryPoints, encodeRecoveryPoints } from '../../src/storage/local/recovery-points.js';
+import { BASE_TIME, batchAt, CONFIG, EPOCH, fill, LocalRig, partition } from './support.js';
+
+/** Timestamps of Kafka's example, relative to BASE_TIME. */
+const TIMES = [-5, 5, 15, 10, 20, 30, 25, 35, 45, 40, 50, 60, 55, 65, 75, 70, 80, 90, 85, 95];
+
+test("index files of a rolled segment are Kafka's, byte for byte", async () => {
+  const rig = new LocalRig();
+  const engine = await rig.open();
+  const log = await engine.open(partition(), EPOCH, { ...CONFIG, segmentBytes: 1500, indexIntervalBytes: 300 });
+  const batches: Buffer[] = [];
+  for (const [i, delta] of [...TIMES, 100].entries()) {
+    const batch = batchAt(i, { bytes: i < 10 ? 3 : 4, timestampMs: BASE_TIME + delta });
+    batches.push(Buffer.from(batch));
+    await log.append([batch], toOffset(i));
+  }
+  expect(batches.slice(0, 20).map((batch) => batch.length)).toEqual([...Array(10).fill(71), ...Array(10).fill(72)]);
+  await engine.close();
+
+  const names = readdirSync(rig.directory()).sort();
+  const twenty = '00000000000000000020';
+  const zero = '00000000000000000000';
+  expect(names).toEqual([
+    ...[zero, twenty].flatMap((base) => [`${base}.index`, `${base}.log`, `${base}.timeindex`]),
+    'checkpoint',
+  ]);
+  expect(readFileSync(rig.file(0))).toEqual(Buffer.concat(batches.slice(0, 20)));
+  const entry = (delta: number, offset: number): string =>
+    (BASE_TIME + delta).toString(16).padStart(16, '0') + offset.toString(16).padStart(8, '0');
+  expect(readFileSync(rig.file(0, '.index')).toString('hex')).toBe(
+    ['00000005', '00000163', '0000000a', '000002c6', '0000000f', '0000042e'].join(''),
+  );
+  expect(readFileSync(rig.file(0, '.timeindex')).toString('hex')).toBe(
+    [entry(30, 5), entry(50, 10), entry(75, 14), entry(95, 19)].join(''),
+  );
+});
+
+test('nothing in the data directory is open to other users', async () => {
+  const rig = new LocalRig();
+  const engine = await rig.open();
+  await fill(await engine.open(partition(), EPOCH, CONFIG), 1);
+  for (const path of [`${rig.dataDir}/logs`, rig.directory()]) expect(statSync(path).mode & 0o777).toBe(0o700);
+  expect(statSync(rig.file()).mode & 0o077).toBe(0);
+});
+
+test('a segment is closed by time, by size and never when it is empty', async () => {
+  const engine = await new LocalRig().open();
+  const config = { ...CONFIG, segmentBytes: 500, segmentMs: 1000 };
+  const log = await engine.open(partition(), EPOCH, config);
+  await log.append([batchAt(0, { bytes: 2000, timestampMs: BASE_TIME })], toOffset(0));
+  expect(log.stats().segmentCount).toBe(1);
+  await log.append([batchAt(1, { timestampMs: BASE_TIME })], toOffset(1));
+  expect(log.stats().segmentCount).toBe(2);
+  await log.append([batchAt(2, { timestampMs: BASE_TIME + 1000 })], toOffset(2));
+  expect(log.stats().segmentCount).toBe(2);
+  await log.append([batchAt(3, { timestampMs: BASE_TIME + 1001 })], toOffset(3));
+  expect(log.stats().segmentCount).toBe(3);
+});
+
+test('one append over several segments is split where each is full', async () => {
+  const rig = new LocalRig();
+  const engine = await rig.open();
+  const log = await engine.open(partition(), EPOCH, { ...CONFIG, segmentBytes: 400 });
+  const batches: Buffer[] = [];
+  for (let at = 0; at < 9; ) {
+    const batch = batchAt(at, { bytes: 100 });
+    batches.push(batch);
+    at = nextOffsetOf(batch, 0);
+  }
+  await log.append(batches, toOffset(0));
+  expect(log.stats()).toEqual({ segmentCount: 5, sizeInBytes: Buffer.concat(batches).length });
+  expect(readdirSync(rig.directory()).filter((name) => name.endsWith('.log'))).toHaveLength(5);
+});
+
+test('recovery points are written in the text format of Kafka', () => {
+  const { topicId } = partition(1);
+  const bytes = encodeRecoveryPoints(
+    new Map([
+      [`${topicId}-0`, 5],
+      [`${topicId}-12`, 2 ** 40],
+    ]),
+  );
+  expect(bytes.toString()).toBe(`0\n2\n${topicId} 0 5\n${topicId} 12 1099511627776\n`);
+  expect(decodeRecoveryPoints(bytes)).toEqual(
+    new Map([
+      [`${topicId}-0`, 5],
+      [`${topicId}-12`, 2 ** 40],
+    ]),
+  );
+  for (let cut = 0; cut < bytes.length; cut++)
+    expect(typeof decodeRecoveryPoints(bytes.subarray(0, cut))).toBe('string');
+});
+
+test('a checkpoint with any byte changed or cut off is not believed', () => {
+  const segment = {
+    baseOffset: 0,
+    nextOffset: 7,
+    sizeInBytes: 700,
+    firstTimestamp: 1,
+    maxTimestamp: 2,
+    maxTimestampOffset: 6,
+    epochs: [[0, 1] as const],
+    offsetIndexCrc: 1,
+    timeIndexCrc: 0xffffffff,
+  };
+  const checkpoint = { version: 1 as const, logStartOffset: 3, segments: [segment] };
+  const bytes = encodeCheckpoint(checkpoint);
+  expect(decodeCheckpoint(bytes)).toEqual(checkpoint);
+  for (let at = 0; at < bytes.length; at++) {
+    const changed = Buffer.from(bytes);
+    changed[at] = changed[at]! ^ 0x04;
+    expect(typeof decodeCheckpoint(changed)).toBe('string');
+    expect(typeof decodeCheckpoint(bytes.subarray(0, at))).toBe('string');
+  }
+});

@@ -29,8 +29,8 @@ const mb = (value: number): Figure => ({ value, unit: 'MB/s' });
 const records = (value: number): Figure => ({ value: value / 1e6, unit: 'M records/s' });
 const ms = (value: number): Figure => ({ value, unit: 'ms' });
 
-const ONE_KIB = { records: 200_000, recordBytes: 1024, batchBytes: 256 * 1024 } as const;
-const HUNDRED = { records: 3_000_000, recordBytes: 100, batchBytes: 256 * 1024 } as const;
+const ONE_KIB = { records: 400_000, recordBytes: 1024, batchBytes: 256 * 1024 } as const;
+const HUNDRED = { records: 4_000_000, recordBytes: 100, batchBytes: 256 * 1024 } as const;
 
 let emptyStartMs = 500;
 

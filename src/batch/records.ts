@@ -112,8 +112,8 @@ export class RecordCursor {
   /**
    * Moves to the next record.
    * @returns false after the last one
-   * @throws LogError CORRUPT_MESSAGE when the bytes are not a record, or not as many as the header says; the cursor is of no
-   *   further use then
+   * @throws LogError CORRUPT_MESSAGE when the bytes are not a record, or not as many as the header says; the
+   *   cursor is of no further use then
    */
   next(): boolean {
     if (this.#index === this.recordCount) {

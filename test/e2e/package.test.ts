@@ -28,7 +28,9 @@ function installed(...names: string[]): string {
  * would not be found. Without the network, unlike `npm install`.
  */
 async function install(): Promise<void> {
-  const { stdout } = await run('npm', ['pack', '--ignore-scripts', '--json', '--pack-destination', project], { cwd: ROOT });
+  const { stdout } = await run('npm', ['pack', '--ignore-scripts', '--json', '--pack-destination', project], {
+    cwd: ROOT,
+  });
   const [packed] = JSON.parse(stdout) as { filename: string }[];
   await run('tar', ['-xzf', packed?.filename ?? ''], { cwd: project });
   mkdirSync(installed(), { recursive: true });
@@ -82,7 +84,9 @@ test('the SDK and the embedded broker work from another project', async () => {
 });
 
 test('the proto files are there for other languages', () => {
-  expect(readFileSync(installed('tidelog', 'proto/tidelog/v1/produce_service.proto'), 'utf8')).toContain('ProduceStream');
+  expect(readFileSync(installed('tidelog', 'proto/tidelog/v1/produce_service.proto'), 'utf8')).toContain(
+    'ProduceStream',
+  );
 });
 
 test('the command runs', async () => {
@@ -95,7 +99,12 @@ test('the example of the README compiles against the shipped types and does what
   const readme = readFileSync(path.join(ROOT, 'README.md'), 'utf8');
   const example = /<!-- example:begin[^\n]*-->\n```ts\n([\s\S]*?)```/.exec(readme)?.[1];
   if (example === undefined) throw new Error('README.md has no example');
-  expect(example.trim().split('\n').filter((line) => line.trim() !== '').length).toBeLessThanOrEqual(20);
+  expect(
+    example
+      .trim()
+      .split('\n')
+      .filter((line) => line.trim() !== '').length,
+  ).toBeLessThanOrEqual(20);
   writeFileSync(path.join(project, 'example.ts'), example.replace('127.0.0.1:7171', broker.address));
   writeFileSync(
     path.join(project, 'tsconfig.json'),

@@ -1,0 +1,33 @@
+/** The command line: from arguments to an exit code. */
+import { processArguments, processEnvironment } from '../config/environment.js';
+import { type Ending, EXIT_OK, endingOf } from './failure.js';
+import { endQuietlyWhenClosed, Output } from './output.js';
+import { buildProgram, type CommandContext } from './program.js';
+
+/** Runs the command of this process's command line, and ends the process with its exit code. */
+export async function runProcess(): Promise<void> {
+  endQuietlyWhenClosed(process.stdout);
+  // Nobody is left to read what went wrong: the exit code still says that it did.
+  process.stderr.on('error', () => undefined);
+  process.on('uncaughtException', (error) => {
+    const { exitCode, line } = endingOf(error);
+    if (line !== undefined) process.stderr.write(`${line}\n`);
+    process.exit(exitCode);
+  });
+  const output = new Output(process.stdout);
+  const { exitCode, line } = await execute(processArguments(), { output, environment: processEnvironment() });
+  await output.flush();
+  if (line !== undefined) process.stderr.write(`${line}\n`);
+  process.exit(exitCode);
+}
+
+/** Runs one command. Never rejects. */
+export async function execute(args: readonly string[], context: CommandContext): Promise<Ending> {
+  try {
+    const program = await buildProgram(args, context);
+    await program.parseAsync(args, { from: 'user' });
+    return { exitCode: EXIT_OK, line: undefined };
+  } catch (error) {
+    return endingOf(error);
+  }
+}

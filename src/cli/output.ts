@@ -1,0 +1,114 @@
+/** Standard output and error of the commands. */
+import type { Writable } from 'node:stream';
+import { EXIT_OK } from './failure.js';
+
+/** Output is handed to the system in pieces of about this size. */
+const WRITE_BYTES = 64 * 1024;
+
+/** The text, in UTF-8, and bytes that a command prints. Nothing is lost when the command waits for `flush` at its end. */
+export class Output {
+  readonly #stream: Writable;
+  #chunks: Buffer[] = [];
+  /** Text behind the chunks: encoding it whole costs a fraction of encoding line by line. */
+  #text = '';
+  /** About how much is queued. */
+  #bytes = 0;
+  #flushScheduled = false;
+
+  constructor(stream: Writable) {
+    this.#stream = stream;
+  }
+
+  /** Whether a write is due: wait for `flush` before more is printed. */
+  get full(): boolean {
+    return this.#bytes >= WRITE_BYTES;
+  }
+
+  /** Queues a line; check `full` when printing many. */
+  line(text: string): void {
+    this.#text += text;
+    this.#text += '\n';
+    this.#bytes += text.length + 1;
+  }
+
+  /** Queues bytes, which must not change until they are flushed; check `full` when printing many. */
+  bytes(bytes: Buffer): void {
+    this.#takeText();
+    this.#chunks.push(bytes);
+    this.#bytes += bytes.length;
+  }
+
+  /** Hands everything queued to the system; resolves when it was taken. */
+  async flush(): Promise<void> {
+    if (this.#bytes === 0) return;
+    this.#takeText();
+    const chunk = Buffer.concat(this.#chunks);
+    this.#chunks = [];
+    this.#bytes = 0;
+    // A stream that fails calls back as well; what that means is for `endQuietlyWhenClosed` to say.
+    await new Promise<void>((resolve) => {
+      this.#stream.write(chunk, () => resolve());
+    });
+  }
+
+  /** Flushes when the event loop turns: for output that may stay without a successor for long. */
+  flushSoon(): void {
+    if (this.#flushScheduled) return;
+    this.#flushScheduled = true;
+    setImmediate(() => {
+      this.#flushScheduled = false;
+      void this.flush();
+    });
+  }
+
+  #takeText(): void {
+    if (this.#text === '') return;
+    this.#chunks.push(Buffer.from(this.#text));
+    this.#text = '';
+  }
+
+  /** One JSON value on one line. */
+  json(value: unknown): void {
+    this.line(JSON.stringify(value));
+  }
+
+  /** A table with aligned columns: names in capitals, numbers to the right. */
+  table(columns: readonly string[], rows: readonly (readonly (string | number)[])[]): void {
+    for (const line of formatTable(columns, rows)) this.line(line);
+  }
+}
+
+const GAP = '  ';
+
+/** Lines of a table, without colour and without spaces at their ends. */
+export function formatTable(
+  columns: readonly string[],
+  rows: readonly (readonly (string | number)[])[],
+): readonly string[] {
+  const numeric = columns.map((_, column) => rows.length > 0 && rows.every((row) => typeof row[column] === 'number'));
+  const widths = columns.map((name, column) =>
+    rows.reduce((width, row) => Math.max(width, String(row[column] ?? '').length), name.length),
+  );
+  const format = (cells: readonly (string | number)[]): string =>
+    cells
+      .map((cell, column) => {
+        const text = String(cell);
+        const width = widths[column] ?? 0;
+        return numeric[column] ? text.padStart(width) : text.padEnd(width);
+      })
+      .join(GAP)
+      .trimEnd();
+  return [columns.map((name) => name.toUpperCase()), ...rows].map(format);
+}
+
+/** What `| head` does to a command: a closed pipe is no failure of ours, so the process ends with what it had. */
+export function endQuietlyWhenClosed(stream: Writable): void {
+  stream.on('error', (error: Error & { code?: string }) => {
+    process.exit(error.code === 'EPIPE' ? (process.exitCode ?? EXIT_OK) : 1);
+  });
+}
+
+/** `1 record`, `2 records`, `1,234 records`. */
+export function count(value: number, noun: string, plural: string = `${noun}s`): string {
+  return `${value.toLocaleString('en-US')} ${value === 1 ? noun : plural}`;
+}

@@ -29,7 +29,7 @@ export interface ReadOptions {
   readonly signal?: AbortSignal;
   /** Bytes fetched ahead of the iteration at most. Default 16 MiB. */
   readonly maxBufferedBytes?: number;
-  /** About how much one message of the broker holds, in bytes. Default 256 KiB. */
+  /** About how much one message of the broker holds, in bytes. Default 1 MiB. */
   readonly fetchBytes?: number;
   /** Whether the checksum of every batch is checked here too. Default true. */
   readonly verifyCrc?: boolean;
@@ -52,7 +52,7 @@ export interface ResolvedReadOptions {
 }
 
 const DEFAULT_MAX_BUFFERED_BYTES = 16 * 1024 * 1024;
-const DEFAULT_FETCH_BYTES = 256 * 1024;
+const DEFAULT_FETCH_BYTES: number = 1024 * 1024;
 const DEFAULT_RETRY_TIMEOUT_MS = 120_000;
 
 /** @throws LogError INVALID_REQUEST, INVALID_CONFIG */

@@ -34,7 +34,7 @@ export interface BrokerLimits {
   readonly maxPartitions?: number;
   /** Files held open. Default 4,096. */
   readonly maxOpenFiles?: number;
-  /** Recently appended data kept in memory for readers at the tail, in bytes. Default 32 MiB. */
+  /** Recently appended data kept in memory for readers at the tail, in bytes. Default 4 MiB. */
   readonly tailCacheBytes?: number;
 }
 

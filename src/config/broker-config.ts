@@ -51,7 +51,7 @@ export const BROKER_CONFIG_KEYS: BrokerConfigKeys = {
     1_000_000,
     'Log files held open. Stay well below the limit of the operating system.',
   ),
-  'tail.cache.bytes': integer(32 * MIB, 0, 64 * GIB, 'Recently written data kept in memory for readers at the tail.'),
+  'tail.cache.bytes': integer(4 * MIB, 0, 64 * GIB, 'Recently written data kept in memory for readers at the tail.'),
   'inflight.stream.bytes': integer(8 * MIB, 64 * 1024, GIB, 'Data in flight on one stream, in each direction.'),
   'inflight.connection.bytes': integer(32 * MIB, 64 * 1024, 16 * GIB, 'Data in flight on one connection.'),
   'inflight.total.bytes': integer(256 * MIB, 64 * 1024, 64 * GIB, 'Data in flight on all connections.'),

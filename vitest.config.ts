@@ -5,6 +5,8 @@ const config: ViteUserConfig = defineConfig({
     include: ['test/**/*.test.ts'],
     // Files that start processes and fill disks share two cores: more workers only make each wait.
     maxWorkers: 2,
+    // grpc-js writes its own line beside our error.
+    env: { GRPC_VERBOSITY: 'NONE' },
     testTimeout: 30_000,
     hookTimeout: 30_000,
   },

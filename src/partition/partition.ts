@@ -71,6 +71,7 @@ export class Partition {
   readonly #logger: Logger;
   #queue: PendingAppend[] = [];
   #writing = false;
+  #appendsFail = false;
   readonly #awaitingSync: AwaitingSync[] = [];
   /** The run of syncs under way, if any. Never rejects. */
   #syncRun: Promise<void> | undefined;
@@ -209,10 +210,21 @@ export class Partition {
     } catch (error) {
       const failure = toLogError(error);
       for (const { pending } of accepted) pending.reject(failure);
+      this.#noteAppend(failure);
       return;
     }
+    this.#noteAppend(undefined);
     for (const { pending, result } of accepted) this.#written(pending, result);
     this.#planSync();
+  }
+
+  /** One line when appends begin to fail, one when they work again: not one for each of thousands in between. */
+  #noteAppend(failure: LogError | undefined): void {
+    if ((failure !== undefined) === this.#appendsFail) return;
+    this.#appendsFail = failure !== undefined;
+    const at = { topic: this.topic, partition: this.index };
+    if (failure === undefined) this.#logger.info(at, 'appends work again');
+    else this.#logger.error({ ...at, reason: failure.reason, err: failure }, 'appends fail');
   }
 
   #refusal({ place, expectedOffset }: AppendOptions, next: number): LogError | undefined {

@@ -7,7 +7,7 @@ import { checkBatch, splitBatches, validateForAppend } from '../../src/batch/val
 import { LogError } from '../../src/core/errors.js';
 import { batchOf, seeded, T0, VECTORS } from './support.js';
 
-const EXECUTIONS = process.env.TIDELOG_TEST_LONG ? 1_000_000 : 20_000;
+const EXECUTIONS = process.env.TEST_LONG !== undefined ? 1_000_000 : 20_000;
 const DECODE_LIMITS = { maxRecords: 1_000, maxDecompressedBytes: 256 * 1024 };
 const APPEND_LIMITS = {
   maxBatchBytes: 1024 * 1024,

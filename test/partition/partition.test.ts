@@ -220,6 +220,21 @@ describe('acknowledgement', () => {
   });
 });
 
+test('failing appends are logged once, and so is their end', async () => {
+  const gated = new GatedLog();
+  const lines: string[] = [];
+  const log = (_fields: object, message: string): void => void lines.push(message);
+  const logger = { debug: log, info: log, warn: log, error: log };
+  const { partition } = await openPartition({}, (inner) => gated.wrap(inner), logger);
+  for (let i = 0; i < 3; i++) {
+    gated.failNextAppend = new LogError('STORAGE_FULL', 'no room');
+    await rejection(partition.append([batchOf(['x'])], WRITTEN), 'STORAGE_FULL');
+  }
+  await partition.append([batchOf(['x'])], WRITTEN);
+  await partition.append([batchOf(['x'])], WRITTEN);
+  expect(lines).toEqual(['appends fail', 'appends work again']);
+});
+
 describe('order within a stream', () => {
   test('after a failed append the later ones of its lane are not tried, those of others are', async () => {
     const gated = new GatedLog();

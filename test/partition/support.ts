@@ -1,7 +1,7 @@
 import { BatchBuilder } from '../../src/batch/builder.js';
 import { RECORD_BATCH_OVERHEAD } from '../../src/batch/layout.js';
 import { systemClock } from '../../src/core/clock.js';
-import { silentLogger } from '../../src/core/logger.js';
+import { type Logger, silentLogger } from '../../src/core/logger.js';
 import { type TopicId, toEpoch, toTopicId } from '../../src/core/types.js';
 import { Partition } from '../../src/partition/partition.js';
 import type { PartitionConfig } from '../../src/partition/partition-config.js';
@@ -44,10 +44,11 @@ export interface OpenPartition {
 export async function openPartition(
   overrides: Partial<PartitionConfig> = {},
   wrap: (log: PartitionLog) => PartitionLog = (log) => log,
+  logger: Logger = silentLogger,
 ): Promise<OpenPartition> {
   const config = { ...CONFIG, ...overrides };
   const engine = openMemoryEngine({ clock: systemClock });
   const log = wrap(await engine.open({ topicId: TOPIC_ID, partition: 0 }, toEpoch(1), config));
-  const partition = new Partition({ topic: 't', log, config, clock: systemClock, logger: silentLogger });
+  const partition = new Partition({ topic: 't', log, config, clock: systemClock, logger });
   return { engine, log, partition };
 }

@@ -6,7 +6,10 @@ import type { LogConfig, PartitionLog, StorageEngine } from '../../src/storage/e
 import { BASE_TIME, batchAt, END, LocalRig, partition } from './support.js';
 
 const CONFIG: LogConfig = { segmentBytes: 700, segmentMs: 60, indexIntervalBytes: 150 };
-const LONG = process.env.TIDELOG_TEST_LONG === '1';
+const LONG = process.env.TEST_LONG !== undefined;
+
+/** One run takes some 50 ms. */
+const RUN_LIMIT_MS = 20_000;
 
 type Step =
   | {
@@ -162,7 +165,7 @@ class Pair {
   }
 }
 
-test('a log does what its model does', { timeout: 600_000 }, async () => {
+test('a log does what its model does', { timeout: LONG ? 1_500_000 : 150_000 }, async () => {
   const run = async (steps: readonly Step[], tailCacheBytes: number, maxOpenFiles: number): Promise<void> => {
     const rig = new LocalRig({ tailCacheBytes, maxOpenFiles });
     rig.fs.skipsDisk = true;
@@ -174,5 +177,9 @@ test('a log does what its model does', { timeout: 600_000 }, async () => {
   const steps = fc.array(step, { minLength: 1, maxLength: LONG ? 100 : 40, size: 'max' });
   await fc.assert(fc.asyncProperty(steps, fc.constantFrom(0, 1000, 1 << 20), fc.constantFrom(6, 8, 100), run), {
     numRuns: LONG ? 2000 : 200,
+    // A run that hangs is reported with its steps, and so is the smallest one found when shrinking takes too long.
+    timeout: RUN_LIMIT_MS,
+    interruptAfterTimeLimit: LONG ? 1_200_000 : 120_000,
+    markInterruptAsFailure: true,
   });
 });

@@ -71,6 +71,10 @@ export class Broker {
     return this.#options.defaultPartitions;
   }
 
+  get clock(): Clock {
+    return this.#options.clock;
+  }
+
   get logger(): Logger {
     return this.#options.logger;
   }

@@ -358,6 +358,7 @@ test('a slow reader holds the broker back instead of filling memory', async () =
   await until(async () => {
     const stalled = sentBytes === before;
     before = sentBytes;
+    // That nothing more comes can only be seen by waiting; twice the same count in a row is what is waited for.
     await new Promise((resolve) => setTimeout(resolve, 100));
     return stalled && sentBytes === before;
   }, 'the broker stalls');

@@ -63,18 +63,7 @@ export class ConnectionBudgets {
   async whileCharged<T>(peer: string, bytes: number, work: () => Promise<T>): Promise<T> {
     const { budget, release } = this.acquire(peer);
     try {
-      const exhausted = budget.exhausted;
-      if (exhausted !== undefined) {
-        throw new LogError(
-          'RESOURCE_LIMIT',
-          `${exhausted.usedBytes} bytes of requests are in flight; the limit is ${exhausted.limitBytes}. ` +
-            'Wait for answers before sending more, or use a stream, which is slowed down instead.',
-          {
-            retryAfterMs: RETRY_AFTER_MS,
-            metadata: { in_flight_bytes: exhausted.usedBytes, limit_bytes: exhausted.limitBytes },
-          },
-        );
-      }
+      refuseBeyond(budget);
       budget.charge(bytes);
       try {
         return await work();
@@ -85,4 +74,22 @@ export class ConnectionBudgets {
       release();
     }
   }
+}
+
+/**
+ * For unary calls, which cannot be slowed down.
+ * @throws LogError RESOURCE_LIMIT with RetryInfo when there is no room at some level
+ */
+export function refuseBeyond(budget: ByteBudget): void {
+  const exhausted = budget.exhausted;
+  if (exhausted === undefined) return;
+  throw new LogError(
+    'RESOURCE_LIMIT',
+    `${exhausted.usedBytes} bytes are in flight; the limit is ${exhausted.limitBytes}. ` +
+      'Wait for answers before sending more, or use a stream, which is slowed down instead.',
+    {
+      retryAfterMs: RETRY_AFTER_MS,
+      metadata: { in_flight_bytes: exhausted.usedBytes, limit_bytes: exhausted.limitBytes },
+    },
+  );
 }

@@ -2,6 +2,7 @@ import type { ServerUnaryCall, ServerWritableStream, UntypedServiceImplementatio
 import type { Broker } from '../../broker/broker.js';
 import type { Fetched, FetchPosition } from '../../broker/fetch.js';
 import { ByteBudget } from '../../core/byte-budget.js';
+import type { Timer } from '../../core/clock.js';
 import { type LogError, toLogError } from '../../core/errors.js';
 import type { ChunkedFetchStreamResponse } from '../../rpc/hot-codec.js';
 import type {
@@ -13,7 +14,7 @@ import type {
   RecordFormatName,
 } from '../../rpc/messages.js';
 import { toStatusMessage } from '../../rpc/status-codec.js';
-import type { ConnectionBudgets } from './connection-budgets.js';
+import { type ConnectionBudgets, refuseBeyond } from './connection-budgets.js';
 import { serverStream, unary } from './handlers.js';
 import { toRecordMessages } from './records.js';
 
@@ -22,6 +23,10 @@ const DEFAULT_STREAM_BYTES = 256 * 1024;
 /** With plain records, less is read at once: each answer is bounded apart (see records.ts). */
 const MAX_PLAIN_READ_BYTES = 256 * 1024;
 const DEFAULT_WAIT_MS = 500;
+/** An answer that nobody took by then is counted no longer. */
+const MAX_UNTAKEN_MS = 60_000;
+/** What a plain record weighs besides its key and value. */
+const RECORD_WEIGHT_BYTES = 100;
 
 type StreamMessage = FetchStreamResponse | ChunkedFetchStreamResponse;
 
@@ -29,7 +34,7 @@ type StreamMessage = FetchStreamResponse | ChunkedFetchStreamResponse;
 export function fetchHandlers(broker: Broker, budgets: ConnectionBudgets): UntypedServiceImplementation {
   return {
     Fetch: unary(broker.logger, (request: FetchRequest, call: ServerUnaryCall<FetchRequest, FetchResponse>) =>
-      fetchOnce(broker, request, call),
+      fetchWithinBudget(broker, budgets, request, call),
     ),
     FetchStream: serverStream(
       broker.logger,
@@ -49,6 +54,52 @@ function abortOnCancel(call: { once(event: 'cancelled' | 'close', listener: () =
 function readBytes(requested: number, byDefault: number, format: RecordFormatName): number {
   const bytes = requested > 0 ? requested : byDefault;
   return format === 'RECORD_FORMAT_RECORDS' ? Math.min(bytes, MAX_PLAIN_READ_BYTES) : bytes;
+}
+
+/**
+ * Answers count against the connection's and the broker's budget until the client has taken them. grpc-js says so by
+ * 'cancelled', which it emits at the end of every unary call; it can miss a call that was cancelled before it was
+ * handled, so that the charge is taken off after a while in any case.
+ */
+async function fetchWithinBudget(
+  broker: Broker,
+  budgets: ConnectionBudgets,
+  request: FetchRequest,
+  call: ServerUnaryCall<FetchRequest, FetchResponse>,
+): Promise<FetchResponse> {
+  const connection = budgets.acquire(call.getPeer());
+  const outgoing = new OutgoingBytes(connection.budget);
+  let over = false;
+  const finish = (): void => {
+    if (over) return;
+    over = true;
+    timer?.cancel();
+    outgoing.close();
+    connection.release();
+  };
+  let timer: Timer | undefined;
+  call.once('cancelled', finish);
+  try {
+    refuseBeyond(connection.budget);
+    const response = await fetchOnce(broker, request, call);
+    refuseBeyond(connection.budget);
+    if (over) return response;
+    outgoing.add(weightOf(response));
+    timer = broker.clock.setTimer(MAX_UNTAKEN_MS, finish);
+    return response;
+  } catch (error) {
+    finish();
+    throw error;
+  }
+}
+
+function weightOf({ partitions }: FetchResponse): number {
+  let bytes = 0;
+  for (const { batches, records } of partitions) {
+    bytes += batches.length;
+    for (const { key, value } of records) bytes += RECORD_WEIGHT_BYTES + (key?.length ?? 0) + (value?.length ?? 0);
+  }
+  return bytes;
 }
 
 async function fetchOnce(

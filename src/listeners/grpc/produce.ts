@@ -115,6 +115,7 @@ class ProduceSession {
   #inFlight = 0;
   #unsentAnswers = 0;
   #paused = false;
+  #awaitingRoom = false;
   #halfClosed = false;
   #draining = false;
   #over = false;
@@ -190,10 +191,20 @@ class ProduceSession {
     const exhausted = this.#budget.exhausted;
     if (exhausted !== undefined) {
       this.#pause();
-      exhausted.whenBelow(() => this.#resume());
+      this.#awaitRoom(exhausted);
     } else if (this.#unsentAnswers > MAX_UNSENT_ANSWERS) {
       this.#pause();
     }
+  }
+
+  /** Waits in one place at a time: a budget keeps everybody who waits for it. */
+  #awaitRoom(full: ByteBudget): void {
+    if (this.#awaitingRoom) return;
+    this.#awaitingRoom = true;
+    full.whenBelow(() => {
+      this.#awaitingRoom = false;
+      this.#resume();
+    });
   }
 
   #pause(): void {
@@ -221,7 +232,7 @@ class ProduceSession {
     this.#pauseIfFull();
     this.#call.write({ results }, () => {
       this.#unsentAnswers--;
-      if (this.#paused && this.#unsentAnswers === MAX_UNSENT_ANSWERS) this.#resume();
+      if (this.#paused && !this.#awaitingRoom && this.#unsentAnswers === MAX_UNSENT_ANSWERS) this.#resume();
     });
     this.#endIfDone();
   }

@@ -152,6 +152,45 @@ describe('refusals carry their reason and the numbers', () => {
   });
 });
 
+describe('budget of unary fetches', () => {
+  const limits = { streamInFlightBytes: 100_000, connectionInFlightBytes: 100_000, totalInFlightBytes: 100_000 };
+
+  test('answers that were taken are counted no longer', async () => {
+    const small = await run({ limits });
+    try {
+      await small.raw.createTopic('t');
+      await small.raw.produce({ topic: 't', batches: [batchOf(['x'.repeat(60_000)])] });
+      for (let i = 0; i < 30; i++) {
+        await until(
+          () =>
+            small.raw.fetchOne('t', 0).then(
+              (fetched) => fetched.batches.length > 60_000,
+              () => false,
+            ),
+          'the answer before was taken',
+        );
+      }
+    } finally {
+      await small.stop();
+    }
+  });
+
+  test('more answers at once than the budget holds are refused with RESOURCE_LIMIT', async () => {
+    const small = await run({ limits });
+    try {
+      await small.raw.createTopic('t');
+      await small.raw.produce({ topic: 't', batches: [batchOf(['x'.repeat(60_000)])] });
+      const fetches = await Promise.allSettled(Array.from({ length: 50 }, () => small.raw.fetchOne('t', 0)));
+      const refused = fetches.filter((fetch) => fetch.status === 'rejected');
+      expect(refused.length).toBeGreaterThan(0);
+      expect(refused.length).toBeLessThan(50);
+      for (const { reason } of refused) expect(reason).toMatchObject({ reason: 'RESOURCE_LIMIT', retryAfterMs: 100 });
+    } finally {
+      await small.stop();
+    }
+  });
+});
+
 describe('ProduceStream', () => {
   async function collect(requests: object[], expected: number): Promise<ProduceStreamResult[]> {
     const stream = running.raw.produceStream();

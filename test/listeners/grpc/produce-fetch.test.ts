@@ -246,6 +246,35 @@ describe('ProduceStream', () => {
     expect(results.find((result) => result.correlationId === 3)?.response?.baseOffset).toBe(1);
   });
 
+  test('a stream far beyond its byte budget is slowed down and answered whole, in order', async () => {
+    const small = await run({
+      limits: { streamInFlightBytes: 20_000, connectionInFlightBytes: 30_000, totalInFlightBytes: 30_000 },
+    });
+    try {
+      await small.raw.createTopic('t');
+      const streams = [small.raw.produceStream(), small.raw.produceStream()];
+      const answers = streams.map((stream) => {
+        const ids: number[] = [];
+        stream.on('data', (response: ProduceStreamResponse) =>
+          ids.push(...response.results.map((r) => r.correlationId)),
+        );
+        return ids;
+      });
+      const count = 300;
+      for (let id = 1; id <= count; id++) {
+        const request = { topic: 't', acks: DURABLE, batches: [batchOf(['x'.repeat(5000)])] };
+        for (const stream of streams) stream.write({ correlationId: id, request });
+      }
+      await until(() => answers.every((ids) => ids.length === count), 'every request was answered');
+      for (const ids of answers) expect(ids).toEqual(Array.from({ length: count }, (_, i) => i + 1));
+      const ended = streams.map((stream) => once(stream, 'status'));
+      for (const stream of streams) stream.end();
+      await Promise.all(ended);
+    } finally {
+      await small.stop();
+    }
+  });
+
   test('a broker that stops answers what it accepted and then ends the stream with BROKER_DRAINING', async () => {
     const stream = running.raw.produceStream();
     const results: ProduceStreamResult[] = [];

@@ -3,9 +3,11 @@ import {
   assertKnownKey,
   type ConfigKey,
   type ConfigKeys,
+  decimal,
   integer,
   oneOf,
   parseConfigValue,
+  someOf,
 } from '../core/config-key.js';
 import type { PartitionConfig } from '../partition/partition-config.js';
 
@@ -25,7 +27,19 @@ type TopicConfigKeys = {
   readonly 'message.timestamp.before.max.ms': ConfigKey<number>;
   readonly 'compression.type': ConfigKey<'producer'>;
   readonly 'flush.ms': ConfigKey<number>;
+  readonly 'cleanup.policy': ConfigKey<CleanupPolicy>;
+  readonly 'retention.ms': ConfigKey<number>;
+  readonly 'retention.bytes': ConfigKey<number>;
+  readonly 'retention.records': ConfigKey<number>;
+  readonly 'min.cleanable.dirty.ratio': ConfigKey<number>;
+  readonly 'min.compaction.lag.ms': ConfigKey<number>;
+  readonly 'max.compaction.lag.ms': ConfigKey<number>;
+  readonly 'delete.retention.ms': ConfigKey<number>;
+  readonly 'file.delete.delay.ms': ConfigKey<number>;
 };
+
+/** What may happen to old records: deleted, compacted by key, or both. */
+export type CleanupPolicy = ReadonlySet<'delete' | 'compact'>;
 
 /** Every key a topic may set. */
 export const TOPIC_CONFIG_KEYS: TopicConfigKeys = {
@@ -67,6 +81,54 @@ export const TOPIC_CONFIG_KEYS: TopicConfigKeys = {
     MAX,
     'Written data that nobody asked to be durable is synced to disk at the latest after this long.',
   ),
+  'cleanup.policy': someOf(
+    ['delete'],
+    ['delete', 'compact'],
+    'What happens to old records: deleted by the retention limits, compacted to the last one of each key, or both.',
+  ),
+  'retention.ms': integer(
+    7 * DAY_MS,
+    -1,
+    MAX,
+    'A segment is deleted when its largest record timestamp is older than this. -1: never.',
+  ),
+  'retention.bytes': integer(
+    -1,
+    -1,
+    MAX,
+    'The oldest segments of a partition are deleted while the rest still holds this many bytes. -1: never.',
+  ),
+  'retention.records': integer(
+    -1,
+    -1,
+    MAX,
+    'The oldest segments of a partition are deleted while the rest still spans this many offsets. -1: never.',
+  ),
+  'min.cleanable.dirty.ratio': decimal(
+    0.5,
+    0,
+    1,
+    'A partition is compacted when what was not compacted yet is a larger share of it than this.',
+  ),
+  'min.compaction.lag.ms': integer(0, 0, MAX, 'Records younger than this are never compacted.'),
+  'max.compaction.lag.ms': integer(
+    MAX,
+    1,
+    MAX,
+    'A partition is compacted when it holds a record that is not compacted and older than this, whatever the ratio.',
+  ),
+  'delete.retention.ms': integer(
+    DAY_MS,
+    0,
+    MAX,
+    'How long a tombstone outlives the compaction that met it first, so that readers from the start see it.',
+  ),
+  'file.delete.delay.ms': integer(
+    60_000,
+    0,
+    MAX,
+    'How long a file that is no longer part of a log is kept, renamed to .deleted, before it is removed.',
+  ),
 };
 
 const KEYS: ConfigKeys = TOPIC_CONFIG_KEYS;
@@ -84,6 +146,7 @@ export function resolveTopicConfig(overrides: TopicOverrides): PartitionConfig {
     parseConfigValue(name, key, overrides[name] ?? key.defaultText);
   const keys = TOPIC_CONFIG_KEYS;
   value('compression.type', keys['compression.type']);
+  const cleanupPolicy = value('cleanup.policy', keys['cleanup.policy']);
   return {
     segmentBytes: value('segment.bytes', keys['segment.bytes']),
     segmentMs: value('segment.ms', keys['segment.ms']),
@@ -93,6 +156,16 @@ export function resolveTopicConfig(overrides: TopicOverrides): PartitionConfig {
     timestampAfterMaxMs: value('message.timestamp.after.max.ms', keys['message.timestamp.after.max.ms']),
     timestampBeforeMaxMs: value('message.timestamp.before.max.ms', keys['message.timestamp.before.max.ms']),
     flushMs: value('flush.ms', keys['flush.ms']),
+    cleanupDelete: cleanupPolicy.has('delete'),
+    cleanupCompact: cleanupPolicy.has('compact'),
+    retentionMs: value('retention.ms', keys['retention.ms']),
+    retentionBytes: value('retention.bytes', keys['retention.bytes']),
+    retentionRecords: value('retention.records', keys['retention.records']),
+    minCleanableDirtyRatio: value('min.cleanable.dirty.ratio', keys['min.cleanable.dirty.ratio']),
+    minCompactionLagMs: value('min.compaction.lag.ms', keys['min.compaction.lag.ms']),
+    maxCompactionLagMs: value('max.compaction.lag.ms', keys['max.compaction.lag.ms']),
+    deleteRetentionMs: value('delete.retention.ms', keys['delete.retention.ms']),
+    fileDeleteDelayMs: value('file.delete.delay.ms', keys['file.delete.delay.ms']),
   };
 }
 

@@ -35,6 +35,42 @@ export function integer(defaultValue: number, min: number, max: number, descript
   };
 }
 
+/** A number in [min, max], with a decimal point or without. */
+export function decimal(defaultValue: number, min: number, max: number, description: string): ConfigKey<number> {
+  return {
+    schema: v.pipe(
+      v.string(),
+      v.trim(),
+      v.regex(/^\d+(\.\d+)?$/),
+      v.transform(Number),
+      v.minValue(min),
+      v.maxValue(max),
+    ),
+    defaultText: String(defaultValue),
+    valid: `a number from ${min} to ${max}`,
+    description,
+  };
+}
+
+/** One or several of the given words, separated by commas. */
+export function someOf<const T extends string>(
+  defaultWords: readonly T[],
+  words: readonly T[],
+  description: string,
+): ConfigKey<ReadonlySet<T>> {
+  return {
+    schema: v.pipe(
+      v.string(),
+      v.transform((value) => value.split(',').map((word) => word.trim())),
+      v.array(v.picklist(words)),
+      v.transform((chosen) => new Set(chosen)),
+    ),
+    defaultText: defaultWords.join(','),
+    valid: `one or several of ${words.join(', ')}, separated by commas`,
+    description,
+  };
+}
+
 /** One of the given words. */
 export function oneOf<const T extends string>(defaultValue: T, words: readonly T[], description: string): ConfigKey<T> {
   return {

@@ -1,10 +1,11 @@
-/** What every engine asks of the batches it is given. */
+/** What the engines have in common: what they ask of batches, their errors, their sums. */
 
-import { baseOffsetOf, nextOffsetOf, sizeInBytesOf } from '../batch/layout.js';
+import { baseOffsetOf, NO_TIMESTAMP, nextOffsetOf, sizeInBytesOf } from '../batch/layout.js';
 import { checkFraming } from '../batch/validate.js';
 import { assert } from '../core/assert.js';
 import { LogError } from '../core/errors.js';
 import { type Offset, toOffset } from '../core/types.js';
+import type { LogStats, SegmentInfo } from './engine.js';
 
 /**
  * Offset after the last of `batches`, one whole batch a buffer, the first of which begins at `at`.
@@ -28,6 +29,19 @@ function whyNotNext(batch: Buffer, expected: number): string | undefined {
   if (sizeInBytesOf(batch, 0) !== batch.length) return 'a buffer to append holds more than one batch';
   const baseOffset = baseOffsetOf(batch, 0);
   return baseOffset === expected ? undefined : `a batch is stamped ${baseOffset}, the log is at ${expected}`;
+}
+
+/** What describes a log as a whole, from its segments. */
+export function statsOf(segments: readonly SegmentInfo[]): LogStats {
+  let sizeInBytes = 0;
+  let newestTimestamp: number = NO_TIMESTAMP;
+  for (const segment of segments) {
+    sizeInBytes += segment.sizeInBytes;
+    newestTimestamp = Math.max(newestTimestamp, segment.maxTimestamp);
+  }
+  const oldestTimestamp =
+    segments.find(({ firstTimestamp }) => firstTimestamp !== NO_TIMESTAMP)?.firstTimestamp ?? NO_TIMESTAMP;
+  return { segmentCount: segments.length, sizeInBytes, oldestTimestamp, newestTimestamp };
 }
 
 export function wrongOffset(at: Offset, endOffset: Offset): LogError {

@@ -42,6 +42,8 @@ export interface LogConfig {
   readonly segmentMs: number;
   /** Bytes of log between two entries of the offset index. */
   readonly indexIntervalBytes: number;
+  /** Files that are no longer part of the log are kept under another name for this long before they are removed. */
+  readonly fileDeleteDelayMs: number;
 }
 
 /** Whole record batches, in offset order, as views that stay valid as long as they are held. */
@@ -56,12 +58,59 @@ export interface LogSlice {
 export interface LogStats {
   readonly segmentCount: number;
   readonly sizeInBytes: number;
+  /** Largest timestamp of the log's first batch, in ms since the epoch; -1 when no batch has one. */
+  readonly oldestTimestamp: number;
+  /** Largest timestamp of all, in ms since the epoch; -1 when no batch has one. */
+  readonly newestTimestamp: number;
+}
+
+/** A piece of a log, which retention and compaction take whole. */
+export interface SegmentInfo {
+  readonly baseOffset: Offset;
+  /** Offset after its last record slot. */
+  readonly nextOffset: Offset;
+  readonly sizeInBytes: number;
+  /** Largest timestamp of its first batch, -1 when it is empty or that batch has none. */
+  readonly firstTimestamp: number;
+  /** Largest timestamp of all its records, -1 when none has one. */
+  readonly maxTimestamp: number;
+  /** Wall clock in ms of its beginning and of the last append to it, as well as they are known after a restart. */
+  readonly createdMs: number;
+  readonly modifiedMs: number;
+}
+
+/** What one compaction may do. Times in ms since the epoch, spans in ms. */
+export interface CompactOptions {
+  /** Only segments that end at or below this are touched: at most the last stable offset. */
+  readonly upTo: Offset;
+  readonly nowMs: number;
+  /** How long a tombstone outlives the compaction that met it first (`delete.retention.ms`). */
+  readonly deleteRetentionMs: number;
+  /** A producer without writes for longer need not be remembered by its last batch. */
+  readonly producerExpirationMs: number;
+  /** Memory for the map of keys; when the keys do not fit, several passes are made. */
+  readonly maxMapBytes: number;
+  /** Ends the compaction between two pieces of work; what is done by then stays done. */
+  readonly signal?: AbortSignal;
+}
+
+/** What a compaction did. */
+export interface CompactResult {
+  /** Passes over the log; more than one when the map of keys was too small. */
+  readonly passCount: number;
+  /** Everything below holds at most one record for each key; records from here on were left as they are. */
+  readonly cleanedOffset: Offset;
+  /** Bytes of the segments that were read, and of those that took their place. */
+  readonly bytesBefore: number;
+  readonly bytesAfter: number;
+  readonly recordsBefore: number;
+  readonly recordsAfter: number;
 }
 
 /**
- * The log of one partition: record batches (magic 2) with dense offsets.
- * Invariants: `startOffset <= durableOffset <= endOffset`; bytes below `durableOffset` never change and survive power
- * loss; an append is whole or absent.
+ * The log of one partition: record batches (magic 2) with ascending offsets, dense as they are appended; compaction
+ * leaves holes. Invariants: `startOffset <= durableOffset <= endOffset`; an offset below `durableOffset` names the same
+ * record for ever and survives power loss; an append is whole or absent.
  */
 export interface PartitionLog extends AsyncDisposable {
   readonly id: TopicPartition;
@@ -72,6 +121,8 @@ export interface PartitionLog extends AsyncDisposable {
   readonly endOffset: Offset;
   /** Everything below survives power loss. */
   readonly durableOffset: Offset;
+  /** Everything below was compacted: it holds at most one record for each key. At least `startOffset`. */
+  readonly cleanedOffset: Offset;
   /** Why this log takes no more appends, if so. Reading goes on. */
   readonly failure: Error | undefined;
 
@@ -90,15 +141,38 @@ export interface PartitionLog extends AsyncDisposable {
    */
   flush(upTo: Offset): Promise<void>;
   /**
-   * Whole batches from the one that contains `from`, up to but excluding offset `to`, about `maxBytes` in all but at
-   * least one batch if there is one. Every batch served was checked against its CRC.
+   * Whole batches from the one that contains `from`, or the first after it where compaction left a hole, up to but
+   * excluding offset `to`, about `maxBytes` in all but at least one batch if there is one. Every batch served was checked
+   * against its CRC.
    * @throws LogError OFFSET_OUT_OF_RANGE (below `startOffset` or above `endOffset`), CORRUPT_LOG, STORAGE_ERROR
    */
   read(from: Offset, to: Offset, maxBytes: number): Promise<LogSlice>;
   /** Base offset of the first batch at or above `startOffset` whose largest timestamp is `>= timestampMs`, if any. */
   batchForTime(timestampMs: number): Promise<Offset | undefined>;
-  /** Raises the log start offset, durably. Does nothing when it is there already. At most `endOffset`. */
+  /**
+   * Base offset of the first of the batches from `startOffset` up to but excluding `to` that hold the largest timestamp
+   * of them all; undefined when none of them has a timestamp.
+   */
+  batchForMaxTimestamp(to: Offset): Promise<Offset | undefined>;
+  /**
+   * Raises the log start offset, durably; then drops the segments wholly below it, but never the last one. Does nothing
+   * when it is there already. At most `endOffset`.
+   */
   trim(before: Offset): Promise<void>;
+  /** Ends the segment that takes the appends, unless it is empty; the next append begins another. */
+  roll(): Promise<void>;
+  /**
+   * Removes records that a later record with the same key has made obsolete, old tombstones and what aborted
+   * transactions left, from the segments below `upTo`. Offsets stay as they are. The last segment is never touched. A
+   * crash at any point leaves each replaced segment as it was or as it is meant to be. One compaction at a time.
+   * @throws LogError CORRUPT_LOG (a segment is damaged), STORAGE_FULL, STORAGE_ERROR: what was not replaced by then
+   *   is as it was; CLOSED
+   */
+  compact(options: CompactOptions): Promise<CompactResult>;
+  /** Follows a changed configuration from the next append on. */
+  configure(config: LogConfig): void;
+  /** The segments, ascending; the last one takes the appends. A snapshot. */
+  segments(): readonly SegmentInfo[];
   stats(): LogStats;
   /** Flushes and lets go of files. Idempotent; later calls on the log fail with CLOSED. */
   close(): Promise<void>;

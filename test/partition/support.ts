@@ -12,11 +12,21 @@ export const CONFIG: PartitionConfig = {
   segmentBytes: 1024 * 1024,
   segmentMs: 7 * 86_400_000,
   indexIntervalBytes: 4096,
+  fileDeleteDelayMs: 60_000,
   maxMessageBytes: 64 * 1024,
   logAppendTime: false,
   timestampAfterMaxMs: 3_600_000,
   timestampBeforeMaxMs: Number.MAX_SAFE_INTEGER,
   flushMs: 20,
+  cleanupDelete: true,
+  cleanupCompact: false,
+  retentionMs: -1,
+  retentionBytes: -1,
+  retentionRecords: -1,
+  minCleanableDirtyRatio: 0.5,
+  minCompactionLagMs: 0,
+  maxCompactionLagMs: Number.MAX_SAFE_INTEGER,
+  deleteRetentionMs: 86_400_000,
 };
 
 export const TOPIC_ID: TopicId = toTopicId('00000000-0000-4000-8000-000000000001');

@@ -5,7 +5,7 @@ import { toEpoch, toOffset } from '../../src/core/types.js';
 import type { LogConfig, PartitionLog, StorageEngine } from '../../src/storage/engine.js';
 import { BASE_TIME, batchAt, END, LocalRig, partition } from './support.js';
 
-const CONFIG: LogConfig = { segmentBytes: 700, segmentMs: 60, indexIntervalBytes: 150 };
+const CONFIG: LogConfig = { segmentBytes: 700, segmentMs: 60, indexIntervalBytes: 150, fileDeleteDelayMs: 60_000 };
 const LONG = process.env.TEST_LONG !== undefined;
 
 /** One run takes some 50 ms. */

@@ -14,7 +14,12 @@ import type { LogConfig, PartitionLog } from '../../src/storage/engine.js';
 import { type LocalEngine, type LocalEngineOptions, openLocalEngine } from '../../src/storage/local/engine.js';
 import { FaultyFileSystem } from '../support/faulty-file-system.js';
 
-export const CONFIG: LogConfig = { segmentBytes: 1 << 20, segmentMs: 7 * 86_400_000, indexIntervalBytes: 4096 };
+export const CONFIG: LogConfig = {
+  segmentBytes: 1 << 20,
+  segmentMs: 7 * 86_400_000,
+  indexIntervalBytes: 4096,
+  fileDeleteDelayMs: 60_000,
+};
 export const EPOCH: Epoch = toEpoch(1);
 export const END: Offset = toOffset(Number.MAX_SAFE_INTEGER);
 export const BASE_TIME = 1_700_000_000_000;

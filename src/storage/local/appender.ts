@@ -71,6 +71,18 @@ export class Appender {
     return this.#appendNow(batches, at, mayWrite);
   }
 
+  /** Ends the active segment, unless it is empty, after the appends called before. */
+  async roll(): Promise<void> {
+    await this.#enqueue(async () => {
+      const { directory, endOffset, active } = this.#state;
+      while (this.#state.unfinishedCount >= MAX_UNFINISHED_SEGMENTS) await this.#hooks.finished();
+      if (active.contents.sizeInBytes > 0) {
+        this.#startSegment(new Segment(directory, endOffset, this.#context.clock.now(), false));
+      }
+      return endOffset;
+    });
+  }
+
   /** Resolves when no append waits any more. */
   async idle(): Promise<void> {
     while (this.#queue) await this.#queue;
@@ -251,9 +263,15 @@ export class Appender {
   /** Makes written batches part of the log. */
   #commit(placements: readonly Placement[], end: Offset): void {
     const state = this.#state;
+    const now = this.#context.clock.now();
     for (const placement of placements) {
       const { segment } = placement;
-      if (placement.isNew) this.#startSegment(segment);
+      if (placement.isNew) {
+        this.#startSegment(segment);
+        segment.exists = true;
+        state.entriesDirty = true;
+      }
+      segment.modifiedMs = now;
       segment.indexes ??= new SegmentIndexes();
       for (const batch of placement.batches) {
         segment.contents.add(batch, 0, segment.indexes, state.config.indexIntervalBytes);
@@ -267,8 +285,6 @@ export class Appender {
   #startSegment(segment: Segment): void {
     const state = this.#state;
     const previous = state.active;
-    state.entriesDirty = true;
-    segment.exists = true;
     if (previous === segment) return;
     // A segment that never got a batch leaves no file behind, so its successor takes its place.
     if (!previous.exists) {

@@ -1,7 +1,15 @@
 /** One epoch's hold on a partition's log. Fenced as soon as a newer epoch has opened the partition. */
 import type { Epoch, Offset, TopicPartition } from '../../core/types.js';
 import { closedError, fencedEpoch } from '../batches.js';
-import type { LogSlice, LogStats, PartitionLog } from '../engine.js';
+import type {
+  CompactOptions,
+  CompactResult,
+  LogConfig,
+  LogSlice,
+  LogStats,
+  PartitionLog,
+  SegmentInfo,
+} from '../engine.js';
 import type { SegmentedLog } from './segmented-log.js';
 
 export interface HandleHooks {
@@ -39,6 +47,10 @@ export class LogHandle implements PartitionLog {
     return this.#log.durableOffset;
   }
 
+  get cleanedOffset(): Offset {
+    return this.#log.cleanedOffset;
+  }
+
   get failure(): Error | undefined {
     return this.#log.failure;
   }
@@ -64,10 +76,35 @@ export class LogHandle implements PartitionLog {
     return this.#log.batchForTime(timestampMs);
   }
 
+  async batchForMaxTimestamp(to: Offset): Promise<Offset | undefined> {
+    this.#checkOpen();
+    return this.#log.batchForMaxTimestamp(to);
+  }
+
   async trim(before: Offset): Promise<void> {
     this.#checkOpen();
     this.#checkEpoch();
     return this.#log.trim(before);
+  }
+
+  async roll(): Promise<void> {
+    this.#checkOpen();
+    this.#checkEpoch();
+    return this.#log.roll();
+  }
+
+  async compact(options: CompactOptions): Promise<CompactResult> {
+    this.#checkOpen();
+    this.#checkEpoch();
+    return this.#log.compact(options);
+  }
+
+  configure(config: LogConfig): void {
+    if (!this.#isFenced()) this.#log.configure(config);
+  }
+
+  segments(): readonly SegmentInfo[] {
+    return this.#log.segments();
   }
 
   stats(): LogStats {

@@ -182,12 +182,15 @@ export class Segment {
   dropped = false;
   /** Wall clock in ms, stands in for the first timestamp of records that have none. */
   readonly createdMs: number;
+  /** Wall clock in ms of the last append; stands in for the largest timestamp of records that have none. */
+  modifiedMs: number;
 
   constructor(directory: string, baseOffset: number, createdMs: number, exists: boolean) {
     this.directory = directory;
     this.baseOffset = baseOffset;
     this.path = join(directory, segmentName(baseOffset) + LOG_SUFFIX);
     this.createdMs = createdMs;
+    this.modifiedMs = createdMs;
     this.exists = exists;
     this.contents = new SegmentContents(baseOffset);
     this.indexes = exists ? undefined : new SegmentIndexes();

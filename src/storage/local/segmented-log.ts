@@ -1,9 +1,9 @@
 /** One partition's log on disk, shared by the handles of all epochs that have opened it. */
 import { dirname } from 'node:path';
 import { LogError } from '../../core/errors.js';
-import type { Offset } from '../../core/types.js';
-import { closedError, outOfRange } from '../batches.js';
-import type { LogConfig, LogSlice, LogStats } from '../engine.js';
+import { type Offset, toOffset } from '../../core/types.js';
+import { closedError, outOfRange, statsOf } from '../batches.js';
+import type { CompactOptions, CompactResult, LogConfig, LogSlice, LogStats, SegmentInfo } from '../engine.js';
 import { Appender } from './appender.js';
 import { Flusher } from './flusher.js';
 import { toStorageError } from './io-errors.js';
@@ -56,6 +56,10 @@ export class SegmentedLog {
     return this.#state.durableOffset;
   }
 
+  get cleanedOffset(): Offset {
+    return this.#state.startOffset;
+  }
+
   get failure(): Error | undefined {
     return this.#state.failure;
   }
@@ -64,10 +68,33 @@ export class SegmentedLog {
     this.#state.config = config;
   }
 
+  segments(): readonly SegmentInfo[] {
+    return this.#state.segments.map(({ contents, createdMs, modifiedMs }) => {
+      const { sizeInBytes, firstTimestamp, maxTimestamp } = contents;
+      const baseOffset = toOffset(contents.baseOffset);
+      const nextOffset = toOffset(contents.nextOffset);
+      return { baseOffset, nextOffset, sizeInBytes, firstTimestamp, maxTimestamp, createdMs, modifiedMs };
+    });
+  }
+
   stats(): LogStats {
-    let sizeInBytes = 0;
-    for (const segment of this.#state.segments) sizeInBytes += segment.contents.sizeInBytes;
-    return { segmentCount: this.#state.segments.length, sizeInBytes };
+    return statsOf(this.segments());
+  }
+
+  async roll(): Promise<void> {
+    this.#checkOpen();
+    this.#checkpointed = false;
+    return this.#appender.roll();
+  }
+
+  compact(_options: CompactOptions): Promise<CompactResult> {
+    return this.#whileOpen(async () => {
+      throw new LogError('INTERNAL', 'not there yet');
+    });
+  }
+
+  async batchForMaxTimestamp(_to: Offset): Promise<Offset | undefined> {
+    return undefined;
   }
 
   /** @param mayWrite throws if the caller may not write any more; called right before anything is written */

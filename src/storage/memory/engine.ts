@@ -1,5 +1,5 @@
 /** A storage engine that keeps everything in memory: for tests, and for brokers that need no tomorrow. */
-import type { Clock } from '../../core/clock.js';
+import { type Clock, systemClock } from '../../core/clock.js';
 import { type Epoch, partitionKey, type TopicPartition } from '../../core/types.js';
 import { closedError, fencedEpoch } from '../batches.js';
 import type { CasResult, LogConfig, MetadataEntry, MetadataStore, PartitionLog, StorageEngine } from '../engine.js';
@@ -7,7 +7,6 @@ import { checkCas, MetadataMap } from '../metadata-map.js';
 import { MemoryLog, MemoryLogState } from './log.js';
 
 export interface MemoryEngineOptions {
-  /** Present so that both engines open alike; memory needs no time of its own. */
   readonly clock?: Clock;
 }
 
@@ -50,16 +49,22 @@ class MemoryEngine implements StorageEngine {
   readonly metadata: MemoryMetadataStore = new MemoryMetadataStore();
   readonly #states = new Map<string, MemoryLogState>();
   readonly #open = new Map<string, MemoryLog>();
+  readonly #clock: Clock;
   #closed = false;
 
-  async open(id: TopicPartition, epoch: Epoch, _config: LogConfig): Promise<PartitionLog> {
+  constructor(clock: Clock) {
+    this.#clock = clock;
+  }
+
+  async open(id: TopicPartition, epoch: Epoch, config: LogConfig): Promise<PartitionLog> {
     if (this.#closed) throw closedError('storage engine');
     const key = partitionKey(id);
     let state = this.#states.get(key);
     if (!state) {
-      state = new MemoryLogState(epoch);
+      state = new MemoryLogState(epoch, config, this.#clock);
       this.#states.set(key, state);
     }
+    state.config = config;
     if (epoch < state.currentEpoch) throw fencedEpoch(epoch, state.currentEpoch);
     const holder = this.#open.get(key);
     if (holder && !holder.isClosed && holder.epoch === epoch) return holder;
@@ -92,6 +97,6 @@ class MemoryEngine implements StorageEngine {
 }
 
 /** Opens an engine in memory. What it stores is gone when it is closed. */
-export function openMemoryEngine(_options: MemoryEngineOptions = {}): StorageEngine {
-  return new MemoryEngine();
+export function openMemoryEngine(options: MemoryEngineOptions = {}): StorageEngine {
+  return new MemoryEngine(options.clock ?? systemClock);
 }

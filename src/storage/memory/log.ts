@@ -1,23 +1,62 @@
 /** One partition's log in memory: the reference for what a log does, without files. */
-import { baseOffsetOf, maxTimestampOf, nextOffsetOf } from '../../batch/layout.js';
+import { baseOffsetOf, maxTimestampOf, NO_TIMESTAMP, nextOffsetOf } from '../../batch/layout.js';
 import { checkBatch } from '../../batch/validate.js';
+import type { Clock } from '../../core/clock.js';
 import { LogError } from '../../core/errors.js';
 import { type Epoch, type Offset, type TopicPartition, toOffset } from '../../core/types.js';
-import { closedError, endOfBatches, fencedEpoch, outOfRange, wrongOffset } from '../batches.js';
-import type { LogSlice, LogStats, PartitionLog } from '../engine.js';
+import { closedError, endOfBatches, fencedEpoch, outOfRange, statsOf, wrongOffset } from '../batches.js';
+import type {
+  CompactOptions,
+  CompactResult,
+  LogConfig,
+  LogSlice,
+  LogStats,
+  PartitionLog,
+  SegmentInfo,
+} from '../engine.js';
+
+/** A run of batches that retention takes whole. */
+interface MemorySegment {
+  readonly baseOffset: number;
+  readonly createdMs: number;
+  modifiedMs: number;
+  sizeInBytes: number;
+}
 
 /** What the handles of all epochs share. */
 export class MemoryLogState {
+  readonly clock: Clock;
+  config: LogConfig;
   /** Batches in offset order; the first may lie below `startOffset` in part. */
   batches: Buffer[] = [];
+  /** Ascending, never empty; the last one takes the appends. */
+  segments: MemorySegment[];
   startOffset: Offset = toOffset(0);
   endOffset: Offset = toOffset(0);
   durableOffset: Offset = toOffset(0);
+  cleanedOffset: Offset = toOffset(0);
   sizeInBytes = 0;
   currentEpoch: Epoch;
 
-  constructor(epoch: Epoch) {
+  constructor(epoch: Epoch, config: LogConfig, clock: Clock) {
     this.currentEpoch = epoch;
+    this.config = config;
+    this.clock = clock;
+    this.segments = [this.newSegment(0)];
+  }
+
+  get active(): MemorySegment {
+    return this.segments[this.segments.length - 1]!;
+  }
+
+  newSegment(baseOffset: number): MemorySegment {
+    const now = this.clock.now();
+    return { baseOffset, createdMs: now, modifiedMs: now, sizeInBytes: 0 };
+  }
+
+  /** Begins a new segment, unless the last one is empty. */
+  roll(at: number): void {
+    if (this.active.sizeInBytes > 0) this.segments.push(this.newSegment(at));
   }
 
   /** Index of the batch that contains `offset`, or of the first after it. */
@@ -58,6 +97,11 @@ export class MemoryLog implements PartitionLog {
     return this.#state.durableOffset;
   }
 
+  get cleanedOffset(): Offset {
+    const { cleanedOffset, startOffset } = this.#state;
+    return toOffset(Math.max(cleanedOffset, startOffset));
+  }
+
   get isClosed(): boolean {
     return this.#closed;
   }
@@ -67,9 +111,13 @@ export class MemoryLog implements PartitionLog {
     const state = this.#state;
     if (at !== state.endOffset) throw wrongOffset(at, state.endOffset);
     const end = endOfBatches(batches, at);
+    const now = state.clock.now();
     for (const batch of batches) {
+      if (state.active.sizeInBytes + batch.length > state.config.segmentBytes) state.roll(baseOffsetOf(batch, 0));
       state.batches.push(batch);
       state.sizeInBytes += batch.length;
+      state.active.sizeInBytes += batch.length;
+      state.active.modifiedMs = now;
     }
     state.endOffset = end;
     return end;
@@ -116,6 +164,18 @@ export class MemoryLog implements PartitionLog {
     return undefined;
   }
 
+  async batchForMaxTimestamp(to: Offset): Promise<Offset | undefined> {
+    this.#checkOpen();
+    let newest: number = NO_TIMESTAMP;
+    let found: number | undefined;
+    for (const batch of this.#state.batches) {
+      if (nextOffsetOf(batch, 0) > to || maxTimestampOf(batch, 0) <= newest) continue;
+      newest = maxTimestampOf(batch, 0);
+      found = baseOffsetOf(batch, 0);
+    }
+    return found === undefined ? undefined : toOffset(Math.max(found, this.#state.startOffset));
+  }
+
   async trim(before: Offset): Promise<void> {
     this.#checkWritable();
     const state = this.#state;
@@ -123,11 +183,42 @@ export class MemoryLog implements PartitionLog {
     if (before > state.endOffset) throw outOfRange(before, state.startOffset, state.endOffset);
     await this.flush(before);
     state.startOffset = before;
-    for (const batch of state.batches.splice(0, state.indexOf(before))) state.sizeInBytes -= batch.length;
+    while (state.segments.length > 1 && state.segments[1]!.baseOffset <= before) state.segments.shift();
+    for (const batch of state.batches.splice(0, state.indexOf(state.segments[0]!.baseOffset))) {
+      state.sizeInBytes -= batch.length;
+    }
+  }
+
+  async roll(): Promise<void> {
+    this.#checkWritable();
+    this.#state.roll(this.#state.endOffset);
+  }
+
+  async compact(_options: CompactOptions): Promise<CompactResult> {
+    this.#checkWritable();
+    throw new LogError('INTERNAL', 'not there yet');
+  }
+
+  configure(config: LogConfig): void {
+    this.#state.config = config;
+  }
+
+  segments(): readonly SegmentInfo[] {
+    const { segments, endOffset, batches } = this.#state;
+    return segments.map((segment, i) => {
+      const baseOffset = toOffset(segment.baseOffset);
+      const nextOffset = toOffset(segments[i + 1]?.baseOffset ?? endOffset);
+      const own = batches.slice(this.#state.indexOf(baseOffset), this.#state.indexOf(nextOffset));
+      const timestamps = own.map((batch) => maxTimestampOf(batch, 0));
+      const { sizeInBytes, createdMs, modifiedMs } = segment;
+      const firstTimestamp = timestamps[0] ?? NO_TIMESTAMP;
+      const maxTimestamp = timestamps.reduce((max, timestamp) => Math.max(max, timestamp), NO_TIMESTAMP);
+      return { baseOffset, nextOffset, sizeInBytes, firstTimestamp, maxTimestamp, createdMs, modifiedMs };
+    });
   }
 
   stats(): LogStats {
-    return { segmentCount: 1, sizeInBytes: this.#state.sizeInBytes };
+    return statsOf(this.segments());
   }
 
   async close(): Promise<void> {

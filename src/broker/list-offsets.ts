@@ -5,6 +5,7 @@ import type { Topics } from './topics.js';
 export type OffsetSpec =
   | { readonly kind: 'earliest' }
   | { readonly kind: 'latest' }
+  | { readonly kind: 'latest-by-timestamp' }
   | { readonly kind: 'time'; readonly timestampMs: number };
 
 export interface OffsetQuery {
@@ -17,11 +18,14 @@ export interface OffsetQuery {
 export interface OffsetAnswer {
   readonly partition: number;
   readonly offset: number;
-  /** Of the record found by time. */
+  /** Of the record found by its time. */
   readonly timestampMs: number | undefined;
 }
 
-/** One offset per partition asked for; a time after every record gives the high watermark. */
+/**
+ * One offset per partition asked for. A time after every record, and `latest-by-timestamp` where no record has a
+ * timestamp, give the high watermark.
+ */
 export async function listOffsets(topics: Topics, query: OffsetQuery): Promise<OffsetAnswer[]> {
   const topic = topics.get(query.topic);
   if (query.spec.kind === 'time' && !Number.isSafeInteger(query.spec.timestampMs)) {
@@ -40,7 +44,8 @@ async function answer(partition: Partition, spec: OffsetSpec): Promise<OffsetAns
   if (spec.kind === 'earliest') return { ...at, offset: partition.logStartOffset };
   if (spec.kind === 'latest') return { ...at, offset: partition.highWatermark };
   const highWatermark = partition.highWatermark;
-  const found = await partition.findByTime(spec.timestampMs);
+  const found =
+    spec.kind === 'latest-by-timestamp' ? await partition.findNewest() : await partition.findByTime(spec.timestampMs);
   if (found === undefined) return { ...at, offset: highWatermark };
   return { partition: partition.index, offset: found.offset, timestampMs: found.timestampMs };
 }

@@ -4,11 +4,11 @@ import { assert } from '../core/assert.js';
 import type { Clock, Timer } from '../core/clock.js';
 import { LogError, toLogError } from '../core/errors.js';
 import type { Logger } from '../core/logger.js';
-import type { Offset } from '../core/types.js';
+import { type Offset, toOffset } from '../core/types.js';
 import type { LogSlice, PartitionLog } from '../storage/engine.js';
 import { type LanePlace, precedingFailed } from './append-lane.js';
 import type { PartitionConfig } from './partition-config.js';
-import { findRecordByTime, type RecordPosition } from './time-lookup.js';
+import { findNewestRecord, findRecordByTime, type RecordPosition } from './time-lookup.js';
 
 /** What an acknowledgement waits for. */
 export type Acks = 'none' | 'written' | 'durable';
@@ -66,7 +66,7 @@ export interface PartitionOptions {
 export class Partition {
   readonly topic: string;
   readonly #log: PartitionLog;
-  readonly #config: PartitionConfig;
+  #config: PartitionConfig;
   readonly #clock: Clock;
   readonly #logger: Logger;
   #queue: PendingAppend[] = [];
@@ -359,6 +359,50 @@ export class Partition {
   async findByTime(timestampMs: number): Promise<RecordPosition | undefined> {
     if (this.#closed) throw this.#closedError();
     return await findRecordByTime(this.#log, this.highWatermark, timestampMs);
+  }
+
+  /** The first readable record that holds the largest timestamp of all readable ones, if any has one. */
+  async findNewest(): Promise<RecordPosition | undefined> {
+    if (this.#closed) throw this.#closedError();
+    return await findNewestRecord(this.#log, this.highWatermark);
+  }
+
+  /** Follows a changed configuration: appends from the next one on, retention and compaction from the next check on. */
+  configure(config: PartitionConfig): void {
+    this.#config = config;
+    this.#log.configure(config);
+  }
+
+  /**
+   * Raises the log start offset, durably; -1 stands for the high watermark.
+   * @returns the log start offset afterwards: it never goes back
+   * @throws LogError OFFSET_OUT_OF_RANGE with the valid range when `before` lies above the high watermark
+   */
+  async deleteRecords(before: number): Promise<Offset> {
+    if (this.#closed) throw this.#closedError();
+    this.checkDeletable(before);
+    await this.#log.trim(before === -1 ? this.highWatermark : toOffset(before));
+    return this.#log.startOffset;
+  }
+
+  /** @throws LogError as `deleteRecords`; nothing is changed */
+  checkDeletable(before: number): void {
+    const { highWatermark, logStartOffset } = this;
+    if (before === -1 || (before <= highWatermark && toOffset(before) >= 0)) return;
+    throw new LogError(
+      'OFFSET_OUT_OF_RANGE',
+      `Records of ${this.topic}-${this.index} can be deleted up to its high watermark ${highWatermark}, not up to ` +
+        `${before}. The valid range is ${logStartOffset} to ${highWatermark}.`,
+      {
+        metadata: {
+          topic: this.topic,
+          partition: this.index,
+          offset: before,
+          log_start_offset: logStartOffset,
+          high_watermark: highWatermark,
+        },
+      },
+    );
   }
 
   /**

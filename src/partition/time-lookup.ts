@@ -37,6 +37,16 @@ export async function findRecordByTime(
   return undefined;
 }
 
+/** The first record below `upTo` that holds the largest timestamp of the records there, if any has one. */
+export async function findNewestRecord(log: PartitionLog, upTo: Offset): Promise<RecordPosition | undefined> {
+  const from = await log.batchForMaxTimestamp(upTo);
+  if (from === undefined) return undefined;
+  const slice = await log.read(from, upTo, 1);
+  const batch = slice.chunks[0];
+  if (batch === undefined) return undefined;
+  return await findInBatch(batch.subarray(0, sizeInBytesOf(batch, 0)), log.startOffset, maxTimestampOf(batch, 0));
+}
+
 async function findInBatch(
   batch: Buffer,
   startOffset: Offset,

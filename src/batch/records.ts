@@ -75,6 +75,9 @@ export class RecordCursor {
   valueStart: number;
   /** Bytes of the value, -1 for null. */
   valueLength: number;
+  /** What a rewriter copies as it is: the bytes of the record behind its deltas, from the key's length to the end. */
+  payloadStart: number;
+  payloadEnd: number;
 
   readonly #facts: BatchFacts;
   readonly #start: number;
@@ -102,6 +105,8 @@ export class RecordCursor {
     this.keyLength = -1;
     this.valueStart = 0;
     this.valueLength = -1;
+    this.payloadStart = 0;
+    this.payloadEnd = 0;
     this.#at = start;
     this.#index = 0;
     this.#offsetDelta = -1;
@@ -133,6 +138,8 @@ export class RecordCursor {
     if (offsetDelta <= this.#offsetDelta || offsetDelta > facts.lastOffsetDelta) {
       throw this.#corrupt(`its offset delta ${offsetDelta} is not between its neighbours'`);
     }
+    this.payloadStart = this.#at;
+    this.payloadEnd = recordEnd;
     this.keyLength = this.#readVarint();
     this.keyStart = this.#at;
     if (this.keyLength > 0) this.#at += this.keyLength;

@@ -86,9 +86,16 @@ test('a newer format is refused with both versions', async () => {
   const failure = await failureOf(rig.open());
   expect(failure).toMatchObject({
     reason: 'UNSUPPORTED_FORMAT',
-    metadata: { format_version: '7', supported_version: '1' },
+    metadata: { format_version: '7', supported_version: '2' },
   });
-  expect(failure.message).toMatch(/version 7.*version 1/);
+  expect(failure.message).toMatch(/version 7.*version 2/);
+});
+
+test('a directory of an older format is taken and has the newest one afterwards', async () => {
+  const rig = new LocalRig();
+  writeFileSync(join(rig.dataDir, 'meta.json'), '{"formatVersion":1}\n');
+  await (await rig.open()).close();
+  expect(readFileSync(join(rig.dataDir, 'meta.json'), 'utf8')).toBe('{"formatVersion":2}\n');
 });
 
 test.each(['not json', '{}', '{"formatVersion":"1"}', '{"formatVersion":0}'])(

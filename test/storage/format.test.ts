@@ -106,10 +106,17 @@ test('a checkpoint with any byte changed or cut off is not believed', () => {
     maxTimestamp: 2,
     maxTimestampOffset: 6,
     epochs: [[0, 1] as const],
+    cleaned: true,
     offsetIndexCrc: 1,
     timeIndexCrc: 0xffffffff,
   };
-  const checkpoint = { version: 1 as const, logStartOffset: 3, segments: [segment] };
+  const checkpoint = {
+    version: 1 as const,
+    logStartOffset: 3,
+    cleanedOffset: 5,
+    segments: [segment],
+    swap: { sources: [0, 4], outputs: [0] },
+  };
   const bytes = encodeCheckpoint(checkpoint);
   expect(decodeCheckpoint(bytes)).toEqual(checkpoint);
   for (let at = 0; at < bytes.length; at++) {

@@ -109,7 +109,16 @@ describe('indexes', () => {
     expect([0, 9, 10, 19, 1000, 5000].map((offset) => decoded.floor(offset).position)).toEqual([
       0, 0, 1000, 1000, 100000, 100000,
     ]);
-    expect([4, 5, 9, 10].map((delta) => times.floor(BASE_TIME + delta).relativeOffset)).toEqual([-1, 10, 10, 20]);
+    expect([4, 5, 6, 500, 501].map((delta) => times.ceiling(BASE_TIME + delta)?.relativeOffset)).toEqual([
+      10,
+      10,
+      20,
+      1000,
+      undefined,
+    ]);
+    expect([10, 11, 5000].map((offset) => times.lastBelow(offset)?.relativeOffset)).toEqual([undefined, 10, 1000]);
+    expect([0, 9, 10, 1000].map((offset) => decoded.positionAbove(offset))).toEqual([1000, 1000, 2000, undefined]);
+    expect([0, 1000, 1001].map((position) => decoded.entryAtPosition(position))).toEqual([-1, 0, -1]);
     expect(OffsetIndex.decode(offsets.encode().subarray(1))).toBeUndefined();
     expect(OffsetIndex.decode(Buffer.alloc(16))).toBeUndefined();
     expect(TimeIndex.decode(Buffer.alloc(24))).toBeUndefined();

@@ -1,5 +1,5 @@
 /** A file system that counts its calls and fails chosen ones. */
-import type { FileSystem } from '../../src/storage/local/fs.js';
+import type { FileStat, FileSystem } from '../../src/storage/local/fs.js';
 import { nodeFileSystem } from '../../src/storage/local/fs.js';
 
 export interface FileCall {
@@ -23,6 +23,8 @@ export class FaultyFileSystem implements FileSystem {
   maxWriteBytes: number = Number.POSITIVE_INFINITY;
   /** Leaves out what only matters beyond this process, locks and syncs, for tests of very many steps. */
   skipsDisk: boolean = false;
+  /** Bytes that the disk says are free; undefined for what the real one says. */
+  freeSpace: number | undefined;
   readonly #paths = new Map<number, string>();
   readonly #base: FileSystem;
 
@@ -95,7 +97,7 @@ export class FaultyFileSystem implements FileSystem {
     if (!this.skipsDisk) await this.#base.syncDirectory(path);
   }
 
-  async stat(path: string): Promise<{ readonly size: number; readonly isDirectory: boolean } | undefined> {
+  async stat(path: string): Promise<FileStat | undefined> {
     this.#enter('stat', path);
     return this.#base.stat(path);
   }
@@ -113,6 +115,16 @@ export class FaultyFileSystem implements FileSystem {
   async rename(from: string, to: string): Promise<void> {
     this.#enter('rename', from);
     await this.#base.rename(from, to);
+  }
+
+  renameSync(from: string, to: string): void {
+    this.#enter('renameSync', from);
+    this.#base.renameSync(from, to);
+  }
+
+  async freeBytes(path: string): Promise<number> {
+    this.#enter('freeBytes', path);
+    return this.freeSpace ?? this.#base.freeBytes(path);
   }
 
   async unlink(path: string): Promise<void> {

@@ -152,11 +152,15 @@ export class Appender {
     mayWrite();
     if (state.failure) throw state.failure;
     if (at !== state.endOffset) throw wrongOffset(at, state.endOffset);
+    let byteLength = 0;
     for (const batch of batches) {
+      byteLength += batch.length;
       if (batch.length <= MAX_BATCH_BYTES) continue;
       throw new LogError('MESSAGE_TOO_LARGE', `A batch of ${batch.length} bytes is larger than ${MAX_BATCH_BYTES}.`);
     }
-    return endOfBatches(batches, at);
+    const end = endOfBatches(batches, at);
+    this.#context.reserve.take(byteLength);
+    return end;
   }
 
   /** Distributes the batches over the active segment and, where it must be closed, new ones. */

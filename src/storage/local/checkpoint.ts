@@ -5,7 +5,8 @@
  *     file = JSON of PartitionCheckpoint, "\n", CRC-32C of the JSON's bytes in 8 hexadecimal digits, "\n"
  *
  * Replaced atomically. The log is the truth: a checkpoint that is missing or does not hold is a reason to scan. Only
- * the log start offset cannot be found again that way.
+ * the log start offset cannot be found again that way. Compaction uses the replacement of the checkpoint as the one step
+ * by which segments take the place of others.
  */
 import * as v from 'valibot';
 import { crc32c } from '../../batch/crc32c.js';
@@ -29,6 +30,7 @@ const segmentSchema = v.object({
   maxTimestamp: timestampOrNone,
   maxTimestampOffset: v.pipe(v.number(), v.safeInteger(), v.minValue(-1)),
   epochs: v.array(v.tuple([wholeNumber, v.pipe(v.number(), v.safeInteger())])),
+  cleaned: v.optional(v.boolean(), false),
   offsetIndexCrc: wholeNumber,
   timeIndexCrc: wholeNumber,
 });
@@ -36,20 +38,34 @@ const segmentSchema = v.object({
 const checkpointSchema = v.object({
   version: v.literal(1),
   logStartOffset: wholeNumber,
+  cleanedOffset: v.optional(wholeNumber, 0),
   segments: v.array(segmentSchema),
+  swap: v.optional(v.object({ sources: v.array(wholeNumber), outputs: v.array(wholeNumber) })),
 });
 
 /** A segment whose `.log`, `.index` and `.timeindex` were synced. */
 export type SegmentRecord = SegmentFacts & IndexChecksums;
 
+/** A replacement of segments that is decided, though not all files may have their names yet. */
+export interface Swap {
+  /** Base offsets of the segments that go. */
+  readonly sources: readonly number[];
+  /** Base offsets of the segments, cleaned ones, that take their place; under `.swap` until they have their names. */
+  readonly outputs: readonly number[];
+}
+
 export interface PartitionCheckpoint {
   readonly version: 1;
   readonly logStartOffset: number;
+  /** Everything below was compacted. */
+  readonly cleanedOffset: number;
   /**
    * Ascending by base offset. Closed segments, and after a clean close the active one as well. A file that is longer
    * than its record has grown since; one that is shorter was truncated by someone else.
    */
   readonly segments: readonly SegmentRecord[];
+  /** Undefined when no replacement is under way. */
+  readonly swap?: Swap | undefined;
 }
 
 export function encodeCheckpoint(checkpoint: PartitionCheckpoint): Buffer {

@@ -2,7 +2,7 @@
  * The data directory as a whole: who owns it, which format it has, and whether it was left in order.
  *
  *     .lock             taken by the process that uses the directory; holds its process id
- *     meta.json         {"formatVersion":1}
+ *     meta.json         {"formatVersion":2}
  *     .clean_shutdown   there while nobody uses the directory and everything in it is in order
  *     metadata.log, recovery-point-offset-checkpoint
  *     logs/             a directory for each partition, <topic id>-<partition>
@@ -15,8 +15,11 @@ import { errnoOf, type FileSystem } from './fs.js';
 import type { FileLock } from './lock.js';
 import { readSmallFile, replaceFile, writeFully } from './small-files.js';
 
-/** The newest format that this version reads and the one it writes. */
-export const FORMAT_VERSION = 1;
+/**
+ * The newest format that this version reads and the one it writes. 2: segments that compaction wrote, which have holes.
+ * A directory of an older format becomes one of this by being opened.
+ */
+export const FORMAT_VERSION = 2;
 
 export const LOCK_NAME = '.lock';
 export const META_NAME = 'meta.json';
@@ -101,15 +104,15 @@ async function writePid(fs: FileSystem, lockPath: string): Promise<void> {
 }
 
 async function claimFormat(fs: FileSystem, path: string): Promise<void> {
-  if (await hasFormat(fs, path)) return;
+  if ((await formatOf(fs, path)) === FORMAT_VERSION) return;
   await replaceFile(fs, join(path, META_NAME), Buffer.from(`${JSON.stringify({ formatVersion: FORMAT_VERSION })}\n`));
 }
 
 /**
- * Whether the directory says which format it has, and that it is one that this version reads. Changes nothing.
+ * The format that the directory says it has, one that this version reads; undefined when it says nothing. Changes nothing.
  * @throws LogError UNSUPPORTED_FORMAT, DATA_DIR_UNUSABLE
  */
-export async function hasFormat(fs: FileSystem, path: string): Promise<boolean> {
+export async function formatOf(fs: FileSystem, path: string): Promise<number | undefined> {
   const metaPath = join(path, META_NAME);
   let bytes: Buffer | undefined;
   try {
@@ -117,7 +120,7 @@ export async function hasFormat(fs: FileSystem, path: string): Promise<boolean> 
   } catch (error) {
     throw unusable(path, error);
   }
-  if (!bytes) return false;
+  if (!bytes) return undefined;
   const meta = v.safeParse(metaSchema, bytes.toString('utf8'));
   if (!meta.success) {
     throw new LogError('DATA_DIR_UNUSABLE', `${metaPath} is not what Tidelog writes. Is ${path} a data directory?`, {
@@ -125,7 +128,7 @@ export async function hasFormat(fs: FileSystem, path: string): Promise<boolean> 
     });
   }
   const { formatVersion } = meta.output;
-  if (formatVersion <= FORMAT_VERSION) return true;
+  if (formatVersion <= FORMAT_VERSION) return formatVersion;
   throw new LogError(
     'UNSUPPORTED_FORMAT',
     `The data directory ${path} has format version ${formatVersion}; this Tidelog reads up to version ${FORMAT_VERSION}. Use the version of Tidelog that wrote it, or a newer one.`,

@@ -7,7 +7,9 @@ import { Semaphore } from '../../core/semaphore.js';
 import { type Epoch, partitionKey, type TopicPartition, toEpoch } from '../../core/types.js';
 import { closedError, fencedEpoch } from '../batches.js';
 import type { LogConfig, MetadataStore, PartitionLog, StorageEngine } from '../engine.js';
+import { CleanerThread } from './cleaning/cleaner-thread.js';
 import { LOGS_NAME, type OwnedDataDir, takeDataDir } from './data-dir.js';
+import { DiskReserve } from './disk-reserve.js';
 import { FileCache } from './file-cache.js';
 import { type FileSystem, nodeFileSystem } from './fs.js';
 import { IndexCache } from './index-cache.js';
@@ -17,6 +19,7 @@ import { type EngineContext, LogState } from './log-state.js';
 import { LocalMetadataStore, METADATA_LOG_NAME } from './metadata-store.js';
 import { recoverLog } from './recovery.js';
 import { RECOVERY_POINTS_NAME, readRecoveryPoints, writeRecoveryPoints } from './recovery-points.js';
+import { Removals } from './removals.js';
 import { DELETED_SUFFIX } from './segment.js';
 import { SegmentedLog } from './segmented-log.js';
 import { TailCache } from './tail-cache.js';
@@ -35,6 +38,8 @@ export interface LocalEngineOptions {
   readonly tailCacheBytes?: number;
   /** Syncs that run at once, at most. Default 8, so that reads keep some threads of a pool of 16. */
   readonly syncConcurrency?: number;
+  /** Appends are refused while less is free on the disk. Default 0: no reserve. */
+  readonly diskReserveBytes?: number;
 }
 
 /** What the local engine tells beyond the seam. */
@@ -214,6 +219,9 @@ class LocalStorageEngine implements LocalEngine {
       ),
     );
     const failed = results.find((result) => result.status === 'rejected');
+    await this.#context.removals.close();
+    await this.#context.reserve.close();
+    await this.#context.cleaner.close();
     await Promise.all(this.#removals);
     await this.#writingPoints;
     try {
@@ -323,7 +331,11 @@ export async function openLocalEngine(options: LocalEngineOptions): Promise<Loca
       tail: new TailCache(options.tailCacheBytes),
       syncs: new Semaphore(options.syncConcurrency ?? DEFAULT_SYNC_CONCURRENCY),
       maintenance: new Semaphore(MAINTENANCE_CONCURRENCY),
+      removals: new Removals(fs, clock, logger),
+      reserve: new DiskReserve(fs, dataDir, options.diskReserveBytes ?? 0, clock, logger),
+      cleaner: new CleanerThread(fs, clock, logger),
     };
+    await parts.reserve.refresh();
     const engine = new LocalStorageEngine(parts, owned, metadata, points);
     await engine.cleanUp();
     logger.debug({ directory: dataDir, clean: owned.wasClean }, 'opened the data directory');

@@ -15,6 +15,7 @@ import {
   promises,
   read,
   readSync,
+  renameSync,
   type Stats,
   writevSync,
 } from 'node:fs';
@@ -31,6 +32,8 @@ export type OpenMode = 'read' | 'update' | 'create';
 export interface FileStat {
   /** Bytes. */
   readonly size: number;
+  /** When its contents were changed last, wall clock in ms. */
+  readonly modifiedMs: number;
   readonly isDirectory: boolean;
 }
 
@@ -63,8 +66,12 @@ export interface FileSystem {
   mkdir(path: string): Promise<boolean>;
   /** Replaces what is at `to`. */
   rename(from: string, to: string): Promise<void>;
+  /** As `rename`, for what must change its name while nobody can look: some 20 us. */
+  renameSync(from: string, to: string): void;
   /** Removes a file; does nothing when there is none. */
   unlink(path: string): Promise<void>;
+  /** Bytes that this process may still write to the file system of `path`. */
+  freeBytes(path: string): Promise<number>;
   /** Removes a directory with all that is in it; does nothing when there is none. */
   removeTree(path: string): Promise<void>;
   /**
@@ -155,7 +162,7 @@ export const nodeFileSystem: FileSystem = {
 
   async stat(path) {
     const stats: Stats | undefined = await unlessMissing(promises.stat(path));
-    return stats && { size: stats.size, isDirectory: stats.isDirectory() };
+    return stats && { size: stats.size, modifiedMs: stats.mtimeMs, isDirectory: stats.isDirectory() };
   },
 
   async readdir(path) {
@@ -167,9 +174,15 @@ export const nodeFileSystem: FileSystem = {
   },
 
   rename: (from, to) => promises.rename(from, to),
+  renameSync: (from, to) => renameSync(from, to),
 
   async unlink(path) {
     await unlessMissing(promises.unlink(path));
+  },
+
+  async freeBytes(path) {
+    const { bavail, bsize } = await promises.statfs(path);
+    return bavail * bsize;
   },
 
   removeTree: (path) => promises.rm(path, { recursive: true, force: true }),

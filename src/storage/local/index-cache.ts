@@ -9,6 +9,7 @@ import type { FileCache } from './file-cache.js';
 import type { FileSystem } from './fs.js';
 import { toStorageError } from './io-errors.js';
 import { OffsetIndex } from './offset-index.js';
+import { ASCENDING, DENSE, IndexedSequence, type OffsetSequence } from './offset-sequence.js';
 import { type ScanTail, scanBatches } from './scanner.js';
 import { type Damage, type Segment, SegmentContents, SegmentIndexes } from './segment.js';
 import { readSmallFile } from './small-files.js';
@@ -30,23 +31,31 @@ export interface SegmentScan {
   readonly tail: ScanTail | undefined;
 }
 
-/** Reads a segment from its first byte to `endPosition` with every check, building both indexes. */
+/** How a segment is to be scanned. */
+export interface ScanSettings {
+  readonly endPosition: number;
+  readonly indexIntervalBytes: number;
+  /** What is known of leader epochs. */
+  readonly epochAt: EpochAt;
+  /** What is known of offsets; anything but dense ones: compaction wrote the segment. */
+  readonly sequence: OffsetSequence;
+}
+
+/** Reads a segment from its first byte to an end with every check, building both indexes. */
 export async function scanSegment(
   fs: FileSystem,
   files: FileCache,
   segment: Segment,
-  endPosition: number,
-  indexIntervalBytes: number,
-  epochAt: EpochAt = () => undefined,
+  { endPosition, indexIntervalBytes, epochAt, sequence }: ScanSettings,
 ): Promise<SegmentScan> {
-  const contents = new SegmentContents(segment.baseOffset);
+  const contents = new SegmentContents(segment.baseOffset, undefined, sequence !== DENSE);
   const indexes = new SegmentIndexes();
   const damages: Damage[] = [];
   const lease = await files.acquire(segment.path);
   try {
     const result = await scanBatches(
       (buffer, position) => fs.pread(lease.fd, buffer, position),
-      { position: 0, endPosition, offset: segment.baseOffset, epochAt },
+      { position: 0, endPosition, offset: segment.baseOffset, epochAt, sequence },
       {
         batch(buf, at) {
           contents.add(buf, at, indexes, indexIntervalBytes);
@@ -115,9 +124,13 @@ export class IndexCache {
    * memory that appends maintain, replaces them.
    */
   async rebuild(segment: Segment, indexIntervalBytes: number): Promise<SegmentIndexes> {
-    const { epochs, sizeInBytes } = segment.contents;
-    const epochAt: EpochAt = (baseOffset) => epochs.epochAt(baseOffset);
-    const scan = await scanSegment(this.#fs, this.#files, segment, sizeInBytes, indexIntervalBytes, epochAt);
+    const { epochs, sizeInBytes, cleaned } = segment.contents;
+    const scan = await scanSegment(this.#fs, this.#files, segment, {
+      endPosition: sizeInBytes,
+      indexIntervalBytes,
+      epochAt: (baseOffset) => epochs.epochAt(baseOffset),
+      sequence: cleaned ? await this.#cleanedSequence(segment) : DENSE,
+    });
     segment.damages = withTail(scan, segment);
     if (segment.indexes) return segment.indexes;
     // The files are not to be trusted; they are written again with the next checkpoint.
@@ -125,6 +138,12 @@ export class IndexCache {
     scan.contents.addLastTime(scan.indexes);
     this.keep(segment, scan.indexes);
     return scan.indexes;
+  }
+
+  async #cleanedSequence(segment: Segment): Promise<OffsetSequence> {
+    const { checksums } = segment;
+    const offsets = checksums && (await readOffsetIndex(this.#fs, segment.offsetIndexPath, checksums.offsetIndexCrc));
+    return offsets ? new IndexedSequence(segment.baseOffset, offsets) : ASCENDING;
   }
 
   async #load(segment: Segment, indexIntervalBytes: number): Promise<SegmentIndexes> {
@@ -137,9 +156,8 @@ export class IndexCache {
     const { checksums } = segment;
     if (!checksums) return undefined;
     try {
-      const offsets = await readChecked(this.#fs, segment.offsetIndexPath, checksums.offsetIndexCrc);
+      const offsetIndex = await readOffsetIndex(this.#fs, segment.offsetIndexPath, checksums.offsetIndexCrc);
       const times = await readChecked(this.#fs, segment.timeIndexPath, checksums.timeIndexCrc);
-      const offsetIndex = offsets && OffsetIndex.decode(offsets);
       const timeIndex = times && TimeIndex.decode(times);
       return offsetIndex && timeIndex && new SegmentIndexes(offsetIndex, timeIndex);
     } catch (error) {
@@ -149,9 +167,27 @@ export class IndexCache {
   }
 }
 
-async function readChecked(fs: FileSystem, path: string, crc: number): Promise<Buffer | undefined> {
+/**
+ * The offset index in a file; undefined when there is none, or not an intact one.
+ * @param crc its checksum; undefined when nobody knows it
+ */
+export async function readOffsetIndex(
+  fs: FileSystem,
+  path: string,
+  crc: number | undefined,
+): Promise<OffsetIndex | undefined> {
+  const bytes = await readChecked(fs, path, crc).catch(undefinedIfTooLarge);
+  return bytes && OffsetIndex.decode(bytes);
+}
+
+async function readChecked(fs: FileSystem, path: string, crc: number | undefined): Promise<Buffer | undefined> {
   const bytes = await readSmallFile(fs, path, MAX_INDEX_FILE_BYTES);
-  return bytes && crc32c(bytes) === crc ? bytes : undefined;
+  return bytes && (crc === undefined || crc32c(bytes) === crc) ? bytes : undefined;
+}
+
+function undefinedIfTooLarge(error: unknown): undefined {
+  if (error instanceof RangeError) return undefined;
+  throw error;
 }
 
 /** The damages of a scan; what a segment lacks at its end is one more. */

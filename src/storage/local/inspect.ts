@@ -12,9 +12,11 @@ import {
 } from '../../batch/layout.js';
 import { LogError } from '../../core/errors.js';
 import { errnoOf, type FileSystem, nodeFileSystem } from './fs.js';
+import { readOffsetIndex } from './index-cache.js';
 import { toStorageError } from './io-errors.js';
+import { DENSE, IndexedSequence, type OffsetSequence } from './offset-sequence.js';
 import { type ScanTail, scanBatches } from './scanner.js';
-import { baseOffsetOfName, type Damage } from './segment.js';
+import { baseOffsetOfName, type Damage, OFFSET_INDEX_SUFFIX } from './segment.js';
 
 /** What a `.log` file holds, in order of position. */
 export type InspectedItem =
@@ -46,17 +48,21 @@ export interface InspectedBatch {
   readonly bytes: Buffer;
 }
 
+/** Of `00000000000000000000.log`; what follows says that it is not in service. */
+const LOG_NAME_LENGTH = 24;
 /** Memory that batches found ahead of their use may take. */
 const READ_AHEAD_BYTES: number = 1024 * 1024;
 
 /**
  * All that a `.log` file holds: its intact batches, what is damaged between them (`damage`), and what follows the last
  * of them (`tail`). Needs memory for a few batches, however long the file is.
+ * @param sequence what its offsets must be. Default: what the index beside it says, in a segment that compaction wrote
  * @throws LogError STORAGE_ERROR when the file cannot be read, INVALID_REQUEST when there is none
  */
 export async function* inspectLogFile(
   path: string,
   fs: FileSystem = nodeFileSystem,
+  sequence?: OffsetSequence,
 ): AsyncGenerator<InspectedItem, void, void> {
   const stat = await fs.stat(path);
   if (!stat || stat.isDirectory) throw new LogError('INVALID_REQUEST', `${path} is not a file.`);
@@ -64,10 +70,11 @@ export async function* inspectLogFile(
   const readAt = (buffer: Uint8Array, at: number): Promise<number> => fs.pread(fd, buffer, at);
   try {
     let position = 0;
-    let offset = baseOffsetOfName(basename(path)) ?? (await firstBaseOffset(readAt));
+    let offset = baseOffsetOfName(basename(path).slice(0, LOG_NAME_LENGTH)) ?? (await firstBaseOffset(readAt));
+    const offsets = sequence ?? (await sequenceBeside(fs, path, offset));
     while (position < stat.size) {
       const ahead = new ReadAhead();
-      const result = await scanBatches(readAt, { position, endPosition: stat.size, offset }, ahead);
+      const result = await scanBatches(readAt, { position, endPosition: stat.size, offset, sequence: offsets }, ahead);
       yield* ahead.items;
       if (result.tail) {
         yield { kind: 'tail', ...tailFacts(result.tail, stat.size) };
@@ -119,6 +126,12 @@ function tailFacts(
   fileSize: number,
 ): { readonly position: number; readonly bytes: number; readonly offset: number; readonly why: string } {
   return { position: tail.position, bytes: fileSize - tail.position, offset: tail.offset, why: tail.why };
+}
+
+/** Only compaction gives the first batch of a segment an entry in the index. */
+async function sequenceBeside(fs: FileSystem, path: string, baseOffset: number): Promise<OffsetSequence> {
+  const index = await readOffsetIndex(fs, path.replace(/\.log(?=$|\.)/, OFFSET_INDEX_SUFFIX), undefined);
+  return index?.isComplete ? new IndexedSequence(baseOffset, index) : DENSE;
 }
 
 async function firstBaseOffset(readAt: (buffer: Uint8Array, at: number) => Promise<number>): Promise<number> {

@@ -1,6 +1,6 @@
 /** Reading one log: finding batches by offset or time, checking each, and saying where the log is damaged. */
 import { setImmediate as nextTurn } from 'node:timers/promises';
-import { baseOffsetOf, nextOffsetOf, RECORD_BATCH_OVERHEAD, sizeInBytesOf } from '../../batch/layout.js';
+import { baseOffsetOf, NO_TIMESTAMP, nextOffsetOf, RECORD_BATCH_OVERHEAD, sizeInBytesOf } from '../../batch/layout.js';
 import { checkBatch, checkFraming } from '../../batch/validate.js';
 import type { LogError } from '../../core/errors.js';
 import { type Offset, toOffset } from '../../core/types.js';
@@ -9,6 +9,7 @@ import type { LogSlice } from '../engine.js';
 import type { Lease } from './file-cache.js';
 import { corruptLog, toStorageError } from './io-errors.js';
 import type { EngineContext, LogState } from './log-state.js';
+import { DENSE, type OffsetSequence } from './offset-sequence.js';
 import { checkEpoch } from './scanner.js';
 import { MAX_BATCH_BYTES, type Segment } from './segment.js';
 import type { LogTail } from './tail-cache.js';
@@ -29,7 +30,10 @@ const MAX_REMEMBERED_POSITIONS = 16;
 interface Place {
   readonly segment: Segment;
   readonly position: number;
-  /** Base offset of the batch there; -1 when only its last offset is known, from an index entry. */
+  /**
+   * Base offset of the batch there, in a compacted segment the least that it may be; -1 when only its last offset is
+   * known, from an index entry.
+   */
   readonly offset: number;
   /** Last offset of the batch there; -1 when it is not known. */
   readonly lastOffset: number;
@@ -62,6 +66,7 @@ export class LogReader {
     this.#tail = tail;
     this.#times = new TimeLookup(context, state, {
       acquire: (segment) => this.#acquire(segment),
+      sequenceOf: (segment) => this.#sequenceOf(segment),
       investigate: (segment, why) => this.#investigate(segment, new Mismatch(0, segment.baseOffset, why)),
     });
   }
@@ -78,46 +83,98 @@ export class LogReader {
 
   /** See `PartitionLog.batchForTime`. */
   async batchForTime(timestampMs: number): Promise<Offset | undefined> {
-    const { startOffset } = this.#state;
-    const first = Math.max(0, this.#state.segmentIndexFor(startOffset));
-    for (const segment of this.#state.segments.slice(first)) {
-      if (segment.contents.maxTimestamp < timestampMs) continue;
-      const found = await this.#findTime(segment, timestampMs, startOffset);
+    let from: number = this.#state.startOffset;
+    for (let segment = this.#segmentFrom(from); segment; segment = this.#segmentFrom(from)) {
+      const found = await this.#findTime(segment, timestampMs, Math.max(from, this.#state.startOffset));
       if (found !== undefined) return toOffset(Math.max(found, this.#state.startOffset));
+      // Compaction has put another one in its place, or trimming has moved the start: looks again.
+      if (segment.dropped) from = Math.max(from, this.#state.startOffset);
+      else if (segment === this.#state.active) return undefined;
+      else from = segment.contents.nextOffset;
     }
     return undefined;
   }
 
-  async #findTime(segment: Segment, timestampMs: number, startOffset: Offset): Promise<number | undefined> {
+  /** The first segment that holds anything from offset `from` on. */
+  #segmentFrom(from: number): Segment | undefined {
+    const { segments } = this.#state;
+    const index = Math.max(0, this.#state.segmentIndexFor(from));
+    const at = segments[index];
+    return at && at.contents.nextOffset > from ? at : segments[index + 1];
+  }
+
+  async #findTime(segment: Segment, timestampMs: number, startOffset: number): Promise<number | undefined> {
+    if (segment.contents.maxTimestamp < timestampMs) return undefined;
     try {
       return await this.#times.find(segment, timestampMs, startOffset);
     } catch (error) {
-      // Trimmed away meanwhile: then it holds no answer any more.
       if (segment.dropped) return undefined;
       throw error;
     }
   }
 
-  async #readFile(from: Offset, to: Offset, maxBytes: number): Promise<LogSlice> {
-    const segment = this.#segmentOf(from);
-    let rebuilt = false;
+  /** See `PartitionLog.batchForMaxTimestamp`. */
+  async batchForMaxTimestamp(to: Offset): Promise<Offset | undefined> {
     for (;;) {
+      const candidate = await this.#newestSegment(to);
+      if (candidate === undefined) return undefined;
+      const { segment, timestampMs } = candidate;
+      const found = await this.#findTime(segment, timestampMs, this.#state.startOffset);
+      if (found !== undefined) return toOffset(Math.max(found, this.#state.startOffset));
+      if (!segment.dropped) return undefined;
+    }
+  }
+
+  /**
+   * The first segment that holds the largest timestamp of `[startOffset, to)`, and that timestamp. What is known of a
+   * segment as a whole is enough unless its newest batch lies outside of the range.
+   */
+  async #newestSegment(to: number): Promise<{ segment: Segment; timestampMs: number } | undefined> {
+    let newest: { segment: Segment; timestampMs: number } | undefined;
+    const { startOffset, segments } = this.#state;
+    for (const segment of segments) {
+      const { maxTimestamp, maxTimestampOffset, baseOffset, nextOffset } = segment.contents;
+      if (nextOffset <= startOffset || baseOffset >= to || maxTimestamp <= (newest?.timestampMs ?? NO_TIMESTAMP))
+        continue;
+      const isInside = maxTimestampOffset >= startOffset && maxTimestampOffset < to;
+      const timestampMs = isInside ? maxTimestamp : await this.#times.newest(segment, startOffset, to);
+      if (timestampMs > (newest?.timestampMs ?? NO_TIMESTAMP)) newest = { segment, timestampMs };
+    }
+    return newest;
+  }
+
+  async #readFile(from: Offset, to: Offset, maxBytes: number): Promise<LogSlice> {
+    let investigated: Segment | undefined;
+    for (;;) {
+      const segment = this.#segmentOf(from);
       this.#refuseDamage(segment, from);
-      const lease = await this.#acquire(segment);
-      let result: LogSlice | Mismatch;
-      try {
-        const place = await this.#placeOf(segment, from);
-        result = await this.#readFrom(lease, place, from, to, maxBytes);
-      } catch (error) {
-        if (segment.dropped) throw outOfRange(from, this.#state.startOffset, this.#state.endOffset);
-        throw toStorageError('read', segment.path, error, 'none');
-      } finally {
-        lease.release();
-      }
+      const result = await this.#readSegment(segment, from, to, maxBytes);
+      if (result === undefined) continue;
       if (!(result instanceof Mismatch)) return result;
-      if (rebuilt) throw this.#corrupt(segment, result);
+      if (segment === investigated) throw this.#corrupt(segment, result);
       await this.#investigate(segment, result);
-      rebuilt = true;
+      investigated = segment;
+    }
+  }
+
+  /** Undefined when compaction has put another segment in the place of this one meanwhile. */
+  async #readSegment(
+    segment: Segment,
+    from: Offset,
+    to: Offset,
+    maxBytes: number,
+  ): Promise<LogSlice | Mismatch | undefined> {
+    let lease: Lease | undefined;
+    try {
+      lease = await this.#acquire(segment);
+      const place = await this.#placeOf(segment, from);
+      return await this.#readFrom(lease, place, from, to, maxBytes);
+    } catch (error) {
+      if (segment.replaced) return undefined;
+      if (segment.dropped) throw outOfRange(from, this.#state.startOffset, this.#state.endOffset);
+      throw toStorageError('read', segment.path, error, 'none');
+    } finally {
+      lease?.release();
     }
   }
 
@@ -147,6 +204,7 @@ export class LogReader {
     try {
       return await this.#context.files.acquire(segment.path);
     } catch (error) {
+      if (segment.replaced) throw error;
       if (!segment.dropped) throw error;
       throw outOfRange(segment.baseOffset, this.#state.startOffset, this.#state.endOffset);
     }
@@ -162,6 +220,7 @@ export class LogReader {
     const { baseOffset } = segment;
     const indexes = await this.#context.indexes.get(segment, this.#state.config.indexIntervalBytes);
     const floor = indexes.offsets.floor(offset - baseOffset);
+    if (segment.contents.cleaned) return { segment, position: floor.position, offset: baseOffset, lastOffset: -1 };
     if (floor.relativeOffset < 0) return { segment, position: 0, offset: baseOffset, lastOffset: -1 };
     return { segment, position: floor.position, offset: -1, lastOffset: baseOffset + floor.relativeOffset };
   }
@@ -175,6 +234,7 @@ export class LogReader {
     maxBytes: number,
   ): Promise<LogSlice | Mismatch> {
     const { segment } = place;
+    const sequence = await this.#sequenceOf(segment);
     let { position } = place;
     let expected = place.offset;
     for (;;) {
@@ -184,12 +244,17 @@ export class LogReader {
         expected = damage.nextOffset;
       }
       const buf = await this.#readBytes(lease, segment, position, maxBytes);
-      const walked = walk(buf, segment, position, expected, expected < 0 ? place.lastOffset : -1, from);
+      const walked = walk(buf, segment, sequence, position, expected, expected < 0 ? place.lastOffset : -1, from);
       if (walked instanceof Mismatch) return walked;
-      if (walked.found) return this.#serve(lease, buf, walked, segment, position, from, to, maxBytes);
+      if (walked.found) return this.#serve(lease, buf, walked, segment, sequence, position, from, to, maxBytes);
       position += walked.at;
       expected = walked.expected;
     }
+  }
+
+  async #sequenceOf(segment: Segment): Promise<OffsetSequence> {
+    if (!segment.contents.cleaned) return DENSE;
+    return segment.sequence(await this.#context.indexes.get(segment, this.#state.config.indexIntervalBytes));
   }
 
   /** Checks and cuts the batches that begin at `walked.at` in `buf`, which lies at `position`. */
@@ -198,6 +263,7 @@ export class LogReader {
     read: Buffer,
     walked: Walked,
     segment: Segment,
+    sequence: OffsetSequence,
     position: number,
     from: Offset,
     to: Offset,
@@ -214,7 +280,7 @@ export class LogReader {
       buf = await this.#readExactly(lease, segment, filePosition, firstSize);
       start = 0;
     }
-    const checked = await checkBatches(buf, start, segment, filePosition, walked.expected, to, maxBytes);
+    const checked = await checkBatches(buf, start, segment, sequence, filePosition, walked.expected, to, maxBytes);
     if (checked instanceof Mismatch) return checked;
     const chunk = buf.subarray(start, checked.end);
     if (chunk.length === 0) return { chunks: [], byteLength: 0, nextOffset: from };
@@ -241,6 +307,11 @@ export class LogReader {
 
   #isRecent(segment: Segment, position: number): boolean {
     return segment === this.#state.active && segment.contents.sizeInBytes - position <= RECENT_BYTES;
+  }
+
+  /** The segments have changed: what is remembered of them is of no use. */
+  forgetPositions(): void {
+    this.#remembered.clear();
   }
 
   #remember(place: Place): void {
@@ -286,6 +357,7 @@ interface Walked {
 function walk(
   buf: Buffer,
   segment: Segment,
+  sequence: OffsetSequence,
   position: number,
   firstOffset: number,
   firstLast: number,
@@ -300,9 +372,8 @@ function walk(
     const baseOffset = baseOffsetOf(buf, at);
     const next = nextOffsetOf(buf, at);
     if (why !== undefined) return new Mismatch(position + at, Math.max(expected, segment.baseOffset), why);
-    if (expected >= 0 && baseOffset !== expected) {
-      return new Mismatch(position + at, expected, `the base offset is ${baseOffset} where ${expected} belongs`);
-    }
+    const wrong = expected < 0 ? undefined : sequence.check(baseOffset, next, position + at, expected);
+    if (wrong !== undefined) return new Mismatch(position + at, expected, wrong);
     if (expected < 0 && (next - 1 !== firstLast || baseOffset < segment.baseOffset)) {
       return new Mismatch(position + at, firstLast, `the batch does not end at offset ${firstLast}, as its index says`);
     }
@@ -319,6 +390,7 @@ async function checkBatches(
   buf: Buffer,
   start: number,
   segment: Segment,
+  sequence: OffsetSequence,
   position: number,
   firstOffset: number,
   to: number,
@@ -333,7 +405,7 @@ async function checkBatches(
     const baseOffset = baseOffsetOf(buf, at);
     const why =
       checkBatch(buf, at, buf.length) ??
-      (baseOffset === expected ? undefined : `the base offset is ${baseOffset} where ${expected} belongs`) ??
+      sequence.check(baseOffset, nextOffsetOf(buf, at), position + at - start, expected) ??
       checkEpoch(buf, at, segment.contents.epochs.epochAt(baseOffset));
     if (why !== undefined) {
       if (at > start) break;

@@ -4,9 +4,13 @@ import type { Logger } from '../../core/logger.js';
 import type { Semaphore } from '../../core/semaphore.js';
 import { type Offset, type TopicPartition, toOffset } from '../../core/types.js';
 import type { LogConfig } from '../engine.js';
+import type { Swap } from './checkpoint.js';
+import type { CleanerThread } from './cleaning/cleaner-thread.js';
+import type { DiskReserve } from './disk-reserve.js';
 import type { FileCache } from './file-cache.js';
 import type { FileSystem } from './fs.js';
 import type { IndexCache } from './index-cache.js';
+import type { Removals } from './removals.js';
 import type { Segment } from './segment.js';
 import type { TailCache } from './tail-cache.js';
 
@@ -22,6 +26,9 @@ export interface EngineContext {
   readonly syncs: Semaphore;
   /** Bounds what is done behind the scenes (index files, checkpoints), so that it takes neither all threads nor all handles. */
   readonly maintenance: Semaphore;
+  readonly removals: Removals;
+  readonly reserve: DiskReserve;
+  readonly cleaner: CleanerThread;
   /** Told when a closed segment has become durable: the recovery points are worth writing. */
   readonly recoveryPointMoved: () => void;
 }
@@ -38,6 +45,10 @@ export class LogState {
   startOffset: Offset;
   endOffset: Offset;
   durableOffset: Offset;
+  /** Everything below was compacted; may lie below `startOffset`. */
+  cleanedOffset: number;
+  /** A replacement of segments whose last step, giving the files their names, has failed so far. */
+  swap: Swap | undefined = undefined;
   /** Why nothing may be appended any more; final until the log is recovered from disk. */
   failure: Error | undefined = undefined;
   /** Segments with bytes that no sync has covered. */
@@ -56,6 +67,7 @@ export class LogState {
     this.startOffset = toOffset(recovered.startOffset);
     this.endOffset = toOffset(recovered.endOffset);
     this.durableOffset = this.endOffset;
+    this.cleanedOffset = recovered.cleanedOffset;
     this.entriesDirty = recovered.unsynced;
     this.parentDirty = recovered.unsynced;
   }
@@ -82,6 +94,7 @@ export interface RecoveredLog {
   readonly segments: Segment[];
   readonly startOffset: number;
   readonly endOffset: number;
+  readonly cleanedOffset: number;
   /** Whether nothing has made the directory's own entry durable yet. */
   readonly unsynced: boolean;
   /** Whether the checkpoint on disk vouches for everything, the active segment included. */

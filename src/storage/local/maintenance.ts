@@ -1,15 +1,29 @@
 /**
  * What is done for a log behind the scenes, one thing after the other: index files of closed segments, the checkpoint,
- * removal of trimmed segments. Nothing here is needed for durability of records; what is cut short is done again, or
+ * removal of trimmed segments, replacement of compacted ones. Nothing here is needed for durability of records; what is cut short is done again, or
  * scanned, at the next start.
  */
 import { join } from 'node:path';
 import { crc32c } from '../../batch/crc32c.js';
+import { LogError } from '../../core/errors.js';
 import { type Offset, toOffset } from '../../core/types.js';
-import { CHECKPOINT_NAME, type SegmentRecord, writeCheckpoint } from './checkpoint.js';
+import { CHECKPOINT_NAME, type SegmentRecord, type Swap, writeCheckpoint } from './checkpoint.js';
+import type { CleanedGroup, CleanedSegment } from './cleaning/clean-pass.js';
+import { errnoOf, type FileSystem } from './fs.js';
 import { toStorageError } from './io-errors.js';
 import type { EngineContext, LogState } from './log-state.js';
-import { DELETED_SUFFIX, type Segment } from './segment.js';
+import {
+  CLEANED_SUFFIX,
+  DELETED_SUFFIX,
+  LOG_SUFFIX,
+  OFFSET_INDEX_SUFFIX,
+  Segment,
+  SegmentContents,
+  SWAP_SUFFIX,
+  segmentFiles,
+  segmentName,
+  TIME_INDEX_SUFFIX,
+} from './segment.js';
 import { writeSynced } from './small-files.js';
 
 export class Maintenance {
@@ -17,6 +31,8 @@ export class Maintenance {
   readonly #state: LogState;
   readonly #flush: (upTo: Offset) => Promise<void>;
   #last: Promise<void> = Promise.resolve();
+  /** Whether a replacement may have been decided on disk that is not known to have been: its checkpoint has failed. */
+  #isUndecided = false;
 
   /** @param flush makes the log durable up to an offset */
   constructor(context: EngineContext, state: LogState, flush: (upTo: Offset) => Promise<void>) {
@@ -71,9 +87,9 @@ export class Maintenance {
     return this.#inTurn(async () => {
       const state = this.#state;
       if (before <= state.startOffset) return;
-      await this.#replaceCheckpoint(before);
+      await this.#replaceCheckpoint({ startOffset: before });
       state.startOffset = before;
-      await this.#dropBelow(before);
+      this.#dropBelow(before);
     });
   }
 
@@ -90,9 +106,12 @@ export class Maintenance {
     });
   }
 
-  #inTurn(work: () => Promise<void>): Promise<void> {
+  #inTurn<T>(work: () => Promise<T>): Promise<T> {
     const result = this.#last.then(() => this.#context.maintenance.run(work));
-    this.#last = result.catch(() => undefined);
+    this.#last = result.then(
+      () => undefined,
+      () => undefined,
+    );
     return result;
   }
 
@@ -115,44 +134,233 @@ export class Maintenance {
     cache.keep(segment, indexes);
   }
 
-  async #replaceCheckpoint(logStartOffset: Offset = this.#state.startOffset): Promise<void> {
-    const { directory, segments } = this.#state;
+  /** @param changes what the checkpoint says that the state does not say yet */
+  async #replaceCheckpoint(changes: CheckpointChanges = {}): Promise<void> {
+    const { directory, startOffset, segments, cleanedOffset, swap } = this.#state;
     const path = join(directory, CHECKPOINT_NAME);
     const records: SegmentRecord[] = [];
-    for (const segment of segments)
+    for (const segment of changes.segments ?? segments) {
       if (segment.checksums) records.push({ ...segment.contents.facts, ...segment.checksums });
+    }
+    const checkpoint = {
+      version: 1 as const,
+      logStartOffset: changes.startOffset ?? startOffset,
+      cleanedOffset: changes.cleanedOffset ?? cleanedOffset,
+      segments: records,
+      swap: changes.swap ?? swap,
+    };
     try {
-      await writeCheckpoint(this.#context.fs, path, { version: 1, logStartOffset, segments: records });
+      await writeCheckpoint(this.#context.fs, path, checkpoint);
     } catch (error) {
       throw toStorageError('replace', path, error, 'none');
     }
   }
 
-  async #dropBelow(before: Offset): Promise<void> {
-    const { segments } = this.#state;
+  #dropBelow(before: Offset): void {
+    const { segments, config } = this.#state;
     let count = 0;
     while (count < segments.length - 1 && segments[count + 1]!.baseOffset <= before) count++;
     if (count === 0) return;
     const dropped = segments.slice(0, count);
     this.#state.segments = segments.slice(count);
-    for (const segment of dropped) {
-      segment.dropped = true;
-      this.#context.indexes.forget(segment);
-      this.#context.files.forget(segment.path);
-      await this.#removeFiles(segment);
+    const doomed = dropped.flatMap((segment) => this.#retire(segment));
+    this.#context.removals.add(doomed, config.fileDeleteDelayMs);
+  }
+
+  /**
+   * Takes a segment out of service: its files lose their names at once, and whoever reads one finishes.
+   * @returns the files to remove. One that cannot be renamed goes at the next start: it lies below the log start offset,
+   *   or another has its name
+   */
+  #retire(segment: Segment): string[] {
+    const { fs, indexes, files, logger } = this.#context;
+    segment.dropped = true;
+    indexes.forget(segment);
+    files.forget(segment.path);
+    const doomed: string[] = [];
+    for (const path of [segment.path, segment.offsetIndexPath, segment.timeIndexPath]) {
+      try {
+        fs.renameSync(path, path + DELETED_SUFFIX);
+        doomed.push(path + DELETED_SUFFIX);
+      } catch (error) {
+        // A segment that was not put in order has no index files.
+        if (errnoOf(error) === 'ENOENT') continue;
+        logger.warn({ file: path, err: error }, 'a file that is no longer part of a log could not be renamed');
+      }
+    }
+    return doomed;
+  }
+
+  /**
+   * Puts segments that compaction has written, still under `.cleaned`, in the place of those they were made from. The
+   * replacement of the checkpoint decides: before it a start removes the new files, after it one finishes the renaming.
+   * @returns false, nothing being changed, when a source is no longer part of the log
+   * @throws LogError STORAGE_FULL, STORAGE_ERROR: nothing is changed for readers, and the sources stay
+   */
+  replaceSegments({ sources, outputs }: CleanedGroup): Promise<boolean> {
+    return this.#inTurn(async () => {
+      const segments = outputs.map((output) => this.#openOutput(output));
+      const swap = { sources, outputs: segments.map(({ baseOffset }) => baseOffset) };
+      try {
+        if (this.#indexOfSources(sources) < 0) {
+          await this.#discard(swap.outputs);
+          return false;
+        }
+        await this.#finishSwap();
+        await this.#decide(swap, segments);
+      } catch (error) {
+        await this.#discard(swap.outputs);
+        throw toStorageError('replace segments in', this.#state.directory, error, 'none');
+      }
+      this.#install(swap, segments);
+      await this.#finishSwap();
+      return true;
+    });
+  }
+
+  /** Notes, durably, that everything below was compacted. */
+  noteCleaned(cleanedOffset: number): Promise<void> {
+    return this.#inTurn(async () => {
+      if (cleanedOffset <= this.#state.cleanedOffset) return;
+      await this.#replaceCheckpoint({ cleanedOffset });
+      this.#state.cleanedOffset = cleanedOffset;
+    });
+  }
+
+  /** Puts every closed segment in order that is not. */
+  finishAll(): Promise<void> {
+    return this.#inTurn(async () => {
+      const unfinished = this.#state.segments.filter(({ checksums }) => !checksums).slice(0, -1);
+      for (const segment of unfinished) await this.#writeIndexes(segment, true);
+    });
+  }
+
+  /** Place of the sources in the list of segments; -1 when they are not all there, one after the other. */
+  #indexOfSources(sources: readonly number[]): number {
+    const { segments } = this.#state;
+    const first = segments.findIndex(({ baseOffset }) => baseOffset === sources[0]);
+    const areThere = sources.every((base, i) => segments[first + i]?.baseOffset === base);
+    return areThere && first + sources.length < segments.length ? first : -1;
+  }
+
+  #openOutput({ facts, checksums }: CleanedSegment): Segment {
+    const { directory } = this.#state;
+    const segment = new Segment(directory, facts.baseOffset, this.#context.clock.now(), true);
+    segment.contents = new SegmentContents(facts.baseOffset, facts);
+    segment.checksums = checksums;
+    return segment;
+  }
+
+  /** Makes the files of the new segments and the decision for them durable. */
+  async #decide(swap: Swap, segments: readonly Segment[]): Promise<void> {
+    const { fs } = this.#context;
+    const { directory } = this.#state;
+    // Files under `.swap` may be what a checkpoint on disk counts on, until one is there that does not.
+    if (this.#isUndecided) await this.#replaceCheckpoint();
+    this.#isUndecided = false;
+    for (const base of swap.outputs) renameSegmentFiles(fs, directory, base, CLEANED_SUFFIX, SWAP_SUFFIX);
+    await fs.syncDirectory(directory);
+    const all = [...this.#state.segments];
+    all.splice(this.#indexOfSources(swap.sources), swap.sources.length, ...segments);
+    this.#isUndecided = true;
+    await this.#replaceCheckpoint({ segments: all, swap });
+    this.#isUndecided = false;
+  }
+
+  /** Removes what came to nothing. Should that fail, the next start does it. */
+  async #discard(outputs: readonly number[]): Promise<void> {
+    const { fs, logger } = this.#context;
+    const { directory } = this.#state;
+    try {
+      if (this.#isUndecided) await this.#replaceCheckpoint();
+      this.#isUndecided = false;
+      for (const path of outputs.flatMap((base) => segmentFiles(directory, base))) {
+        await fs.unlink(path + CLEANED_SUFFIX);
+        await fs.unlink(path + SWAP_SUFFIX);
+      }
+    } catch (error) {
+      logger.warn({ directory, err: error }, 'what compaction wrote in vain could not be removed');
     }
   }
 
-  /** What cannot be removed now is removed at the next start: it lies below the log start offset. */
-  async #removeFiles(segment: Segment): Promise<void> {
-    const { fs, logger } = this.#context;
+  /** In one go, so that nobody meets a name without its file. */
+  #install(swap: Swap, segments: readonly Segment[]): void {
+    const state = this.#state;
+    const first = this.#indexOfSources(swap.sources);
+    const sources = state.segments.slice(first, first + swap.sources.length);
+    // Timestamps may be missing in the records, so what stands in for them must not become younger by compaction.
+    const modifiedMs = Math.max(...sources.map((source) => source.modifiedMs));
+    for (const source of sources) source.replaced = true;
+    const doomed = sources.flatMap((source) => this.#retire(source));
+    for (const segment of segments) {
+      segment.modifiedMs = modifiedMs;
+      takeNames(this.#context.fs, segment);
+    }
+    state.segments.splice(first, sources.length, ...segments);
+    state.swap = swap;
+    this.#context.removals.add(doomed, state.config.fileDeleteDelayMs);
+  }
+
+  /** Completes what `#install` has begun; should a name not be had, it is tried again before the next replacement. */
+  async #finishSwap(): Promise<void> {
+    const state = this.#state;
+    const { swap } = state;
+    if (!swap) return;
+    const { fs, files } = this.#context;
+    for (const segment of state.segments) {
+      if (hasItsNames(segment)) continue;
+      files.forget(segment.path);
+      takeNames(fs, segment);
+      if (!hasItsNames(segment)) throw unfinishedSwap(segment.path);
+    }
+    await fs.syncDirectory(state.directory);
+    state.swap = undefined;
     try {
-      await fs.rename(segment.path, segment.path + DELETED_SUFFIX);
-      await fs.unlink(segment.path + DELETED_SUFFIX);
-      await fs.unlink(segment.offsetIndexPath);
-      await fs.unlink(segment.timeIndexPath);
+      await this.#replaceCheckpoint();
     } catch (error) {
-      logger.warn({ file: segment.path, err: error }, 'a trimmed segment could not be removed');
+      state.swap = swap;
+      throw error;
     }
   }
+}
+
+/** What a checkpoint is to say before the state says it: the state follows once that is durable. */
+interface CheckpointChanges {
+  readonly startOffset?: Offset;
+  readonly cleanedOffset?: number;
+  readonly segments?: readonly Segment[];
+  readonly swap?: Swap;
+}
+
+function renameSegmentFiles(fs: FileSystem, directory: string, base: number, from: string, to: string): void {
+  for (const path of segmentFiles(directory, base)) fs.renameSync(path + from, path + to);
+}
+
+/** Renames the files of a segment from `.swap` to their names; one that cannot be is used under the name it has. */
+function takeNames(fs: FileSystem, segment: Segment): void {
+  const path = join(segment.directory, segmentName(segment.baseOffset));
+  segment.offsetIndexPath = takeName(fs, path + OFFSET_INDEX_SUFFIX);
+  segment.timeIndexPath = takeName(fs, path + TIME_INDEX_SUFFIX);
+  segment.path = takeName(fs, path + LOG_SUFFIX);
+}
+
+function hasItsNames({ path, offsetIndexPath, timeIndexPath }: Segment): boolean {
+  return ![path, offsetIndexPath, timeIndexPath].some((name) => name.endsWith(SWAP_SUFFIX));
+}
+
+function takeName(fs: FileSystem, name: string): string {
+  try {
+    fs.renameSync(name + SWAP_SUFFIX, name);
+    return name;
+  } catch (error) {
+    // Renamed by an earlier attempt.
+    return errnoOf(error) === 'ENOENT' ? name : name + SWAP_SUFFIX;
+  }
+}
+
+function unfinishedSwap(path: string): LogError {
+  return new LogError('STORAGE_ERROR', `${path} could not be given its name; that is tried again.`, {
+    metadata: { path },
+    outcome: 'none',
+  });
 }

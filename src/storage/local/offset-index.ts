@@ -6,7 +6,8 @@
  *             position       i32   byte at which that batch begins
  *
  * Sparse: a batch gets an entry when more than `index.interval.bytes` were appended since the last one, so the first
- * batch of a segment has none. Derived from the log: nothing but speed is lost with it.
+ * batch of a segment has none. Derived from the log: nothing but speed is lost with it. A segment that compaction wrote
+ * has an entry for every batch, the first included (see `offset-sequence.ts`).
  */
 
 /** Bytes of one entry on disk. */
@@ -58,6 +59,13 @@ export class OffsetIndex {
 
   /** The greatest entry at or below `relativeOffset`. */
   floor(relativeOffset: number): IndexFloor {
+    const count = this.#countUpTo(relativeOffset);
+    if (count === 0) return START;
+    return { relativeOffset: this.#relativeOffsets[count - 1]!, position: this.#positions[count - 1]! };
+  }
+
+  /** Number of entries at or below `relativeOffset`. */
+  #countUpTo(relativeOffset: number): number {
     let low = 0;
     let high = this.#count;
     while (low < high) {
@@ -65,8 +73,38 @@ export class OffsetIndex {
       if (this.#relativeOffsets[middle]! <= relativeOffset) low = middle + 1;
       else high = middle;
     }
-    if (low === 0) return START;
-    return { relativeOffset: this.#relativeOffsets[low - 1]!, position: this.#positions[low - 1]! };
+    return low;
+  }
+
+  /** Position in the first entry above `relativeOffset`: whatever ends there has ended by then. Undefined: none. */
+  positionAbove(relativeOffset: number): number | undefined {
+    const above = this.#countUpTo(relativeOffset);
+    return above < this.#count ? this.#positions[above]! : undefined;
+  }
+
+  relativeOffsetAt(entry: number): number {
+    return this.#relativeOffsets[entry]!;
+  }
+
+  positionAt(entry: number): number {
+    return this.#positions[entry]!;
+  }
+
+  /** The entry of the batch that begins at `position`; -1 when there is none. */
+  entryAtPosition(position: number): number {
+    let low = 0;
+    let high = this.#count;
+    while (low < high) {
+      const middle = (low + high) >>> 1;
+      if (this.#positions[middle]! < position) low = middle + 1;
+      else high = middle;
+    }
+    return low < this.#count && this.#positions[low] === position ? low : -1;
+  }
+
+  /** Whether it holds every batch, the first included, as compaction writes it. */
+  get isComplete(): boolean {
+    return this.#count > 0 && this.#positions[0] === 0;
   }
 
   encode(): Buffer {

@@ -8,19 +8,30 @@
 import { dirname, join } from 'node:path';
 import { LogError } from '../../core/errors.js';
 import type { LogConfig } from '../engine.js';
-import { CHECKPOINT_NAME, type PartitionCheckpoint, readCheckpoint, type SegmentRecord } from './checkpoint.js';
+import {
+  CHECKPOINT_NAME,
+  type PartitionCheckpoint,
+  readCheckpoint,
+  type SegmentRecord,
+  writeCheckpoint,
+} from './checkpoint.js';
 import { epochsUpTo } from './epoch-runs.js';
-import { type SegmentScan, scanSegment } from './index-cache.js';
+import { readOffsetIndex, type SegmentScan, scanSegment } from './index-cache.js';
 import { toStorageError } from './io-errors.js';
 import type { EngineContext, RecoveredLog } from './log-state.js';
+import { ASCENDING, DENSE, IndexedSequence, type OffsetSequence } from './offset-sequence.js';
 import {
   baseOffsetOfName,
+  CLEANED_SUFFIX,
   type Damage,
   DELETED_SUFFIX,
   LOG_SUFFIX,
   OFFSET_INDEX_SUFFIX,
+  SEGMENT_SUFFIXES,
   Segment,
   SegmentContents,
+  SWAP_SUFFIX,
+  segmentFiles,
   segmentName,
   TIME_INDEX_SUFFIX,
 } from './segment.js';
@@ -70,15 +81,17 @@ class Recovery {
 
   async run(): Promise<RecoveredLog> {
     const created = await this.#context.fs.mkdir(this.#directory);
-    const names = created ? [] : await this.#tidy(await this.#context.fs.readdir(this.#directory));
+    const found = created ? [] : await this.#context.fs.readdir(this.#directory);
+    const checkpoint = await this.#readCheckpoint(found);
+    const settled = checkpoint ? await this.#finishSwap(found, checkpoint) : await this.#undoSwap(found);
+    const names = await this.#tidy(settled);
     const baseOffsets = names.map(baseOffsetOfName).filter((base) => base !== undefined);
-    const checkpoint = await this.#readCheckpoint(names, baseOffsets.length > 0);
-    const found = await this.#find(
+    const segments = await this.#find(
       baseOffsets.sort((a, b) => a - b),
       checkpoint,
     );
-    await this.#scanUnvouched(found);
-    const kept = await this.#settleTails(found);
+    await this.#scanUnvouched(segments, checkpoint);
+    const kept = await this.#settleTails(segments);
     this.#checkOrder(kept);
     return this.#assemble(kept, checkpoint);
   }
@@ -94,14 +107,55 @@ class Recovery {
     return kept;
   }
 
-  async #readCheckpoint(names: readonly string[], hasSegments: boolean): Promise<PartitionCheckpoint | undefined> {
+  /**
+   * Gives the outputs of a decided replacement their names. Each step is done only where it is still to be done, so
+   * that it may be cut short and begun again; the checkpoint forgets the replacement when all are done.
+   * @returns the names in the directory afterwards
+   */
+  async #finishSwap(names: readonly string[], checkpoint: PartitionCheckpoint): Promise<readonly string[]> {
+    if (!checkpoint.swap) return names;
+    const { fs } = this.#context;
+    const { sources, outputs } = checkpoint.swap;
+    for (const base of sources.filter((source) => !outputs.includes(source))) {
+      for (const path of segmentFiles(this.#directory, base)) await fs.unlink(path);
+    }
+    for (const base of outputs) {
+      for (const suffix of SEGMENT_SUFFIXES) {
+        const name = segmentName(base) + suffix;
+        if (names.includes(name + SWAP_SUFFIX)) {
+          await fs.rename(join(this.#directory, name + SWAP_SUFFIX), join(this.#directory, name));
+        }
+      }
+    }
+    await fs.syncDirectory(this.#directory);
+    await writeCheckpoint(fs, join(this.#directory, CHECKPOINT_NAME), { ...checkpoint, swap: undefined });
+    this.#context.logger.info({ directory: this.#directory, sources, outputs }, 'finished an interrupted compaction');
+    return await fs.readdir(this.#directory);
+  }
+
+  /**
+   * Without a checkpoint nobody knows whether a replacement was decided, but whatever it replaces is still there: what
+   * had lost its name gets it back.
+   */
+  async #undoSwap(names: readonly string[]): Promise<readonly string[]> {
+    if (!names.some((name) => name.endsWith(SWAP_SUFFIX))) return names;
+    const { fs } = this.#context;
+    for (const name of names.filter((one) => one.endsWith(DELETED_SUFFIX))) {
+      const original = name.slice(0, -DELETED_SUFFIX.length);
+      if (!names.includes(original)) await fs.rename(join(this.#directory, name), join(this.#directory, original));
+    }
+    await fs.syncDirectory(this.#directory);
+    return await fs.readdir(this.#directory);
+  }
+
+  async #readCheckpoint(names: readonly string[]): Promise<PartitionCheckpoint | undefined> {
     const path = join(this.#directory, CHECKPOINT_NAME);
     const checkpoint = names.includes(CHECKPOINT_NAME) ? await readCheckpoint(this.#context.fs, path) : undefined;
     if (typeof checkpoint === 'string') {
       this.#context.logger.warn({ file: path, why: checkpoint }, 'a checkpoint does not hold; scanning the log');
       return undefined;
     }
-    if (!checkpoint && hasSegments) {
+    if (!checkpoint && names.some((name) => baseOffsetOfName(name) !== undefined)) {
       this.#context.logger.info({ directory: this.#directory }, 'a log has no checkpoint yet; scanning it');
     }
     return checkpoint;
@@ -110,11 +164,11 @@ class Recovery {
   async #find(baseOffsets: readonly number[], checkpoint: PartitionCheckpoint | undefined): Promise<FoundSegment[]> {
     const records = new Map(checkpoint?.segments.map((record) => [record.baseOffset, record]));
     const found: FoundSegment[] = [];
-    const now = this.#context.clock.now();
     for (const baseOffset of baseOffsets) {
-      const segment = new Segment(this.#directory, baseOffset, now, true);
-      const stat = await this.#context.fs.stat(segment.path);
+      const path = join(this.#directory, segmentName(baseOffset) + LOG_SUFFIX);
+      const stat = await this.#context.fs.stat(path);
       if (!stat) continue;
+      const segment = new Segment(this.#directory, baseOffset, stat.modifiedMs, true);
       const record = records.get(baseOffset);
       // Left by an append that could not be written. If it once held something, the gap in the offsets tells.
       if (stat.size === 0 && !record) {
@@ -144,7 +198,7 @@ class Recovery {
     return found.slice(count);
   }
 
-  async #scanUnvouched(found: readonly FoundSegment[]): Promise<void> {
+  async #scanUnvouched(found: readonly FoundSegment[], checkpoint: PartitionCheckpoint | undefined): Promise<void> {
     for (const entry of found) {
       const { segment, record, fileSize } = entry;
       if (record && record.sizeInBytes === fileSize) {
@@ -153,13 +207,31 @@ class Recovery {
         continue;
       }
       const { fs, files } = this.#context;
-      const interval = this.#config.indexIntervalBytes;
-      entry.scan = await scanSegment(fs, files, segment, fileSize, interval, epochsUpTo(record));
+      entry.scan = await scanSegment(fs, files, segment, {
+        endPosition: fileSize,
+        indexIntervalBytes: this.#config.indexIntervalBytes,
+        epochAt: epochsUpTo(record),
+        sequence: await this.#sequenceOf(entry, checkpoint),
+      });
       segment.contents = entry.scan.contents;
       segment.indexes = entry.scan.indexes;
       segment.damages = entry.scan.damages;
       for (const damage of segment.damages) this.#reportDamage(segment, damage);
     }
+  }
+
+  /**
+   * Compaction writes a checkpoint, so that a segment without a record in one was never compacted. Without any
+   * checkpoint the index tells: only compaction gives the first batch an entry.
+   */
+  async #sequenceOf(
+    { segment, record }: FoundSegment,
+    checkpoint: PartitionCheckpoint | undefined,
+  ): Promise<OffsetSequence> {
+    if (checkpoint && !record?.cleaned) return DENSE;
+    const index = await readOffsetIndex(this.#context.fs, segment.offsetIndexPath, record?.offsetIndexCrc);
+    if (index?.isComplete) return new IndexedSequence(segment.baseOffset, index);
+    return record?.cleaned ? ASCENDING : DENSE;
   }
 
   /**
@@ -273,7 +345,8 @@ class Recovery {
     const scanned = found.some(({ scan }) => scan !== undefined);
     if (scanned) await this.#syncDirectories(checkpoint !== undefined);
     const clean = !scanned && lostFrom >= endOffset;
-    return { segments, startOffset, endOffset, unsynced: !checkpoint && !scanned, clean };
+    const cleanedOffset = Math.min(checkpoint?.cleanedOffset ?? 0, endOffset);
+    return { segments, startOffset, endOffset, cleanedOffset, unsynced: !checkpoint && !scanned, clean };
   }
 
   async #syncDirectories(parentIsDurable: boolean): Promise<void> {
@@ -290,9 +363,7 @@ class Recovery {
 
   async #remove(segment: Segment): Promise<void> {
     this.#context.files.forget(segment.path);
-    await this.#context.fs.unlink(segment.offsetIndexPath);
-    await this.#context.fs.unlink(segment.timeIndexPath);
-    await this.#context.fs.unlink(segment.path);
+    for (const path of segmentFiles(this.#directory, segment.baseOffset)) await this.#context.fs.unlink(path);
   }
 }
 
@@ -301,9 +372,12 @@ function endsInDamage(segment: Segment): boolean {
   return last !== undefined && last.endPosition === segment.contents.sizeInBytes;
 }
 
+/** A replacement that was decided has been finished by the time these are looked for. */
+const RUBBISH_SUFFIXES: readonly string[] = [DELETED_SUFFIX, TEMPORARY_SUFFIX, CLEANED_SUFFIX, SWAP_SUFFIX];
+
 /** Whether a file is what an interrupted replacement or removal leaves behind, indexes without their log included. */
 function isRubbish(name: string, logs: ReadonlySet<string>): boolean {
-  if (name.endsWith(DELETED_SUFFIX) || name.endsWith(TEMPORARY_SUFFIX)) return true;
+  if (RUBBISH_SUFFIXES.some((suffix) => name.endsWith(suffix))) return true;
   for (const suffix of [OFFSET_INDEX_SUFFIX, TIME_INDEX_SUFFIX]) {
     if (name.endsWith(suffix)) return !logs.has(name.slice(0, -suffix.length) + LOG_SUFFIX);
   }

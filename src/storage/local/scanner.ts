@@ -1,5 +1,5 @@
 /**
- * Walking over the batches of a `.log` file with every check there is: framing, CRC, dense offsets. Recovery, index
+ * Walking over the batches of a `.log` file with every check there is: framing, CRC, offsets. Recovery, index
  * rebuilding, time look-ups, inspection and the metadata journal all read through here.
  *
  * Where a batch is bad, the scan searches for the next intact one further on (`Damage`); what has none behind it is the
@@ -16,6 +16,7 @@ import {
 } from '../../batch/layout.js';
 import { checkBatch } from '../../batch/validate.js';
 import type { EpochAt } from './epoch-runs.js';
+import { DENSE, type OffsetSequence } from './offset-sequence.js';
 import { type Damage, MAX_BATCH_BYTES, MAX_RELATIVE_OFFSET } from './segment.js';
 
 /** Reads file bytes at a position; short at the end of the file. */
@@ -25,8 +26,10 @@ export interface ScanRange {
   /** Bytes `[position, endPosition)`, `position` being the start of a batch. */
   readonly position: number;
   readonly endPosition: number;
-  /** Base offset of the batch at `position`. */
+  /** Base offset of the batch at `position`; where compaction left holes, the least that it may be. */
   readonly offset: number;
+  /** What the offsets must be. Default: dense. */
+  readonly sequence?: OffsetSequence;
   /** Leader epoch that the batch with a base offset must have; undefined where that is not known. */
   readonly epochAt?: EpochAt;
 }
@@ -100,7 +103,7 @@ export async function scanBatches(readAt: ReadAt, range: ScanRange, visitor: Sca
   while (position < range.endPosition) {
     const why = await checkAt(window, position, range, offset);
     if (why !== undefined) {
-      const found = await findIntact(window, position, range.endPosition, offset);
+      const found = await findIntact(window, position, range.endPosition, offset, range.sequence ?? DENSE);
       if (typeof found === 'string') {
         return { position, nextOffset: offset, tail: { position, offset, why, searched: found === 'none' } };
       }
@@ -129,8 +132,8 @@ async function checkAt(
   if (why !== undefined) return why;
   const at = position - window.start;
   const baseOffset = baseOffsetOf(window.buf, at);
-  if (baseOffset !== offset) return `the base offset is ${baseOffset} where ${offset} belongs`;
-  return checkEpoch(window.buf, at, range.epochAt?.(offset));
+  const wrong = (range.sequence ?? DENSE).check(baseOffset, nextOffsetOf(window.buf, at), position, offset);
+  return wrong ?? checkEpoch(window.buf, at, range.epochAt?.(baseOffset));
 }
 
 /** Why the batch at `at` does not have the leader epoch that it should have, where that is known. */
@@ -165,13 +168,14 @@ async function findIntact(
   position: number,
   end: number,
   offset: number,
+  sequence: OffsetSequence,
 ): Promise<Found | 'none' | 'given up'> {
   const claimedEnd = await claimedEndOf(window, position);
   if (claimedEnd !== undefined && claimedEnd < end) {
-    const found = await intactAt(window, claimedEnd, end, offset);
+    const found = await intactAt(window, claimedEnd, end, offset, sequence);
     if (found) return found;
   }
-  return searchIntact(window, position + 1, end, offset);
+  return searchIntact(window, position + 1, end, offset, sequence);
 }
 
 /** Where the bad batch at `position` says that it ends, if it has a header at all. */
@@ -186,6 +190,7 @@ async function searchIntact(
   from: number,
   end: number,
   offset: number,
+  sequence: OffsetSequence,
 ): Promise<Found | 'none' | 'given up'> {
   let crcBytes = 0;
   let position = from;
@@ -196,7 +201,7 @@ async function searchIntact(
     if (candidate.plausible) {
       crcBytes += sizeInBytesOf(window.buf, candidate.position - window.start);
       if (crcBytes > MAX_SEARCH_CRC_BYTES) return 'given up';
-      const found = await intactAt(window, candidate.position, end, offset);
+      const found = await intactAt(window, candidate.position, end, offset, sequence);
       if (found) return found;
       position = candidate.position + 1;
     } else position = candidate.position;
@@ -232,9 +237,18 @@ function looksLikeHeader(buf: Buffer, at: number, position: number, end: number,
 }
 
 /** The batch at `position` if it is intact and later than `offset`. */
-async function intactAt(window: Window, position: number, end: number, offset: number): Promise<Found | undefined> {
+async function intactAt(
+  window: Window,
+  position: number,
+  end: number,
+  offset: number,
+  sequence: OffsetSequence,
+): Promise<Found | undefined> {
   if ((await checkBytesAt(window, position, end)) !== undefined) return undefined;
-  const baseOffset = baseOffsetOf(window.buf, position - window.start);
+  const at = position - window.start;
+  const baseOffset = baseOffsetOf(window.buf, at);
   if (baseOffset <= offset || baseOffset > offset + MAX_RELATIVE_OFFSET) return undefined;
-  return { position, offset: baseOffset };
+  return sequence.mayResume(baseOffset, nextOffsetOf(window.buf, at), position)
+    ? { position, offset: baseOffset }
+    : undefined;
 }

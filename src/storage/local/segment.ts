@@ -13,6 +13,7 @@ import { assert } from '../../core/assert.js';
 import { type EpochRun, EpochRuns } from './epoch-runs.js';
 import type { Lease } from './file-cache.js';
 import { OffsetIndex } from './offset-index.js';
+import { DENSE, IndexedSequence, type OffsetSequence } from './offset-sequence.js';
 import { TimeIndex } from './time-index.js';
 
 export const LOG_SUFFIX = '.log';
@@ -20,6 +21,10 @@ export const OFFSET_INDEX_SUFFIX = '.index';
 export const TIME_INDEX_SUFFIX = '.timeindex';
 /** Of what is no longer part of the log and waits to be removed. */
 export const DELETED_SUFFIX = '.deleted';
+/** Of a segment that compaction is writing. */
+export const CLEANED_SUFFIX = '.cleaned';
+/** Of a segment that compaction has written and that takes the place of others. */
+export const SWAP_SUFFIX = '.swap';
 
 /** A segment's position and relative offsets are 32-bit integers in the index. */
 export const MAX_SEGMENT_BYTES: number = 2 ** 31 - 1;
@@ -31,6 +36,14 @@ export const MAX_BATCH_BYTES: number = 64 * 1024 * 1024;
 /** File name of a segment without suffix: its base offset in 20 digits. */
 export function segmentName(baseOffset: number): string {
   return String(baseOffset).padStart(20, '0');
+}
+
+/** Suffixes of the files that make up a segment. */
+export const SEGMENT_SUFFIXES: readonly string[] = [OFFSET_INDEX_SUFFIX, TIME_INDEX_SUFFIX, LOG_SUFFIX];
+
+/** Paths of the files of a segment. */
+export function segmentFiles(directory: string, baseOffset: number): string[] {
+  return SEGMENT_SUFFIXES.map((suffix) => join(directory, segmentName(baseOffset) + suffix));
 }
 
 const LOG_FILE = /^(\d{20})\.log$/;
@@ -82,6 +95,8 @@ export interface SegmentFacts {
   readonly maxTimestampOffset: number;
   /** Leader epochs of the batches. */
   readonly epochs: readonly EpochRun[];
+  /** Whether compaction wrote it: its offsets have holes, and its offset index holds every batch. */
+  readonly cleaned: boolean;
 }
 
 /**
@@ -96,10 +111,13 @@ export class SegmentContents {
   maxTimestamp: number = NO_TIMESTAMP;
   maxTimestampOffset = -1;
   readonly epochs: EpochRuns;
+  readonly cleaned: boolean;
   #entryDue = false;
 
-  constructor(baseOffset: number, facts?: SegmentFacts) {
+  /** @param cleaned whether every batch gets an index entry; `facts` say so by themselves */
+  constructor(baseOffset: number, facts?: SegmentFacts, cleaned: boolean = facts?.cleaned ?? false) {
     this.baseOffset = baseOffset;
+    this.cleaned = cleaned;
     this.nextOffset = facts?.nextOffset ?? baseOffset;
     this.epochs = new EpochRuns(facts?.epochs);
     if (!facts) return;
@@ -120,7 +138,7 @@ export class SegmentContents {
       this.maxTimestamp = maxTimestamp;
       this.maxTimestampOffset = lastOffset;
     }
-    if (this.#entryDue || position - indexes.offsets.lastPosition > indexIntervalBytes) {
+    if (this.cleaned || this.#entryDue || position - indexes.offsets.lastPosition > indexIntervalBytes) {
       indexes.offsets.add(lastOffset - this.baseOffset, position);
       if (this.maxTimestampOffset >= 0) indexes.times.add(this.maxTimestamp, this.#relativeMaxOffset());
       this.#entryDue = false;
@@ -131,9 +149,9 @@ export class SegmentContents {
   }
 
   get facts(): SegmentFacts {
-    const { baseOffset, nextOffset, sizeInBytes, firstTimestamp, maxTimestamp, maxTimestampOffset } = this;
+    const { baseOffset, nextOffset, sizeInBytes, firstTimestamp, maxTimestamp, maxTimestampOffset, cleaned } = this;
     const epochs = this.epochs.runs;
-    return { baseOffset, nextOffset, sizeInBytes, firstTimestamp, maxTimestamp, maxTimestampOffset, epochs };
+    return { baseOffset, nextOffset, sizeInBytes, firstTimestamp, maxTimestamp, maxTimestampOffset, epochs, cleaned };
   }
 
   /** Leaves out a damaged piece. The batch after it gets an index entry, or no walk would find the way past it. */
@@ -161,12 +179,16 @@ export interface IndexChecksums {
 
 /**
  * Invariants: `contents.sizeInBytes` is the position of the next append and never beyond the end of the file;
- * everything in `[0, sizeInBytes)` is intact batches with dense offsets, or in `damages`.
+ * everything in `[0, sizeInBytes)` is intact batches, or in `damages`. Their offsets are dense, or, where compaction
+ * wrote them, as the offset index has them; the last one ends where the next segment begins.
  */
 export class Segment {
   readonly baseOffset: number;
   readonly directory: string;
-  readonly path: string;
+  /** Of the three files. They change only should the last step of replacing it fail (see `SegmentSwap`). */
+  path: string;
+  offsetIndexPath: string;
+  timeIndexPath: string;
   contents: SegmentContents;
   /** In memory for as long as they are not on disk; else the index cache has them, or nobody. */
   indexes: SegmentIndexes | undefined;
@@ -180,6 +202,8 @@ export class Segment {
   exists: boolean;
   /** Whether it was removed from the log; a read that is under way finds out by this. */
   dropped = false;
+  /** Whether it was removed because compaction put another in its place. */
+  replaced = false;
   /** Wall clock in ms, stands in for the first timestamp of records that have none. */
   readonly createdMs: number;
   /** Wall clock in ms of the last append; stands in for the largest timestamp of records that have none. */
@@ -188,7 +212,10 @@ export class Segment {
   constructor(directory: string, baseOffset: number, createdMs: number, exists: boolean) {
     this.directory = directory;
     this.baseOffset = baseOffset;
-    this.path = join(directory, segmentName(baseOffset) + LOG_SUFFIX);
+    const path = join(directory, segmentName(baseOffset));
+    this.path = path + LOG_SUFFIX;
+    this.offsetIndexPath = path + OFFSET_INDEX_SUFFIX;
+    this.timeIndexPath = path + TIME_INDEX_SUFFIX;
     this.createdMs = createdMs;
     this.modifiedMs = createdMs;
     this.exists = exists;
@@ -196,17 +223,14 @@ export class Segment {
     this.indexes = exists ? undefined : new SegmentIndexes();
   }
 
-  get offsetIndexPath(): string {
-    return join(this.directory, segmentName(this.baseOffset) + OFFSET_INDEX_SUFFIX);
-  }
-
-  get timeIndexPath(): string {
-    return join(this.directory, segmentName(this.baseOffset) + TIME_INDEX_SUFFIX);
-  }
-
   /** The damage that swallowed `offset`, if any. */
   damageAt(offset: number): Damage | undefined {
     return this.damages.find((damage) => offset >= damage.offset && offset < damage.nextOffset);
+  }
+
+  /** What the offsets of its batches must be. @param indexes its own */
+  sequence(indexes: SegmentIndexes): OffsetSequence {
+    return this.contents.cleaned ? new IndexedSequence(this.baseOffset, indexes.offsets) : DENSE;
   }
 
   /** The damage that begins at or covers byte `position`, if any. */

@@ -5,6 +5,7 @@ import { type Offset, toOffset } from '../../core/types.js';
 import { closedError, outOfRange, statsOf } from '../batches.js';
 import type { CompactOptions, CompactResult, LogConfig, LogSlice, LogStats, SegmentInfo } from '../engine.js';
 import { Appender } from './appender.js';
+import { Compactor } from './compactor.js';
 import { Flusher } from './flusher.js';
 import { toStorageError } from './io-errors.js';
 import { LogReader } from './log-reader.js';
@@ -22,6 +23,7 @@ export class SegmentedLog {
   readonly #reader: LogReader;
   readonly #flusher: Flusher;
   readonly #maintenance: Maintenance;
+  readonly #compactor: Compactor;
   /** Whether the checkpoint on disk still says everything. */
   #checkpointed: boolean;
   #closing: Promise<void> | undefined;
@@ -41,6 +43,12 @@ export class SegmentedLog {
       closed: (segment) => this.#maintenance.finishClosed(segment),
       finished: () => this.#maintenance.idle(),
     });
+    this.#compactor = new Compactor(context, state, this.#maintenance, {
+      replaced: (below) => {
+        this.#tail.dropBelow(below);
+        this.#reader.forgetPositions();
+      },
+    });
     if (!checkpointed) this.#maintenance.finishRecovered();
   }
 
@@ -57,7 +65,7 @@ export class SegmentedLog {
   }
 
   get cleanedOffset(): Offset {
-    return this.#state.startOffset;
+    return toOffset(Math.max(this.#state.cleanedOffset, this.#state.startOffset));
   }
 
   get failure(): Error | undefined {
@@ -87,14 +95,11 @@ export class SegmentedLog {
     return this.#appender.roll();
   }
 
-  compact(_options: CompactOptions): Promise<CompactResult> {
+  compact(options: CompactOptions): Promise<CompactResult> {
     return this.#whileOpen(async () => {
-      throw new LogError('INTERNAL', 'not there yet');
+      this.#checkpointed = false;
+      return await this.#compactor.compact(options);
     });
-  }
-
-  async batchForMaxTimestamp(_to: Offset): Promise<Offset | undefined> {
-    return undefined;
   }
 
   /** @param mayWrite throws if the caller may not write any more; called right before anything is written */
@@ -115,6 +120,10 @@ export class SegmentedLog {
 
   batchForTime(timestampMs: number): Promise<Offset | undefined> {
     return this.#whileOpen(() => this.#reader.batchForTime(timestampMs));
+  }
+
+  batchForMaxTimestamp(to: Offset): Promise<Offset | undefined> {
+    return this.#whileOpen(() => this.#reader.batchForMaxTimestamp(to));
   }
 
   trim(before: Offset): Promise<void> {
@@ -145,6 +154,7 @@ export class SegmentedLog {
 
   async #close(inOrder: boolean): Promise<void> {
     try {
+      this.#compactor.close();
       await this.#appender.idle();
       await Promise.allSettled(this.#underWay);
       if (inOrder) await this.#leaveInOrder();

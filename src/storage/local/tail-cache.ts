@@ -69,6 +69,18 @@ export class LogTail {
     return { chunks, byteLength, nextOffset: toOffset(nextOffset) };
   }
 
+  /** Lets go of the batches that end at or below `offset`. */
+  dropBelow(offset: number): void {
+    for (
+      let entry = this.#entries[this.#first];
+      entry && entry.nextOffset <= offset;
+      entry = this.#entries[this.#first]
+    ) {
+      this.#cache.remove(entry);
+      this.shift();
+    }
+  }
+
   clear(): void {
     for (let i = this.#first; i < this.#entries.length; i++) this.#cache.remove(this.#entries[i]!);
     this.#entries = [];

@@ -18,11 +18,9 @@ export const MAX_TIME_INDEX_ENTRIES: number = Math.floor((10 * 1024 * 1024) / TI
 /** A point of the rise: `timestamp` was first reached by the batch that ends at `relativeOffset`. */
 export interface TimeIndexEntry {
   readonly timestamp: number;
-  /** -1 when no entry lies low enough and the start of the segment is meant. */
   readonly relativeOffset: number;
 }
 
-const START: TimeIndexEntry = { timestamp: NO_TIMESTAMP, relativeOffset: -1 };
 const FIRST_CAPACITY = 32;
 
 export class TimeIndex {
@@ -53,17 +51,19 @@ export class TimeIndex {
     this.#count++;
   }
 
-  /** The greatest entry whose timestamp is at most `timestamp`: no batch before its own reaches `timestamp`. */
-  floor(timestamp: number): TimeIndexEntry {
-    let low = 0;
-    let high = this.#count;
-    while (low < high) {
-      const middle = (low + high) >>> 1;
-      if (this.#timestamps[middle]! <= timestamp) low = middle + 1;
-      else high = middle;
-    }
-    if (low === 0) return START;
-    return { timestamp: this.#timestamps[low - 1]!, relativeOffset: this.#relativeOffsets[low - 1]! };
+  /** The first entry whose timestamp is at least `timestamp`: nothing before the entry before it reaches `timestamp`. */
+  ceiling(timestamp: number): TimeIndexEntry | undefined {
+    return this.#at(countWhile(this.#count, (entry) => this.#timestamps[entry]! < timestamp));
+  }
+
+  /** The last entry below `relativeOffset`: no batch at or before its own has a larger timestamp. */
+  lastBelow(relativeOffset: number): TimeIndexEntry | undefined {
+    return this.#at(countWhile(this.#count, (entry) => this.#relativeOffsets[entry]! < relativeOffset) - 1);
+  }
+
+  #at(entry: number): TimeIndexEntry | undefined {
+    if (entry < 0 || entry >= this.#count) return undefined;
+    return { timestamp: this.#timestamps[entry]!, relativeOffset: this.#relativeOffsets[entry]! };
   }
 
   encode(): Buffer {
@@ -102,4 +102,16 @@ export class TimeIndex {
     this.#timestamps = timestamps;
     this.#relativeOffsets = relativeOffsets;
   }
+}
+
+/** How many of `count` entries, from the first on, satisfy a condition that holds for the first ones only. */
+function countWhile(count: number, holds: (entry: number) => boolean): number {
+  let low = 0;
+  let high = count;
+  while (low < high) {
+    const middle = (low + high) >>> 1;
+    if (holds(middle)) low = middle + 1;
+    else high = middle;
+  }
+  return low;
 }

@@ -7,15 +7,25 @@ import { crc32c } from '../../batch/crc32c.js';
 import { maxTimestampOf, NO_TIMESTAMP } from '../../batch/layout.js';
 import { LogError } from '../../core/errors.js';
 import { CHECKPOINT_NAME, type PartitionCheckpoint, readCheckpoint, type SegmentRecord } from './checkpoint.js';
-import { hasFormat } from './data-dir.js';
+import { formatOf } from './data-dir.js';
 import { type EpochAt, epochsUpTo } from './epoch-runs.js';
 import { errnoOf, type FileSystem, nodeFileSystem } from './fs.js';
+import { readOffsetIndex } from './index-cache.js';
 import { type InspectedBatch, inspectLogFile, partitionDirectories } from './inspect.js';
 import { METADATA_LOG_NAME } from './metadata-store.js';
 import { OFFSET_INDEX_ENTRY_BYTES } from './offset-index.js';
+import { ASCENDING, DENSE, IndexedSequence, type OffsetSequence } from './offset-sequence.js';
 import { RECOVERY_POINTS_NAME, readRecoveryPoints } from './recovery-points.js';
 import { checkEpoch } from './scanner.js';
-import { baseOffsetOfName, LOG_SUFFIX, OFFSET_INDEX_SUFFIX, segmentName, TIME_INDEX_SUFFIX } from './segment.js';
+import {
+  baseOffsetOfName,
+  LOG_SUFFIX,
+  OFFSET_INDEX_SUFFIX,
+  SEGMENT_SUFFIXES,
+  SWAP_SUFFIX,
+  segmentName,
+  TIME_INDEX_SUFFIX,
+} from './segment.js';
 import { readSmallFile } from './small-files.js';
 import { TIME_INDEX_ENTRY_BYTES } from './time-index.js';
 
@@ -54,6 +64,7 @@ export interface PartitionReport {
 
 /** Problems that are described for one partition. */
 export const MAX_PROBLEMS = 100;
+const MAX_ATTEMPTS = 3;
 const MAX_INDEX_BYTES: number = 16 * 1024 * 1024;
 
 /**
@@ -64,7 +75,7 @@ export async function* verifyDataDirectory(
   dataDir: string,
   fs: FileSystem = nodeFileSystem,
 ): AsyncGenerator<PartitionReport, void, void> {
-  if (!(await hasFormat(fs, dataDir))) {
+  if ((await formatOf(fs, dataDir)) === undefined) {
     throw new LogError('DATA_DIR_UNUSABLE', `${dataDir} is not a data directory of Tidelog: it has no meta.json.`, {
       metadata: { data_dir: dataDir },
     });
@@ -75,9 +86,24 @@ export async function* verifyDataDirectory(
   yield metadata.report();
   for (const name of await partitionDirectories(dataDir, fs)) {
     const recoveryPoint = (typeof points === 'object' ? points.get(name) : undefined) ?? 0;
-    const verification = new Verification(fs, name, join(dataDir, 'logs', name), recoveryPoint);
-    await verification.partition();
-    yield verification.report();
+    yield await verifyPartition(fs, name, join(dataDir, 'logs', name), recoveryPoint);
+  }
+}
+
+/** Looks again when something is wrong and a broker has replaced segments meanwhile. */
+async function verifyPartition(
+  fs: FileSystem,
+  name: string,
+  directory: string,
+  recoveryPoint: number,
+): Promise<PartitionReport> {
+  for (let attempt = 1; ; attempt++) {
+    const verification = new Verification(fs, name, directory, recoveryPoint);
+    const before = await verification.partition();
+    const report = verification.report();
+    if (report.problemCount === 0 || attempt === MAX_ATTEMPTS) return report;
+    const after = await readCheckpoint(fs, join(directory, CHECKPOINT_NAME));
+    if (JSON.stringify(after) === JSON.stringify(before)) return report;
   }
 }
 
@@ -87,6 +113,8 @@ class Verification {
   readonly #name: string;
   readonly #directory: string;
   readonly #recoveryPoint: number;
+  /** Files that are still to be given these names. */
+  readonly #swapped = new Set<string>();
   #segmentCount = 0;
   #batchCount = 0;
   #recordCount = 0;
@@ -119,17 +147,33 @@ class Verification {
     };
   }
 
-  async partition(): Promise<void> {
+  /** Resolves to the checkpoint that the files were held against. */
+  async partition(): Promise<PartitionCheckpoint | string | undefined> {
     const checkpointPath = join(this.#directory, CHECKPOINT_NAME);
     const checkpoint = await readCheckpoint(this.#fs, checkpointPath);
     if (typeof checkpoint === 'string')
       this.#problem(checkpointPath, 0, 0, `the checkpoint does not hold: ${checkpoint}`);
-    const names = await this.#fs.readdir(this.#directory);
-    const bases = names.map(baseOffsetOfName).filter((base) => base !== undefined);
+    const known = typeof checkpoint === 'object' ? checkpoint : undefined;
+    const bases = this.#basesIn(await this.#fs.readdir(this.#directory), known);
     await this.#segments(
       bases.sort((a, b) => a - b),
-      typeof checkpoint === 'object' ? checkpoint : undefined,
+      known,
     );
+    return checkpoint;
+  }
+
+  /** Base offsets of the segments that make up the log, also where a replacement of some was cut short. */
+  #basesIn(names: readonly string[], checkpoint: PartitionCheckpoint | undefined): number[] {
+    const { sources = [], outputs = [] } = checkpoint?.swap ?? {};
+    for (const base of outputs) {
+      for (const suffix of SEGMENT_SUFFIXES) {
+        const name = segmentName(base) + suffix;
+        if (names.includes(name + SWAP_SUFFIX)) this.#swapped.add(name);
+      }
+    }
+    const bases = names.map(baseOffsetOfName).filter((base) => base !== undefined);
+    const kept = bases.filter((base) => !sources.includes(base) || outputs.includes(base));
+    return [...new Set([...kept, ...outputs])];
   }
 
   async #segments(bases: readonly number[], checkpoint: PartitionCheckpoint | undefined): Promise<void> {
@@ -142,7 +186,7 @@ class Verification {
         this.#problem(path, 0, expected, what);
       }
       const record = records.get(base);
-      await this.file(path, record, i === bases.length - 1);
+      await this.file(path, record, i === bases.length - 1, base);
       expected = Math.max(this.#nextOffset, base, record?.nextOffset ?? 0);
     }
     if (bases.length > 0 && this.#nextOffset < this.#recoveryPoint && this.#problemCount === 0) {
@@ -152,9 +196,9 @@ class Verification {
   }
 
   /** Verifies one `.log` file. @param isLast whether the log ends in it */
-  async file(path: string, record: SegmentRecord | undefined, isLast: boolean): Promise<void> {
+  async file(path: string, record: SegmentRecord | undefined, isLast: boolean, base = 0): Promise<void> {
     try {
-      await this.#file(path, record, isLast);
+      await this.#file(path, record, isLast, base);
     } catch (error) {
       // Removed while this ran, or never there.
       if (error instanceof LogError && error.reason === 'INVALID_REQUEST') return;
@@ -162,13 +206,12 @@ class Verification {
     }
   }
 
-  async #file(path: string, record: SegmentRecord | undefined, isLast: boolean): Promise<void> {
-    const base = baseOffsetOfName(path.slice(-LOG_SUFFIX.length - 20)) ?? 0;
+  async #file(path: string, record: SegmentRecord | undefined, isLast: boolean, base: number): Promise<void> {
     const size = (await this.#fs.stat(path))?.size ?? 0;
     const indexes = record ? await this.#openIndexes(base, record) : undefined;
     const epochAt = epochsUpTo(record);
     this.#nextOffset = base;
-    for await (const item of inspectLogFile(path, this.#fs)) {
+    for await (const item of inspectLogFile(path, this.#fs, record && (await this.#sequenceOf(record)))) {
       if (item.kind === 'batch') this.#batch(path, item, indexes, epochAt);
       else if (item.kind === 'damage') this.#problem(path, item.position, item.offset, item.why);
       else if (!isLast || item.offset < Math.max(this.#recoveryPoint, record?.nextOffset ?? 0)) {
@@ -186,6 +229,12 @@ class Verification {
       );
     }
     for (const problem of indexes?.problems() ?? []) this.#indexProblem(problem);
+  }
+
+  async #sequenceOf({ baseOffset, cleaned, offsetIndexCrc }: SegmentRecord): Promise<OffsetSequence> {
+    if (!cleaned) return DENSE;
+    const index = await readOffsetIndex(this.#fs, this.#pathOf(baseOffset, OFFSET_INDEX_SUFFIX), offsetIndexCrc);
+    return index ? new IndexedSequence(baseOffset, index) : ASCENDING;
   }
 
   #batch(path: string, batch: InspectedBatch, indexes: IndexCheck | undefined, epochAt: EpochAt): void {
@@ -223,7 +272,8 @@ class Verification {
   }
 
   #pathOf(base: number, suffix: string): string {
-    return join(this.#directory, segmentName(base) + suffix);
+    const name = segmentName(base) + suffix;
+    return join(this.#directory, this.#swapped.has(name) ? name + SWAP_SUFFIX : name);
   }
 
   #problem(file: string, position: number, offset: number, what: string): void {

@@ -1,0 +1,400 @@
+/**
+ * One pass of compaction over the files of a log: reads the segments with every check, maps the keys of the part that
+ * is not compacted yet, and writes the segments anew, several small ones into one, under names that end in `.cleaned`.
+ * Puts nothing in the place of anything: that is for whoever asked, group by group.
+ *
+ * Runs in a worker thread or, where there is none, on the event loop; it knows only the file system and its task, which
+ * is plain data.
+ *
+ * Invariants: the segments written for a group cover exactly the offsets of its sources, each ending where the next
+ * begins; every batch in them has an entry in the offset index; all their files are synced before the group is yielded.
+ */
+import { join } from 'node:path';
+import { crc32c } from '../../../batch/crc32c.js';
+import { nextOffsetOf, sizeInBytesOf } from '../../../batch/layout.js';
+import { LogError } from '../../../core/errors.js';
+import { CompactionPass } from '../../compaction/compaction-pass.js';
+import { emptied } from '../../compaction/rewrite.js';
+import { type EpochRun, EpochRuns } from '../epoch-runs.js';
+import type { FileSystem } from '../fs.js';
+import { readOffsetIndex } from '../index-cache.js';
+import { corruptLog, toStorageError } from '../io-errors.js';
+import { ASCENDING, DENSE, IndexedSequence, type OffsetSequence } from '../offset-sequence.js';
+import { scanBatches } from '../scanner.js';
+import {
+  CLEANED_SUFFIX,
+  type IndexChecksums,
+  LOG_SUFFIX,
+  MAX_RELATIVE_OFFSET,
+  MAX_SEGMENT_BYTES,
+  OFFSET_INDEX_SUFFIX,
+  SegmentContents,
+  type SegmentFacts,
+  SegmentIndexes,
+  segmentFiles,
+  segmentName,
+  TIME_INDEX_SUFFIX,
+} from '../segment.js';
+import { writeFully, writeSynced } from '../small-files.js';
+
+/** A segment to be compacted: closed, synced and free of known damage. */
+export interface CleanSource {
+  readonly path: string;
+  readonly offsetIndexPath: string;
+  readonly offsetIndexCrc: number;
+  readonly baseOffset: number;
+  readonly nextOffset: number;
+  readonly sizeInBytes: number;
+  readonly cleaned: boolean;
+  readonly epochs: readonly EpochRun[];
+}
+
+/** What one pass is to do. Times in ms. */
+export interface CleanTask {
+  readonly directory: string;
+  /** All segments from the log start on that may be touched, ascending. */
+  readonly sources: readonly CleanSource[];
+  /** Everything below was compacted before. */
+  readonly firstDirty: number;
+  readonly nowMs: number;
+  readonly deleteRetentionMs: number;
+  readonly producerExpirationMs: number;
+  readonly maxMapBytes: number;
+  readonly segmentBytes: number;
+}
+
+/** A segment that was written: what a checkpoint says of it. */
+export interface CleanedSegment {
+  readonly facts: SegmentFacts;
+  readonly checksums: IndexChecksums;
+}
+
+/** Segments that take the place of others. */
+export interface CleanedGroup {
+  /** Base offsets, one segment after the other. */
+  readonly sources: readonly number[];
+  readonly outputs: readonly CleanedSegment[];
+}
+
+/** What a pass has done. */
+export interface CleanSummary {
+  /** The keys up to here were mapped: below, at most one record of each key is left. */
+  readonly cleanedOffset: number;
+  readonly bytesBefore: number;
+  readonly bytesAfter: number;
+  readonly recordsBefore: number;
+  readonly recordsAfter: number;
+  /** Batches that could not be opened and were kept as they are. */
+  readonly unreadableBatches: number;
+}
+
+/** Batches are taken from a scan in pieces of about this size. */
+const READ_BYTES: number = 1024 * 1024;
+/** Output is written in pieces of this size, ... */
+const WRITE_BYTES: number = 1024 * 1024;
+/** ... and synced after this much, so that no sync keeps the disk from others for long. */
+const SYNC_BYTES: number = 16 * 1024 * 1024;
+
+/**
+ * Yields each group when it is written and synced; goes on with the next when asked for it. Files of a group that is
+ * not finished are removed before an error is thrown.
+ * @param shouldStop asked between pieces of work; once true, the pass ends with CANCELLED
+ * @throws LogError CORRUPT_LOG, STORAGE_FULL, STORAGE_ERROR, CANCELLED
+ */
+export async function* cleanPass(
+  fs: FileSystem,
+  task: CleanTask,
+  shouldStop: () => boolean,
+): AsyncGenerator<CleanedGroup, CleanSummary, void> {
+  const { firstDirty, nowMs, deleteRetentionMs, producerExpirationMs, maxMapBytes, sources } = task;
+  const upTo = sources[sources.length - 1]!.nextOffset;
+  const pass = await CompactionPass.plan((from, to) => batchesBetween(fs, sources, from, to, shouldStop), {
+    firstDirty,
+    upTo,
+    nowMs,
+    deleteRetentionMs,
+    producerExpirationMs,
+    maxMapBytes,
+  });
+  let bytesBefore = 0;
+  let bytesAfter = 0;
+  const touched = sources.filter(({ baseOffset }) => baseOffset < pass.cleanedOffset);
+  for (const group of groupsOf(touched, task.segmentBytes)) {
+    const outputs = await cleanGroup(fs, task, group, pass, shouldStop);
+    for (const source of group) bytesBefore += source.sizeInBytes;
+    for (const { facts } of outputs) bytesAfter += facts.sizeInBytes;
+    yield { sources: group.map(({ baseOffset }) => baseOffset), outputs };
+  }
+  const { cleanedOffset, recordsBefore, recordsAfter, unreadableBatches } = pass;
+  return { cleanedOffset, bytesBefore, bytesAfter, recordsBefore, recordsAfter, unreadableBatches };
+}
+
+/** Neighbours that fit into one segment together, so that a log does not end up as many small files. */
+function* groupsOf(sources: readonly CleanSource[], segmentBytes: number): Generator<CleanSource[], void, void> {
+  let group: CleanSource[] = [];
+  let bytes = 0;
+  for (const source of sources) {
+    const first = group[0];
+    const fits =
+      first === undefined ||
+      (bytes + source.sizeInBytes <= Math.min(segmentBytes, MAX_SEGMENT_BYTES) &&
+        source.nextOffset - 1 - first.baseOffset <= MAX_RELATIVE_OFFSET);
+    if (!fits) {
+      yield group;
+      group = [];
+      bytes = 0;
+    }
+    group.push(source);
+    bytes += source.sizeInBytes;
+  }
+  if (group.length > 0) yield group;
+}
+
+async function cleanGroup(
+  fs: FileSystem,
+  task: CleanTask,
+  group: readonly CleanSource[],
+  pass: CompactionPass,
+  shouldStop: () => boolean,
+): Promise<readonly CleanedSegment[]> {
+  const end = group[group.length - 1]!.nextOffset;
+  const writer = new GroupWriter(fs, task, group[0]!.baseOffset);
+  try {
+    for (const source of group) {
+      for await (const batch of batchesOf(fs, source, shouldStop)) {
+        const kept = await pass.clean(batch);
+        // The last one stays, if only as a header, so that the segment ends where the next begins.
+        if (kept !== undefined) await writer.write(kept);
+        else if (nextOffsetOf(batch, 0) === end) await writer.write(emptied(batch));
+      }
+    }
+    return await writer.finish();
+  } catch (error) {
+    await writer.discard();
+    throw error;
+  }
+}
+
+async function* batchesBetween(
+  fs: FileSystem,
+  sources: readonly CleanSource[],
+  from: number,
+  to: number,
+  shouldStop: () => boolean,
+): AsyncGenerator<Buffer, void, void> {
+  for (const source of sources) {
+    if (source.nextOffset <= from) continue;
+    if (source.baseOffset >= to) return;
+    for await (const batch of batchesOf(fs, source, shouldStop)) if (nextOffsetOf(batch, 0) > from) yield batch;
+  }
+}
+
+/** All batches of a segment, each in memory of its own, checked. */
+async function* batchesOf(
+  fs: FileSystem,
+  source: CleanSource,
+  shouldStop: () => boolean,
+): AsyncGenerator<Buffer, void, void> {
+  const { path, sizeInBytes, baseOffset } = source;
+  const sequence = await sequenceOf(fs, source);
+  const epochs = new EpochRuns(source.epochs);
+  const fd = openSource(fs, path);
+  try {
+    let position = 0;
+    let offset = baseOffset;
+    while (position < sizeInBytes) {
+      if (shouldStop()) throw new LogError('CANCELLED', 'The compaction was stopped.', { outcome: 'none' });
+      const piece = new Piece(path);
+      const result = await scanBatches(
+        (buffer, at) => fs.pread(fd, buffer, at),
+        { position, endPosition: sizeInBytes, offset, sequence, epochAt: (base) => epochs.epochAt(base) },
+        piece,
+      );
+      yield* piece.batches;
+      if (result.tail) throw corruptLog(path, result.tail.position, result.tail.offset, undefined, result.tail.why);
+      ({ position, nextOffset: offset } = result);
+    }
+  } catch (error) {
+    throw toStorageError('read', path, error, 'none');
+  } finally {
+    fs.closeSync(fd);
+  }
+}
+
+function openSource(fs: FileSystem, path: string): number {
+  try {
+    return fs.openSync(path, 'read');
+  } catch (error) {
+    throw toStorageError('open', path, error, 'none');
+  }
+}
+
+async function sequenceOf(fs: FileSystem, source: CleanSource): Promise<OffsetSequence> {
+  if (!source.cleaned) return DENSE;
+  const index = await readOffsetIndex(fs, source.offsetIndexPath, source.offsetIndexCrc);
+  return index ? new IndexedSequence(source.baseOffset, index) : ASCENDING;
+}
+
+/** Collects the batches of one scan until they are enough for once. */
+class Piece {
+  readonly batches: Buffer[] = [];
+  readonly #path: string;
+  #bytes = 0;
+
+  constructor(path: string) {
+    this.#path = path;
+  }
+
+  batch(buf: Buffer, at: number): boolean {
+    const size = sizeInBytesOf(buf, at);
+    // The scan reads the next piece of the file into the same memory.
+    this.batches.push(Buffer.from(buf.subarray(at, at + size)));
+    this.#bytes += size;
+    return this.#bytes < READ_BYTES;
+  }
+
+  damage({
+    position,
+    offset,
+    nextOffset,
+    why,
+  }: {
+    position: number;
+    offset: number;
+    nextOffset: number;
+    why: string;
+  }): void {
+    throw corruptLog(this.#path, position, offset, nextOffset, why);
+  }
+}
+
+/** Writes the batches of a group into one segment, or several when one would grow too large. */
+class GroupWriter {
+  readonly #fs: FileSystem;
+  readonly #task: CleanTask;
+  readonly #finished: CleanedSegment[] = [];
+  #segment: SegmentWriter;
+
+  constructor(fs: FileSystem, task: CleanTask, baseOffset: number) {
+    this.#fs = fs;
+    this.#task = task;
+    this.#segment = new SegmentWriter(fs, task.directory, baseOffset);
+  }
+
+  async write(batch: Buffer): Promise<void> {
+    if (!this.#segment.takes(batch, this.#task.segmentBytes)) {
+      const { nextOffset } = this.#segment;
+      this.#finished.push(await this.#segment.finish());
+      this.#segment = new SegmentWriter(this.#fs, this.#task.directory, nextOffset);
+    }
+    await this.#segment.write(batch);
+  }
+
+  async finish(): Promise<readonly CleanedSegment[]> {
+    this.#finished.push(await this.#segment.finish());
+    return this.#finished;
+  }
+
+  /** Removes everything written. A file that cannot be removed is rubbish to the next start. */
+  async discard(): Promise<void> {
+    this.#segment.close();
+    const bases = [...this.#finished.map(({ facts }) => facts.baseOffset), this.#segment.baseOffset];
+    for (const path of bases.flatMap((base) => segmentFiles(this.#task.directory, base))) {
+      await this.#fs.unlink(path + CLEANED_SUFFIX).catch(() => undefined);
+    }
+  }
+}
+
+class SegmentWriter {
+  readonly baseOffset: number;
+  readonly #fs: FileSystem;
+  readonly #path: string;
+  readonly #fd: number;
+  readonly #contents: SegmentContents;
+  readonly #indexes = new SegmentIndexes();
+  #pending: Buffer[] = [];
+  #pendingBytes = 0;
+  #position = 0;
+  #unsyncedBytes = 0;
+  #closed = false;
+
+  constructor(fs: FileSystem, directory: string, baseOffset: number) {
+    this.#fs = fs;
+    this.baseOffset = baseOffset;
+    this.#path = join(directory, segmentName(baseOffset));
+    this.#contents = new SegmentContents(baseOffset, undefined, true);
+    this.#fd = this.#attempt(() => fs.openSync(this.#path + LOG_SUFFIX + CLEANED_SUFFIX, 'create'));
+  }
+
+  get nextOffset(): number {
+    return this.#contents.nextOffset;
+  }
+
+  /** Whether the batch fits. An empty segment takes anything. */
+  takes(batch: Buffer, segmentBytes: number): boolean {
+    const { sizeInBytes } = this.#contents;
+    if (sizeInBytes === 0) return true;
+    if (sizeInBytes + batch.length > Math.min(segmentBytes, MAX_SEGMENT_BYTES)) return false;
+    return !this.#indexes.offsets.isFull && !this.#indexes.times.isFull;
+  }
+
+  async write(batch: Buffer): Promise<void> {
+    // Every batch has an entry in the index, so its interval does not matter.
+    this.#contents.add(batch, 0, this.#indexes, 0);
+    this.#pending.push(batch);
+    this.#pendingBytes += batch.length;
+    if (this.#pendingBytes >= WRITE_BYTES) await this.#flush();
+  }
+
+  /** Makes all its files durable; their names are not yet. */
+  async finish(): Promise<CleanedSegment> {
+    await this.#flush();
+    this.#contents.addLastTime(this.#indexes);
+    const offsets = this.#indexes.offsets.encode();
+    const times = this.#indexes.times.encode();
+    try {
+      await this.#fs.fdatasync(this.#fd);
+      this.close();
+      await writeSynced(this.#fs, this.#path + OFFSET_INDEX_SUFFIX + CLEANED_SUFFIX, offsets);
+      await writeSynced(this.#fs, this.#path + TIME_INDEX_SUFFIX + CLEANED_SUFFIX, times);
+    } catch (error) {
+      throw this.#failure(error);
+    }
+    const checksums = { offsetIndexCrc: crc32c(offsets), timeIndexCrc: crc32c(times) };
+    return { facts: this.#contents.facts, checksums };
+  }
+
+  close(): void {
+    if (this.#closed) return;
+    this.#closed = true;
+    this.#fs.closeSync(this.#fd);
+  }
+
+  async #flush(): Promise<void> {
+    const bytes = Buffer.concat(this.#pending);
+    this.#attempt(() => writeFully(this.#fs, this.#fd, bytes, this.#position));
+    this.#position += bytes.length;
+    this.#unsyncedBytes += bytes.length;
+    this.#pending = [];
+    this.#pendingBytes = 0;
+    if (this.#unsyncedBytes < SYNC_BYTES) return;
+    this.#unsyncedBytes = 0;
+    try {
+      await this.#fs.fdatasync(this.#fd);
+    } catch (error) {
+      throw this.#failure(error);
+    }
+  }
+
+  #attempt<T>(work: () => T): T {
+    try {
+      return work();
+    } catch (error) {
+      throw this.#failure(error);
+    }
+  }
+
+  #failure(error: unknown): LogError {
+    return toStorageError('write', this.#path + LOG_SUFFIX + CLEANED_SUFFIX, error, 'none');
+  }
+}

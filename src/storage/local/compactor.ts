@@ -1,0 +1,181 @@
+/** Compaction of one log: pass after pass, each group of segments put in its place as it is written. */
+import { LogError } from '../../core/errors.js';
+import { type Offset, toOffset } from '../../core/types.js';
+import type { CompactOptions, CompactResult } from '../engine.js';
+import type { CleanedGroup, CleanSource, CleanSummary, CleanTask } from './cleaning/clean-pass.js';
+import { corruptLog } from './io-errors.js';
+import type { EngineContext, LogState } from './log-state.js';
+import type { Maintenance } from './maintenance.js';
+import type { Segment } from './segment.js';
+
+export interface CompactorHooks {
+  /** Segments were replaced: nothing that is remembered of offsets below may be served any more. */
+  readonly replaced: (below: Offset) => void;
+}
+
+/** A pass ended early because the log was trimmed under it. Nothing is wrong: the next compaction begins anew. */
+class Trimmed extends Error {}
+
+/** Sums over all passes. */
+interface Totals {
+  passCount: number;
+  bytesBefore: number;
+  bytesAfter: number;
+  recordsBefore: number;
+  recordsAfter: number;
+}
+
+export class Compactor {
+  readonly #context: EngineContext;
+  readonly #state: LogState;
+  readonly #maintenance: Maintenance;
+  readonly #hooks: CompactorHooks;
+  /** Of the compaction under way: its first element ends it once it is not 0. */
+  #stop: Int32Array | undefined;
+  #closed = false;
+
+  constructor(context: EngineContext, state: LogState, maintenance: Maintenance, hooks: CompactorHooks) {
+    this.#context = context;
+    this.#state = state;
+    this.#maintenance = maintenance;
+    this.#hooks = hooks;
+  }
+
+  /** See `PartitionLog.compact`. */
+  async compact(options: CompactOptions): Promise<CompactResult> {
+    if (this.#stop) throw new LogError('CONCURRENT_UPDATE', `${this.#state.directory} is being compacted already.`);
+    const stop = new Int32Array(new SharedArrayBuffer(Int32Array.BYTES_PER_ELEMENT));
+    const onAbort = (): void => void Atomics.store(stop, 0, 1);
+    this.#stop = stop;
+    options.signal?.addEventListener('abort', onAbort, { once: true });
+    if (options.signal?.aborted || this.#closed) onAbort();
+    const totals: Totals = { passCount: 0, bytesBefore: 0, bytesAfter: 0, recordsBefore: 0, recordsAfter: 0 };
+    try {
+      await this.#maintenance.finishAll();
+      while (Atomics.load(stop, 0) === 0 && (await this.#pass(options, stop, totals)));
+    } catch (error) {
+      if (!isExpected(error)) throw error;
+    } finally {
+      options.signal?.removeEventListener('abort', onAbort);
+      this.#stop = undefined;
+    }
+    return { ...totals, cleanedOffset: this.#cleanedOffset };
+  }
+
+  /** Ends the compaction under way soon, and every later one at once. */
+  close(): void {
+    this.#closed = true;
+    if (this.#stop) Atomics.store(this.#stop, 0, 1);
+  }
+
+  get #cleanedOffset(): Offset {
+    return toOffset(Math.max(this.#state.cleanedOffset, this.#state.startOffset));
+  }
+
+  /** Resolves to whether there is more to be done. */
+  async #pass(options: CompactOptions, stop: Int32Array, totals: Totals): Promise<boolean> {
+    const segments = this.#cleanable(options.upTo);
+    const end = segments[segments.length - 1]?.contents.nextOffset ?? 0;
+    if (end <= this.#cleanedOffset) return false;
+    await this.#context.reserve.refresh();
+    if (this.#context.reserve.isShort()) throw noRoom(this.#state.directory);
+    const summary = await this.#carryOut(this.#task(segments, options), segments, stop);
+    await this.#maintenance.noteCleaned(summary.cleanedOffset);
+    totals.passCount++;
+    totals.bytesBefore += summary.bytesBefore;
+    totals.bytesAfter += summary.bytesAfter;
+    totals.recordsBefore += summary.recordsBefore;
+    totals.recordsAfter += summary.recordsAfter;
+    if (summary.unreadableBatches > 0) {
+      const { directory } = this.#state;
+      const fields = { directory, batches: summary.unreadableBatches };
+      this.#context.logger.warn(fields, 'batches that cannot be opened were kept as they are by compaction');
+    }
+    return summary.cleanedOffset < end;
+  }
+
+  /** The closed segments up to an offset. @throws LogError CORRUPT_LOG when one of them is damaged */
+  #cleanable(upTo: Offset): Segment[] {
+    const { segments, durableOffset } = this.#state;
+    const limit = Math.min(upTo, durableOffset);
+    const found: Segment[] = [];
+    for (const segment of segments.slice(0, -1)) {
+      if (segment.contents.nextOffset > limit || !segment.checksums) break;
+      const damage = segment.damages[0];
+      if (damage) throw corruptLog(segment.path, damage.position, damage.offset, damage.nextOffset, damage.why);
+      found.push(segment);
+    }
+    return found;
+  }
+
+  #task(segments: readonly Segment[], options: CompactOptions): CleanTask {
+    const { nowMs, deleteRetentionMs, producerExpirationMs, maxMapBytes } = options;
+    const { directory, config } = this.#state;
+    return {
+      directory,
+      sources: segments.map(toSource),
+      firstDirty: this.#cleanedOffset,
+      nowMs,
+      deleteRetentionMs,
+      producerExpirationMs,
+      maxMapBytes,
+      segmentBytes: config.segmentBytes,
+    };
+  }
+
+  async #carryOut(task: CleanTask, segments: readonly Segment[], stop: Int32Array): Promise<CleanSummary> {
+    const run = this.#context.cleaner.run(task, stop);
+    try {
+      for (;;) {
+        const result = await run.next();
+        if (result.done) return result.value;
+        await this.#replace(result.value);
+      }
+    } catch (error) {
+      if (segments.some(({ dropped, replaced }) => dropped && !replaced)) throw new Trimmed();
+      if (error instanceof LogError && error.reason === 'CORRUPT_LOG') await this.#noteDamage(error, segments);
+      throw error;
+    } finally {
+      await run.return(NOTHING).catch(() => undefined);
+    }
+  }
+
+  async #replace(group: CleanedGroup): Promise<void> {
+    if (!(await this.#maintenance.replaceSegments(group))) throw new Trimmed();
+    this.#hooks.replaced(toOffset(group.outputs[group.outputs.length - 1]!.facts.nextOffset));
+  }
+
+  /** Readers are to know of it as well. */
+  async #noteDamage(error: LogError, segments: readonly Segment[]): Promise<void> {
+    const segment = segments.find(({ path }) => path === error.metadata.file);
+    if (!segment || segment.dropped) return;
+    await this.#context.indexes.rebuild(segment, this.#state.config.indexIntervalBytes);
+  }
+}
+
+/** What a run that is given up returns; nobody looks at it. */
+const NOTHING: CleanSummary = {
+  cleanedOffset: 0,
+  bytesBefore: 0,
+  bytesAfter: 0,
+  recordsBefore: 0,
+  recordsAfter: 0,
+  unreadableBatches: 0,
+};
+
+/** Stopped on request, or trimmed meanwhile: what is done stays done. */
+function isExpected(error: unknown): boolean {
+  return error instanceof Trimmed || (error instanceof LogError && error.reason === 'CANCELLED');
+}
+
+function noRoom(directory: string): LogError {
+  return new LogError('STORAGE_FULL', `There is no room to compact ${directory} in: the disk is nearly full.`, {
+    metadata: { path: directory },
+  });
+}
+
+function toSource({ path, offsetIndexPath, checksums, contents }: Segment): CleanSource {
+  const { baseOffset, nextOffset, sizeInBytes, cleaned, epochs } = contents;
+  const offsetIndexCrc = checksums!.offsetIndexCrc;
+  return { path, offsetIndexPath, offsetIndexCrc, baseOffset, nextOffset, sizeInBytes, cleaned, epochs: epochs.runs };
+}

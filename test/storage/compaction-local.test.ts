@@ -1,0 +1,455 @@
+/** Compaction over files: what a crash, a refusing disk, flipped bits and readers meet (invariants 4, 13, 15, 19). */
+import { readdirSync, readFileSync, rmSync, statSync } from 'node:fs';
+import { join } from 'node:path';
+import { describe, expect, test } from 'vitest';
+import { encodeBatch } from '../../src/batch/builder.js';
+import { baseOffsetOf, nextOffsetOf, recordCountOf } from '../../src/batch/layout.js';
+import { openRecords, type RecordCursor } from '../../src/batch/records.js';
+import { splitBatches } from '../../src/batch/validate.js';
+import { type Offset, toEpoch, toOffset } from '../../src/core/types.js';
+import type { CompactOptions, LogConfig, PartitionLog } from '../../src/storage/engine.js';
+import { verifyDataDirectory } from '../../src/storage/local/verify.js';
+import { ManualClock } from '../support/manual-clock.js';
+import { BASE_TIME, CONFIG, END, EPOCH, failureOf, LocalRig, partition, patch } from './support.js';
+
+const SMALL: LogConfig = { ...CONFIG, segmentBytes: 1500, indexIntervalBytes: 200 };
+const KEYS = 7;
+
+function optionsFor(log: PartitionLog, more: Partial<CompactOptions> = {}): CompactOptions {
+  return {
+    upTo: log.durableOffset,
+    nowMs: BASE_TIME,
+    deleteRetentionMs: 1000,
+    producerExpirationMs: 86_400_000,
+    maxMapBytes: 1 << 20,
+    ...more,
+  };
+}
+
+/** Appends records one to three a batch, keys in turn, now and then a tombstone; flushed. */
+async function fillKeyed(log: PartitionLog, count: number): Promise<void> {
+  for (let i = 0; i < count; ) {
+    const at = log.endOffset;
+    const records = Array.from({ length: 1 + (at % 3) }, (_, n) => {
+      const offset = at + n;
+      const value = offset % 11 === 5 ? null : Buffer.from(`value-${offset}`.padEnd(30, '.'));
+      return { timestampMs: BASE_TIME + offset, key: Buffer.from(`key-${(offset * 5) % KEYS}`), value };
+    });
+    await log.append([encodeBatch(records, { baseOffset: at, leaderEpoch: 1 })], at);
+    i += records.length;
+  }
+  await log.flush(log.endOffset);
+}
+
+interface Seen {
+  readonly records: readonly { readonly offset: number; readonly key: string; readonly value: string | null }[];
+  /** Key to value, as a consumer from the start ends with. */
+  readonly table: ReadonlyMap<string, string>;
+}
+
+/** Everything that a reader from `from` sees; checks that it always gets on. */
+async function consume(log: PartitionLog, from: number = log.startOffset, maxBytes = 300): Promise<Seen> {
+  const records: { offset: number; key: string; value: string | null }[] = [];
+  const table = new Map<string, string>();
+  let offset = toOffset(from);
+  while (offset < log.endOffset) {
+    const slice = await log.read(offset, END, maxBytes);
+    expect(slice.nextOffset).toBeGreaterThan(offset);
+    for (const batch of slice.chunks.flatMap(splitBatches)) {
+      const cursor = openRecords(batch) as RecordCursor;
+      while (cursor.next()) {
+        if (cursor.offset < from) continue;
+        const key = String(cursor.key);
+        const value = cursor.value === null ? null : String(cursor.value);
+        records.push({ offset: cursor.offset, key, value });
+        if (value === null) table.delete(key);
+        else table.set(key, value);
+      }
+    }
+    offset = slice.nextOffset;
+  }
+  return { records, table };
+}
+
+function expectOneOfEachKey(seen: Seen, below: number): void {
+  const keys = seen.records.filter(({ offset }) => offset < below).map(({ key }) => key);
+  expect(keys).toHaveLength(new Set(keys).size);
+}
+
+function filesOf(rig: LocalRig): readonly string[] {
+  return readdirSync(rig.directory()).sort();
+}
+
+async function openLog(rig: LocalRig, epoch = EPOCH, config = SMALL): Promise<PartitionLog> {
+  return (await rig.open()).open(partition(), epoch, config);
+}
+
+async function problemsOf(dataDir: string): Promise<unknown[]> {
+  const problems: unknown[] = [];
+  for await (const report of verifyDataDirectory(dataDir)) problems.push(...report.problems, ...report.indexProblems);
+  return problems;
+}
+
+describe('a compacted log', () => {
+  test('holds one record of each key, the same table, and the same offsets, after a restart as well', async () => {
+    const rig = new LocalRig({ tailCacheBytes: 0 });
+    const log = await openLog(rig);
+    await fillKeyed(log, 120);
+    const before = await consume(log);
+    const result = await log.compact(optionsFor(log));
+    expect(result.passCount).toBe(1);
+    expect(result.cleanedOffset).toBe(log.cleanedOffset);
+    expect(result.bytesAfter).toBeLessThan(result.bytesBefore);
+    expect(log.cleanedOffset).toBeGreaterThan(80);
+    const after = await consume(log);
+    expect(after.table).toEqual(before.table);
+    expectOneOfEachKey(after, log.cleanedOffset);
+    const known = new Map(before.records.map((record) => [record.offset, record]));
+    for (const record of after.records) expect(record).toEqual(known.get(record.offset));
+
+    const crashed = rig.crash({ tailCacheBytes: 0 });
+    const again = await openLog(crashed, toEpoch(2));
+    expect(await consume(again)).toEqual(after);
+    expect(again.cleanedOffset).toBe(log.cleanedOffset);
+    expect(crashed.messages('error')).toEqual([]);
+    expect(await problemsOf(crashed.dataDir)).toEqual([]);
+  });
+
+  test('can be read from every offset, those of removed records included', async () => {
+    const rig = new LocalRig({ tailCacheBytes: 0 });
+    const log = await openLog(rig);
+    await fillKeyed(log, 120);
+    await log.compact(optionsFor(log));
+    const all = (await consume(log)).records;
+    for (let from = 0; from < log.endOffset; from++) {
+      for (const maxBytes of [1, 10_000]) {
+        const seen = await consume(log, from, maxBytes);
+        expect(seen.records).toEqual(all.filter(({ offset }) => offset >= from));
+      }
+    }
+  });
+
+  test('joins small segments, and is compacted again and again', async () => {
+    const rig = new LocalRig({ tailCacheBytes: 0 });
+    const log = await openLog(rig);
+    let table: ReadonlyMap<string, string> = new Map();
+    for (let round = 0; round < 5; round++) {
+      await fillKeyed(log, 100);
+      table = (await consume(log)).table;
+      await log.compact(optionsFor(log, { nowMs: BASE_TIME + round * 600 }));
+      expect((await consume(log)).table).toEqual(table);
+    }
+    // Uncompacted, they would be some twenty.
+    expect(log.stats().segmentCount).toBeLessThan(9);
+    expectOneOfEachKey(await consume(log), log.cleanedOffset);
+  });
+
+  test('needs several passes when the keys do not fit', async () => {
+    const rig = new LocalRig({ tailCacheBytes: 0 });
+    const log = await openLog(rig);
+    for (let i = 0; i < 100; i++) {
+      const record = { timestampMs: BASE_TIME, key: Buffer.from(`k${i % 60}`), value: Buffer.alloc(20, 'v') };
+      await log.append([encodeBatch([record], { baseOffset: i, leaderEpoch: 1 })], toOffset(i));
+    }
+    await log.flush(log.endOffset);
+    const before = await consume(log);
+    const result = await log.compact(optionsFor(log, { maxMapBytes: 1 }));
+    expect(result.passCount).toBeGreaterThan(3);
+    const after = await consume(log);
+    expect(after.table).toEqual(before.table);
+    expectOneOfEachKey(after, log.cleanedOffset);
+  });
+
+  test('is found again by time, whatever was removed', async () => {
+    const rig = new LocalRig({ tailCacheBytes: 0 });
+    const log = await openLog(rig);
+    await fillKeyed(log, 120);
+    await log.compact(optionsFor(log));
+    const batches: Buffer[] = [];
+    for (let at = log.startOffset; at < log.endOffset; ) {
+      const slice = await log.read(at, END, 1e6);
+      batches.push(...slice.chunks.flatMap(splitBatches));
+      at = slice.nextOffset;
+    }
+    for (let time = -1; time <= 121; time++) {
+      const found = await log.batchForTime(BASE_TIME + time);
+      const expected = batches.find((batch) => nextOffsetOf(batch, 0) - 1 >= time);
+      expect(found).toBe(expected && baseOffsetOf(expected, 0));
+    }
+  });
+
+  test('keeps what lies above the limit, and its last segment', async () => {
+    const rig = new LocalRig({ tailCacheBytes: 0 });
+    const log = await openLog(rig);
+    await fillKeyed(log, 120);
+    const segments = log.segments();
+    const upTo = segments[2]!.nextOffset;
+    const before = (await consume(log, upTo)).records;
+    await log.compact(optionsFor(log, { upTo: toOffset(upTo + 1) }));
+    expect(log.cleanedOffset).toBe(upTo);
+    expect((await consume(log, upTo)).records).toEqual(before);
+  });
+});
+
+describe('a process that stops at any call of a compaction', () => {
+  interface Outcome {
+    readonly log: PartitionLog;
+    readonly table: ReadonlyMap<string, string>;
+    readonly end: number;
+  }
+
+  /** Compacts after appends, appends more, compacts again and trims; resolves to what a reader must find. */
+  async function scenario(rig: LocalRig, rule: LocalRig['fs']['rule'] = () => undefined): Promise<Outcome> {
+    const log = await openLog(rig);
+    await fillKeyed(log, 90);
+    const { table } = await consume(log);
+    const first = rig.fs.calls.length;
+    rig.fs.rule = (call) => rule({ ...call, number: call.number - first });
+    await log.compact(optionsFor(log)).catch(() => undefined);
+    await log.compact(optionsFor(log, { nowMs: BASE_TIME + 5000 })).catch(() => undefined);
+    return { log, table, end: log.endOffset };
+  }
+
+  async function expectIntact(rig: LocalRig, outcome: Outcome, message: string): Promise<void> {
+    const log = await openLog(rig, toEpoch(2));
+    expect(log.endOffset, message).toBe(outcome.end);
+    const seen = await consume(log);
+    expect(seen.table, message).toEqual(outcome.table);
+    expectOneOfEachKey(seen, log.cleanedOffset);
+    expect(rig.messages('error'), message).toEqual([]);
+    expect(filesOf(rig).filter((name) => /\.(cleaned|swap|deleted)$/.test(name), message)).toEqual([]);
+    expect(await problemsOf(rig.dataDir)).toEqual([]);
+  }
+
+  test('finds the old segments or the new ones, whole, and no rubbish, when started once or twice', async () => {
+    const clean = new LocalRig({ tailCacheBytes: 0 });
+    let total = 0;
+    await scenario(clean, (call) => {
+      total = call.number;
+      return undefined;
+    });
+    expect(total).toBeGreaterThan(60);
+    for (let stopAt = 1; stopAt <= total; stopAt++) {
+      const rig = new LocalRig({ tailCacheBytes: 0 });
+      rig.fs.skipsDisk = true;
+      const outcome = await scenario(rig, (call) => (call.number >= stopAt ? 'EIO' : undefined));
+      const after = rig.crash({ tailCacheBytes: 0 });
+      await expectIntact(after, outcome, `stopped at call ${stopAt}`);
+      await expectIntact(after.crash({ tailCacheBytes: 0 }), outcome, `stopped at call ${stopAt}, started again`);
+    }
+  });
+
+  test('while it recovers from such a stop recovers all the same', async () => {
+    for (const suffix of ['.cleaned', '.swap', '.deleted']) {
+      const rig = new LocalRig({ tailCacheBytes: 0 });
+      rig.fs.skipsDisk = true;
+      let seen = 0;
+      // Stops in the middle of the renaming that follows the decision.
+      const outcome = await scenario(rig, (call) => {
+        if (call.name === 'renameSync' && call.path.endsWith('.swap')) seen++;
+        return seen > 2 ? 'EIO' : undefined;
+      });
+      const stopped = rig.crash({ tailCacheBytes: 0 });
+      const calls = stopped.crash({ tailCacheBytes: 0 });
+      await openLog(calls, toEpoch(2));
+      for (let stopAt = 1; stopAt <= calls.fs.calls.length; stopAt++) {
+        const again = stopped.crash({ tailCacheBytes: 0 });
+        again.fs.rule = (call) => (call.number >= stopAt ? 'EIO' : undefined);
+        await openLog(again, toEpoch(2)).catch(() => undefined);
+        await expectIntact(again.crash({ tailCacheBytes: 0 }), outcome, `${suffix}, recovery stopped at ${stopAt}`);
+      }
+    }
+  });
+
+  test('and a call that fails once costs at most that compaction', async () => {
+    const clean = new LocalRig({ tailCacheBytes: 0 });
+    let total = 0;
+    await scenario(clean, (call) => {
+      total = call.number;
+      return undefined;
+    });
+    for (let failAt = 1; failAt <= total; failAt++) {
+      const errno = ['ENOSPC', 'EMFILE', 'EIO'][failAt % 3]!;
+      const rig = new LocalRig({ tailCacheBytes: 0 });
+      rig.fs.skipsDisk = true;
+      const outcome = await scenario(rig, (call) => (call.number === failAt ? errno : undefined));
+      rig.fs.rule = () => undefined;
+      const { log } = outcome;
+      await log.compact(optionsFor(log, { nowMs: BASE_TIME + 5000 }));
+      const seen = await consume(log);
+      expect(seen.table, `${errno} at call ${failAt}`).toEqual(outcome.table);
+      expectOneOfEachKey(seen, log.cleanedOffset);
+      await expectIntact(rig.crash({ tailCacheBytes: 0 }), outcome, `${errno} at call ${failAt}, started again`);
+    }
+  });
+});
+
+describe('a compacted segment', () => {
+  async function compacted(): Promise<{ rig: LocalRig; all: Seen }> {
+    const rig = new LocalRig({ tailCacheBytes: 0 });
+    const engine = await rig.open();
+    const log = await engine.open(partition(), EPOCH, SMALL);
+    await fillKeyed(log, 60);
+    await log.compact(optionsFor(log));
+    const all = await consume(log);
+    await engine.close();
+    return { rig, all };
+  }
+
+  test('shows every flipped bit, or the flip does no harm', async () => {
+    const { rig, all } = await compacted();
+    const size = statSync(rig.file()).size;
+    for (let bit = 0; bit < size * 8; bit += 3) {
+      const again = rig.crash({ tailCacheBytes: 0 });
+      again.fs.skipsDisk = true;
+      patch(again.file(), (bytes) => {
+        bytes[bit >> 3] = bytes[bit >> 3]! ^ (1 << (bit & 7));
+        return bytes;
+      });
+      const engine = await again.open();
+      const log = await engine.open(partition(), toEpoch(2), SMALL);
+      const outcome = await consume(log).catch((error: unknown) => error);
+      expect(outcome, `bit ${bit}`).toMatchObject({ reason: 'CORRUPT_LOG' });
+      await engine.close();
+    }
+    expect(all.records.length).toBeGreaterThan(5);
+  });
+
+  test('answers the same without its indexes, and without the checkpoint', async () => {
+    const { rig, all } = await compacted();
+    for (const lost of ['.index', '.timeindex', 'checkpoint', 'all indexes']) {
+      const again = rig.crash({ tailCacheBytes: 0 });
+      for (const name of filesOf(again)) {
+        if (name.endsWith(lost) || (lost === 'all indexes' && name.endsWith('index'))) rmSync(join(again.directory(), name));
+      }
+      expect(await consume(await openLog(again, toEpoch(2))), `without ${lost}`).toEqual(all);
+    }
+  });
+
+  test('answers the same with any byte of an index or of the checkpoint changed', async () => {
+    const { rig, all } = await compacted();
+    for (const name of filesOf(rig).filter((one) => !one.endsWith('.log'))) {
+      const path = join(rig.directory(), name);
+      for (let at = 0; at < readFileSync(path).length; at += 5) {
+        const again = rig.crash({ tailCacheBytes: 0 });
+        again.fs.skipsDisk = true;
+        patch(join(again.directory(), name), (bytes) => {
+          bytes[at] = bytes[at]! ^ 0x10;
+          return bytes;
+        });
+        expect(await consume(await openLog(again, toEpoch(2))), `${name}, byte ${at}`).toEqual(all);
+      }
+    }
+  });
+
+  test('that is damaged keeps its log from being compacted further, and says where', async () => {
+    const { rig } = await compacted();
+    const size = statSync(rig.file()).size;
+    patch(rig.file(), (bytes) => {
+      bytes[size - 5] = bytes[size - 5]! ^ 1;
+      return bytes;
+    });
+    const log = await openLog(rig, toEpoch(2));
+    await fillKeyed(log, 60);
+    const failure = await failureOf(log.compact(optionsFor(log)));
+    expect(failure).toMatchObject({ reason: 'CORRUPT_LOG', metadata: { file: rig.file() } });
+    expect(await failureOf(log.compact(optionsFor(log)))).toMatchObject({ reason: 'CORRUPT_LOG' });
+    expect(filesOf(rig).filter((name) => name.endsWith('.cleaned'))).toEqual([]);
+  });
+});
+
+test('replaced files stay for a while under another name, and a reader in the middle of one finishes', async () => {
+  const clock = new ManualClock(BASE_TIME);
+  const rig = new LocalRig({ tailCacheBytes: 0, clock });
+  const log = await openLog(rig);
+  await fillKeyed(log, 120);
+  const before = (await consume(log)).records;
+  const reads = before.slice(0, 60).map(({ offset }) => log.read(toOffset(offset), END, 1));
+  const compaction = log.compact(optionsFor(log));
+  const slices = await Promise.all(reads);
+  expect(slices.every(({ byteLength }) => byteLength > 0)).toBe(true);
+  await compaction;
+  const deleted = filesOf(rig).filter((name) => name.endsWith('.deleted'));
+  expect(deleted.length).toBeGreaterThan(3);
+  clock.advance(59_999);
+  expect(filesOf(rig)).toEqual(expect.arrayContaining(deleted));
+  clock.advance(1);
+  await expect.poll(() => filesOf(rig).filter((name) => name.endsWith('.deleted'))).toEqual([]);
+});
+
+test('readers and a trim during compactions see each record at its offset or, when it was superseded, the next', async () => {
+  const rig = new LocalRig({ tailCacheBytes: 0 });
+  const log = await openLog(rig);
+  await fillKeyed(log, 200);
+  const known = new Map((await consume(log)).records.map((record) => [record.offset, record.value]));
+  let running = true;
+  const readers = Array.from({ length: 4 }, async (_, n) => {
+    let count = 0;
+    while (running) {
+      const from: Offset = toOffset(Math.max(log.startOffset, (count++ * 13 + n * 41) % log.endOffset));
+      const seen = await consume(log, from).catch((error: unknown) => error);
+      // The trim may pass a reader by.
+      if (seen instanceof Error) expect(seen).toMatchObject({ reason: 'OFFSET_OUT_OF_RANGE' });
+      else for (const record of (seen as Seen).records) if (known.has(record.offset)) expect(record.value).toBe(known.get(record.offset));
+    }
+    return count;
+  });
+  for (let round = 0; round < 8; round++) {
+    const compaction = log.compact(optionsFor(log, { nowMs: BASE_TIME + round * 700 }));
+    if (round % 3 === 2) await log.trim(toOffset(log.startOffset + 17));
+    await compaction;
+    await fillKeyed(log, 60);
+  }
+  running = false;
+  for (const count of await Promise.all(readers)) expect(count).toBeGreaterThan(3);
+  expect(rig.messages('error')).toEqual([]);
+});
+
+test('a trim under a compaction ends it without harm, and a stop asked for as well', async () => {
+  const rig = new LocalRig({ tailCacheBytes: 0 });
+  const log = await openLog(rig);
+  await fillKeyed(log, 200);
+  const compaction = log.compact(optionsFor(log));
+  await log.trim(toOffset(100));
+  await compaction;
+  expect(log.startOffset).toBe(100);
+  const signal = AbortSignal.abort();
+  expect(await log.compact(optionsFor(log, { signal }))).toMatchObject({ passCount: 0 });
+  await log.compact(optionsFor(log));
+  expectOneOfEachKey(await consume(log), log.cleanedOffset);
+  expect(filesOf(rig).filter((name) => /\.(cleaned|swap)$/.test(name))).toEqual([]);
+});
+
+test('closing a log ends its compaction', async () => {
+  const rig = new LocalRig({ tailCacheBytes: 0 });
+  const engine = await rig.open();
+  const log = await engine.open(partition(), EPOCH, SMALL);
+  await fillKeyed(log, 200);
+  const { table } = await consume(log);
+  const compaction = log.compact(optionsFor(log));
+  await engine.close();
+  await compaction;
+  const again = await openLog(rig, toEpoch(2));
+  expect((await consume(again)).table).toEqual(table);
+  expect(rig.messages('error')).toEqual([]);
+});
+
+test('segments without any record left shrink to one header', async () => {
+  const rig = new LocalRig({ tailCacheBytes: 0 });
+  const log = await openLog(rig);
+  for (let i = 0; i < 60; i++) {
+    const record = { timestampMs: BASE_TIME, key: Buffer.from('only'), value: Buffer.alloc(50, 'v') };
+    await log.append([encodeBatch([record], { baseOffset: i, leaderEpoch: 1 })], toOffset(i));
+  }
+  await log.flush(log.endOffset);
+  await log.roll();
+  await log.append([encodeBatch([{ timestampMs: BASE_TIME, key: Buffer.from('only'), value: null }], { baseOffset: 60, leaderEpoch: 1 })], toOffset(60));
+  await log.flush(log.endOffset);
+  await log.roll();
+  await log.compact(optionsFor(log, { upTo: log.endOffset }));
+  await log.compact(optionsFor(log, { upTo: log.endOffset }));
+  expect((await consume(log)).records).toEqual([{ offset: 60, key: 'only', value: null }]);
+  const first = (await log.read(toOffset(0), END, 1e6)).chunks.flatMap(splitBatches);
+  expect(first.map((batch) => recordCountOf(batch, 0))).toEqual([0]);
+  expect(log.endOffset).toBe(61);
+});

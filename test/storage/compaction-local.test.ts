@@ -14,6 +14,7 @@ import { BASE_TIME, CONFIG, END, EPOCH, failureOf, LocalRig, partition, patch } 
 
 const SMALL: LogConfig = { ...CONFIG, segmentBytes: 1500, indexIntervalBytes: 200 };
 const KEYS = 7;
+const LONG = process.env.TEST_LONG !== undefined;
 
 function optionsFor(log: PartitionLog, more: Partial<CompactOptions> = {}): CompactOptions {
   return {
@@ -240,14 +241,14 @@ describe('a process that stops at any call of a compaction', () => {
   });
 
   test('while it recovers from such a stop recovers all the same', async () => {
-    for (const suffix of ['.cleaned', '.swap', '.deleted']) {
+    for (const renamed of [1, 3, 5]) {
       const rig = new LocalRig({ tailCacheBytes: 0 });
       rig.fs.skipsDisk = true;
       let seen = 0;
       // Stops in the middle of the renaming that follows the decision.
       const outcome = await scenario(rig, (call) => {
         if (call.name === 'renameSync' && call.path.endsWith('.swap')) seen++;
-        return seen > 2 ? 'EIO' : undefined;
+        return seen > renamed ? 'EIO' : undefined;
       });
       const stopped = rig.crash({ tailCacheBytes: 0 });
       const calls = stopped.crash({ tailCacheBytes: 0 });
@@ -256,7 +257,11 @@ describe('a process that stops at any call of a compaction', () => {
         const again = stopped.crash({ tailCacheBytes: 0 });
         again.fs.rule = (call) => (call.number >= stopAt ? 'EIO' : undefined);
         await openLog(again, toEpoch(2)).catch(() => undefined);
-        await expectIntact(again.crash({ tailCacheBytes: 0 }), outcome, `${suffix}, recovery stopped at ${stopAt}`);
+        await expectIntact(
+          again.crash({ tailCacheBytes: 0 }),
+          outcome,
+          `${renamed} renamed, recovery stopped at ${stopAt}`,
+        );
       }
     }
   });
@@ -299,7 +304,7 @@ describe('a compacted segment', () => {
   test('shows every flipped bit, or the flip does no harm', async () => {
     const { rig, all } = await compacted();
     const size = statSync(rig.file()).size;
-    for (let bit = 0; bit < size * 8; bit += 3) {
+    for (let bit = 0; bit < size * 8; bit += LONG ? 1 : 5) {
       const again = rig.crash({ tailCacheBytes: 0 });
       again.fs.skipsDisk = true;
       patch(again.file(), (bytes) => {
@@ -320,7 +325,8 @@ describe('a compacted segment', () => {
     for (const lost of ['.index', '.timeindex', 'checkpoint', 'all indexes']) {
       const again = rig.crash({ tailCacheBytes: 0 });
       for (const name of filesOf(again)) {
-        if (name.endsWith(lost) || (lost === 'all indexes' && name.endsWith('index'))) rmSync(join(again.directory(), name));
+        if (name.endsWith(lost) || (lost === 'all indexes' && name.endsWith('index')))
+          rmSync(join(again.directory(), name));
       }
       expect(await consume(await openLog(again, toEpoch(2))), `without ${lost}`).toEqual(all);
     }
@@ -330,7 +336,7 @@ describe('a compacted segment', () => {
     const { rig, all } = await compacted();
     for (const name of filesOf(rig).filter((one) => !one.endsWith('.log'))) {
       const path = join(rig.directory(), name);
-      for (let at = 0; at < readFileSync(path).length; at += 5) {
+      for (let at = 0; at < readFileSync(path).length; at += LONG ? 1 : 41) {
         const again = rig.crash({ tailCacheBytes: 0 });
         again.fs.skipsDisk = true;
         patch(join(again.directory(), name), (bytes) => {
@@ -390,7 +396,9 @@ test('readers and a trim during compactions see each record at its offset or, wh
       const seen = await consume(log, from).catch((error: unknown) => error);
       // The trim may pass a reader by.
       if (seen instanceof Error) expect(seen).toMatchObject({ reason: 'OFFSET_OUT_OF_RANGE' });
-      else for (const record of (seen as Seen).records) if (known.has(record.offset)) expect(record.value).toBe(known.get(record.offset));
+      else
+        for (const record of (seen as Seen).records)
+          if (known.has(record.offset)) expect(record.value).toBe(known.get(record.offset));
     }
     return count;
   });
@@ -443,7 +451,15 @@ test('segments without any record left shrink to one header', async () => {
   }
   await log.flush(log.endOffset);
   await log.roll();
-  await log.append([encodeBatch([{ timestampMs: BASE_TIME, key: Buffer.from('only'), value: null }], { baseOffset: 60, leaderEpoch: 1 })], toOffset(60));
+  await log.append(
+    [
+      encodeBatch([{ timestampMs: BASE_TIME, key: Buffer.from('only'), value: null }], {
+        baseOffset: 60,
+        leaderEpoch: 1,
+      }),
+    ],
+    toOffset(60),
+  );
   await log.flush(log.endOffset);
   await log.roll();
   await log.compact(optionsFor(log, { upTo: log.endOffset }));

@@ -1,5 +1,6 @@
 /** `tidelog/broker`: the production broker inside your own process, for tests and for embedding. */
 import { Broker } from './broker/broker.js';
+import { resolveTopicConfig, type TopicOverrides } from './broker/topic-config.js';
 import { type Clock, systemClock } from './core/clock.js';
 import { type Address, formatAddress, parseAddress } from './core/config-key.js';
 import { LogError } from './core/errors.js';
@@ -36,6 +37,21 @@ export interface BrokerLimits {
   readonly maxOpenFiles?: number;
   /** Recently appended data kept in memory for readers at the tail, in bytes. Default 4 MiB. */
   readonly tailCacheBytes?: number;
+  /**
+   * Appends are refused with STORAGE_FULL while the file system of the data directory has less free space, in bytes; 0
+   * turns that off. Default 64 MiB.
+   */
+  readonly diskReserveBytes?: number;
+}
+
+/** How topics are kept in bounds; each has a default. */
+export interface BrokerLifecycle {
+  /** Time between two checks of the retention limits, in ms. Default 5 min. */
+  readonly retentionCheckIntervalMs?: number;
+  /** Time for which the cleaner rests when nothing was due for compaction, in ms. Default 15 s. */
+  readonly cleanerBackoffMs?: number;
+  /** Memory for the cleaner's map of keys, in bytes. Default 128 MiB. */
+  readonly cleanerDedupeBufferBytes?: number;
 }
 
 export interface StartBrokerOptions {
@@ -47,7 +63,10 @@ export interface StartBrokerOptions {
   readonly http?: string;
   /** Partitions of a topic that is created without a number. Default 1. */
   readonly defaultPartitions?: number;
+  /** Configuration of topics that do not set it themselves, such as `{ 'retention.ms': 86_400_000 }`. */
+  readonly topicDefaults?: Readonly<Record<string, string | number | boolean>>;
   readonly limits?: BrokerLimits;
+  readonly lifecycle?: BrokerLifecycle;
   readonly clock?: Clock;
   readonly random?: Random;
   /** Default: silent. */
@@ -118,6 +137,9 @@ export async function startBroker(options: StartBrokerOptions): Promise<RunningB
     connectionBytes: limits.connectionInFlightBytes ?? 32 * MIB,
     totalBytes: limits.totalInFlightBytes ?? 256 * MIB,
   };
+  const topicDefaults = textOf(options.topicDefaults ?? {});
+  // Before the data directory is touched.
+  resolveTopicConfig({}, topicDefaults);
   const engine = await openEngine(options);
   try {
     const broker = await Broker.start({
@@ -127,7 +149,13 @@ export async function startBroker(options: StartBrokerOptions): Promise<RunningB
       logger: options.logger ?? silentLogger,
       version: VERSION,
       defaultPartitions: options.defaultPartitions ?? 1,
+      topicDefaults,
       maxRequestBytes,
+      lifecycle: {
+        retentionCheckIntervalMs: options.lifecycle?.retentionCheckIntervalMs ?? 300_000,
+        cleanerBackoffMs: options.lifecycle?.cleanerBackoffMs ?? 15_000,
+        cleanerDedupeBufferBytes: options.lifecycle?.cleanerDedupeBufferBytes ?? 128 * MIB,
+      },
       limits: {
         maxPartitionsPerTopic: limits.maxPartitionsPerTopic ?? 10_000,
         maxPartitions: limits.maxPartitions ?? 20_000,
@@ -150,14 +178,19 @@ export async function startBroker(options: StartBrokerOptions): Promise<RunningB
 async function openEngine(options: StartBrokerOptions): Promise<StorageEngine> {
   const clock = options.clock ?? systemClock;
   if (options.storage === 'memory') return openMemoryEngine({ clock });
-  const { maxOpenFiles, tailCacheBytes } = options.limits ?? {};
+  const { maxOpenFiles, tailCacheBytes, diskReserveBytes = 64 * MIB } = options.limits ?? {};
   return await openLocalEngine({
     dataDir: options.storage.dataDir,
     clock,
     logger: options.logger ?? silentLogger,
+    diskReserveBytes,
     ...(maxOpenFiles === undefined ? {} : { maxOpenFiles }),
     ...(tailCacheBytes === undefined ? {} : { tailCacheBytes }),
   });
+}
+
+function textOf(values: Readonly<Record<string, string | number | boolean>>): TopicOverrides {
+  return Object.fromEntries(Object.entries(values).map(([key, value]) => [key, String(value).trim()]));
 }
 
 function addressOf(name: string, value: string): Address {

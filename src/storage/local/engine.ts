@@ -35,6 +35,8 @@ export interface LocalEngineOptions {
   readonly tailCacheBytes?: number;
   /** Syncs that run at once, at most. Default 8, so that reads keep some threads of a pool of 16. */
   readonly syncConcurrency?: number;
+  /** Appends are refused with STORAGE_FULL while the file system has less free space than this, in bytes; 0: never. */
+  readonly diskReserveBytes?: number;
 }
 
 /** What the local engine tells beyond the seam. */

@@ -1,6 +1,6 @@
 /** `tidelog serve`: one flag for each key of the broker's configuration. */
 import { type Command, Option } from 'commander';
-import { BROKER_KEYS, flagOf, variableOf } from '../../config/broker-config.js';
+import { BROKER_KEYS, flagOf, TOPIC_DEFAULT_KEYS, variableOf } from '../../config/broker-config.js';
 import type { CommandContext } from '../program.js';
 
 const HELP = `
@@ -21,7 +21,10 @@ type ServeOptions = Readonly<Record<string, string | undefined>>;
 export function configure(command: Command, { output, environment }: CommandContext): void {
   const attributes = new Map<string, string>();
   for (const [name, key] of Object.entries(BROKER_KEYS)) {
-    const description = `${key.description} Takes ${key.valid}. [${variableOf(name)}, default ${key.defaultText}]`;
+    const about = Object.hasOwn(TOPIC_DEFAULT_KEYS, name)
+      ? `For topics without their own: ${key.description}`
+      : key.description;
+    const description = `${about} Takes ${key.valid}. [${variableOf(name)}, default ${key.defaultText}]`;
     const option = new Option(`${flagOf(name)} <${name === 'data.dir' ? 'dir' : 'value'}>`, description);
     attributes.set(name, option.attributeName());
     command.addOption(option);

@@ -1,8 +1,9 @@
 /** `tidelog/broker`: the production broker inside your own process, for tests and for embedding. */
-import { Broker } from './broker/broker.js';
+import { Broker, type LifecycleOptions } from './broker/broker.js';
 import { resolveTopicConfig, type TopicOverrides } from './broker/topic-config.js';
+import { BROKER_CONFIG_KEYS } from './config/broker-config.js';
 import { type Clock, systemClock } from './core/clock.js';
-import { type Address, formatAddress, parseAddress } from './core/config-key.js';
+import { type Address, formatAddress, parseAddress, parseConfigValue } from './core/config-key.js';
 import { LogError } from './core/errors.js';
 import { type Logger, silentLogger } from './core/logger.js';
 import { type Random, systemRandom } from './core/random.js';
@@ -140,6 +141,7 @@ export async function startBroker(options: StartBrokerOptions): Promise<RunningB
   const topicDefaults = textOf(options.topicDefaults ?? {});
   // Before the data directory is touched.
   resolveTopicConfig({}, topicDefaults);
+  const lifecycle = lifecycleOf(options.lifecycle ?? {});
   const engine = await openEngine(options);
   try {
     const broker = await Broker.start({
@@ -151,11 +153,7 @@ export async function startBroker(options: StartBrokerOptions): Promise<RunningB
       defaultPartitions: options.defaultPartitions ?? 1,
       topicDefaults,
       maxRequestBytes,
-      lifecycle: {
-        retentionCheckIntervalMs: options.lifecycle?.retentionCheckIntervalMs ?? 300_000,
-        cleanerBackoffMs: options.lifecycle?.cleanerBackoffMs ?? 15_000,
-        cleanerDedupeBufferBytes: options.lifecycle?.cleanerDedupeBufferBytes ?? 128 * MIB,
-      },
+      lifecycle,
       limits: {
         maxPartitionsPerTopic: limits.maxPartitionsPerTopic ?? 10_000,
         maxPartitions: limits.maxPartitions ?? 20_000,
@@ -178,15 +176,35 @@ export async function startBroker(options: StartBrokerOptions): Promise<RunningB
 async function openEngine(options: StartBrokerOptions): Promise<StorageEngine> {
   const clock = options.clock ?? systemClock;
   if (options.storage === 'memory') return openMemoryEngine({ clock });
-  const { maxOpenFiles, tailCacheBytes, diskReserveBytes = 64 * MIB } = options.limits ?? {};
+  const { maxOpenFiles, tailCacheBytes, diskReserveBytes } = options.limits ?? {};
   return await openLocalEngine({
     dataDir: options.storage.dataDir,
     clock,
     logger: options.logger ?? silentLogger,
-    diskReserveBytes,
+    diskReserveBytes: checked('log.disk.reserve.bytes', diskReserveBytes),
     ...(maxOpenFiles === undefined ? {} : { maxOpenFiles }),
     ...(tailCacheBytes === undefined ? {} : { tailCacheBytes }),
   });
+}
+
+function lifecycleOf(given: BrokerLifecycle): LifecycleOptions {
+  return {
+    retentionCheckIntervalMs: checked('log.retention.check.interval.ms', given.retentionCheckIntervalMs),
+    cleanerBackoffMs: checked('log.cleaner.backoff.ms', given.cleanerBackoffMs),
+    cleanerDedupeBufferBytes: checked('log.cleaner.dedupe.buffer.size', given.cleanerDedupeBufferBytes),
+  };
+}
+
+type CheckedName =
+  | 'log.retention.check.interval.ms'
+  | 'log.cleaner.backoff.ms'
+  | 'log.cleaner.dedupe.buffer.size'
+  | 'log.disk.reserve.bytes';
+
+/** The number that was given, held to what the broker's key of that name takes; else the key's default. */
+function checked(name: CheckedName, given: number | undefined): number {
+  const key = BROKER_CONFIG_KEYS[name];
+  return parseConfigValue(name, key, given === undefined ? key.defaultText : String(given));
 }
 
 function textOf(values: Readonly<Record<string, string | number | boolean>>): TopicOverrides {

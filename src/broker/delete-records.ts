@@ -2,7 +2,7 @@
 import { LogError } from '../core/errors.js';
 import { forEachLimit } from '../core/semaphore.js';
 import type { Partition } from '../partition/partition.js';
-import { isInternal } from './topic-name.js';
+import { refuseInternal } from './topic-errors.js';
 import type { Topics } from './topics.js';
 
 /** Partitions looked at or trimmed at once. */
@@ -39,7 +39,7 @@ export interface DeletedRecords {
  *   OFFSET_OUT_OF_RANGE with the valid range: nothing was deleted; STORAGE_ERROR: some may have been
  */
 export async function deleteRecords(topics: Topics, command: DeleteRecordsCommand): Promise<DeletedRecords[]> {
-  refuseInternal(command.topic);
+  refuseInternal(command.topic, 'emptied');
   checkTargets(command.partitions);
   const deletions = command.partitions.map((target) => ({
     target,
@@ -61,13 +61,6 @@ export async function deleteRecords(topics: Topics, command: DeleteRecordsComman
 async function offsetAt(partition: Partition, timeMs: number): Promise<number> {
   const found = await partition.findByTime(timeMs);
   return found?.offset ?? HIGH_WATERMARK;
-}
-
-function refuseInternal(topic: string): void {
-  if (!isInternal(topic)) return;
-  throw new LogError('INVALID_TOPIC', `${topic} is an internal topic: its records cannot be deleted.`, {
-    metadata: { topic: topic.slice(0, 300) },
-  });
 }
 
 function checkTargets(targets: readonly RecordsToDelete[]): void {

@@ -5,6 +5,7 @@ import type { Random } from '../core/random.js';
 import { type TopicId, toTopicId } from '../core/types.js';
 import type { MetadataEntry, MetadataStore } from '../storage/engine.js';
 import type { TopicOverrides } from './topic-config.js';
+import { alreadyExists } from './topic-errors.js';
 
 /** `topics/NAME`: a topic that is there. */
 const TOPICS = 'topics/';
@@ -140,8 +141,4 @@ export class TopicCatalog {
     const entry = await this.#metadata.get(DELETED + id);
     if (entry !== undefined) await this.#metadata.compareAndSet(entry.key, undefined, entry.version);
   }
-}
-
-export function alreadyExists(name: string): LogError {
-  return new LogError('TOPIC_ALREADY_EXISTS', `Topic ${name} exists already.`, { metadata: { topic: name } });
 }

@@ -1,6 +1,8 @@
 /** What an update does to a topic's own configuration. */
 import { LogError } from '../core/errors.js';
-import { assertTopicConfigKey, normalizeOverrides, type TopicOverrides } from './topic-config.js';
+import type { Logger } from '../core/logger.js';
+import type { TopicRecord } from './topic-catalog.js';
+import { assertTopicConfigKey, describeTopicConfig, normalizeOverrides, type TopicOverrides } from './topic-config.js';
 
 export interface TopicChange {
   /** Number of partitions afterwards; 0 leaves it as it is. */
@@ -32,4 +34,25 @@ export function changedOverrides(before: TopicOverrides, change: TopicChange): T
 export function sameOverrides(a: TopicOverrides, b: TopicOverrides): boolean {
   const keys = Object.keys(a);
   return keys.length === Object.keys(b).length && keys.every((key) => Object.hasOwn(b, key) && a[key] === b[key]);
+}
+
+/** One line for each value that differs, configuration and number of partitions, with what is and was in force. */
+export function logTopicChange(
+  logger: Logger,
+  before: TopicRecord,
+  after: TopicRecord,
+  defaults: TopicOverrides,
+): void {
+  const topic = after.name;
+  const message = 'topic configuration changed';
+  if (after.partitionCount !== before.partitionCount) {
+    const values = { oldValue: String(before.partitionCount), newValue: String(after.partitionCount) };
+    logger.info({ topic, key: 'partitions', ...values }, message);
+  }
+  const old = describeTopicConfig(before.overrides, defaults);
+  for (const [i, { key, value, source }] of describeTopicConfig(after.overrides, defaults).entries()) {
+    const { value: oldValue, source: oldSource } = old[i]!;
+    if (value === oldValue && source === oldSource) continue;
+    logger.info({ topic, key, oldValue, newValue: value, oldSource, newSource: source }, message);
+  }
 }

@@ -3,14 +3,22 @@ import type { Clock } from '../core/clock.js';
 import { LogError, toLogError } from '../core/errors.js';
 import type { Logger } from '../core/logger.js';
 import { forEachLimit } from '../core/semaphore.js';
-import type { Epoch, TopicId } from '../core/types.js';
+import type { Epoch } from '../core/types.js';
 import { Partition } from '../partition/partition.js';
 import type { PartitionConfig } from '../partition/partition-config.js';
 import type { StorageEngine } from '../storage/engine.js';
 import { Deletions } from './deletions.js';
-import { alreadyExists, type TopicCatalog, type TopicRecord } from './topic-catalog.js';
-import { changedOverrides, sameOverrides, type TopicChange } from './topic-change.js';
-import { describeTopicConfig, normalizeOverrides, resolveTopicConfig, type TopicOverrides } from './topic-config.js';
+import type { TopicCatalog, TopicContents, TopicRecord } from './topic-catalog.js';
+import { changedOverrides, logTopicChange, sameOverrides, type TopicChange } from './topic-change.js';
+import { normalizeOverrides, resolveTopicConfig, type TopicOverrides } from './topic-config.js';
+import {
+  alreadyExists,
+  deletedTopic,
+  recreatedTopic,
+  refuseInternal,
+  unknownPartition,
+  unknownTopic,
+} from './topic-errors.js';
 import { checkTopicName, isInternal } from './topic-name.js';
 
 /** Partition logs opened or closed at once: enough to keep the disk busy, few enough to leave threads for others. */
@@ -187,25 +195,26 @@ export class Topics {
    */
   async update(name: string, change: TopicChange, validateOnly: boolean): Promise<Topic> {
     const before = this.get(name);
-    refuseInternal(before, 'altered');
+    refuseInternal(name, 'altered');
     const partitionCount = this.#changedPartitionCount(before, change.partitionCount);
     const overrides = changedOverrides(before.record.overrides, change);
     const config = resolveTopicConfig(overrides, this.defaults);
     const { record } = before;
     if (partitionCount === record.partitionCount && sameOverrides(overrides, record.overrides)) return before;
     if (validateOnly) return { ...before, config, record: { ...record, partitionCount, overrides } };
-    return await this.#exclusively(name, () =>
-      this.#reserving(partitionCount - before.slots.length, async () => {
-        const after = await this.#replace(before, partitionCount, overrides, config);
-        this.#options.onTopicChanged?.(after);
-        return after;
-      }),
+    const after = await this.#exclusively(name, () =>
+      this.#reserving(partitionCount - before.slots.length, () =>
+        this.#replace(before, { partitionCount, overrides }, config),
+      ),
     );
+    logTopicChange(this.#options.logger, record, after.record, this.defaults);
+    this.#options.onTopicChanged?.(after);
+    return after;
   }
 
   #changedPartitionCount({ record }: Topic, wanted: number): number {
     const current = record.partitionCount;
-    if (wanted === 0) return current;
+    if (wanted === 0 || wanted === current) return current;
     if (wanted > 0 && wanted < current) {
       throw new LogError(
         'INVALID_PARTITIONS',
@@ -217,17 +226,12 @@ export class Topics {
     return wanted;
   }
 
-  async #replace(
-    before: Topic,
-    partitionCount: number,
-    overrides: TopicOverrides,
-    config: PartitionConfig,
-  ): Promise<Topic> {
-    const added = await this.#openSlots(before.record, before.slots.length, partitionCount, config);
+  async #replace(before: Topic, contents: TopicContents, config: PartitionConfig): Promise<Topic> {
+    const added = await this.#openSlots(before.record, before.slots.length, contents.partitionCount, config);
     let record: TopicRecord;
     try {
       for (const slot of added) if (slot instanceof LogError) throw slot;
-      record = await this.#options.catalog.update(before.record, { partitionCount, overrides });
+      record = await this.#options.catalog.update(before.record, contents);
     } catch (error) {
       await this.#discard(before, added);
       throw error;
@@ -235,7 +239,6 @@ export class Topics {
     const after: Topic = { ...before, record, config, slots: [...before.slots, ...added] };
     this.#topics.set(record.name, after);
     for (const partition of partitionsOf(before.slots)) partition.configure(config);
-    this.#logChanges(before.record, record);
     return after;
   }
 
@@ -253,29 +256,13 @@ export class Topics {
     });
   }
 
-  #logChanges(before: TopicRecord, after: TopicRecord): void {
-    const { logger } = this.#options;
-    const topic = after.name;
-    const message = 'topic configuration changed';
-    if (after.partitionCount !== before.partitionCount) {
-      const values = { oldValue: String(before.partitionCount), newValue: String(after.partitionCount) };
-      logger.info({ topic, key: 'partitions', ...values }, message);
-    }
-    const old = describeTopicConfig(before.overrides, this.defaults);
-    for (const [i, { key, value, source }] of describeTopicConfig(after.overrides, this.defaults).entries()) {
-      const { value: oldValue, source: oldSource } = old[i]!;
-      if (value === oldValue && source === oldSource) continue;
-      logger.info({ topic, key, oldValue, newValue: value, oldSource, newSource: source }, message);
-    }
-  }
-
   /**
    * Deletes the topic for good. Resolves when that is durable and its name is free; its files go in the background.
    * @throws LogError UNKNOWN_TOPIC_OR_PARTITION, INVALID_TOPIC (internal), CONCURRENT_UPDATE, STORAGE_ERROR
    */
   async delete(name: string): Promise<void> {
     const topic = this.get(name);
-    refuseInternal(topic, 'deleted');
+    refuseInternal(name, 'deleted');
     await this.#exclusively(name, async () => {
       await this.#deletions.room();
       await this.#retire(topic, () => {
@@ -327,12 +314,8 @@ export class Topics {
   /** @throws LogError UNKNOWN_TOPIC_OR_PARTITION */
   get(name: string): Topic {
     const topic = this.#topics.get(name);
-    if (topic !== undefined) return topic;
-    throw new LogError(
-      'UNKNOWN_TOPIC_OR_PARTITION',
-      `There is no topic ${JSON.stringify(name.slice(0, 300))}. Create it first: tidelog topic create NAME --partitions N.`,
-      { metadata: { topic: name.slice(0, 300) } },
-    );
+    if (topic === undefined) throw unknownTopic(name);
+    return topic;
   }
 
   /**
@@ -344,17 +327,13 @@ export class Topics {
     const slot = topic.slots[index];
     if (slot instanceof Partition) return slot;
     if (slot !== undefined) throw slot;
-    throw new LogError(
-      'UNKNOWN_TOPIC_OR_PARTITION',
-      `Topic ${name} has partitions 0 to ${topic.slots.length - 1}, no partition ${index}.`,
-      { metadata: { topic: name, partition: index, partition_count: topic.slots.length } },
-    );
+    throw unknownPartition(name, index, topic.slots.length);
   }
 
   #withId(name: string, topicId: string): Topic {
     const topic = this.#topics.get(name);
     if (topic?.record.id === topicId) return topic;
-    throw topic === undefined ? deleted(name, topicId) : recreated(topic.record, topicId);
+    throw topic === undefined ? deletedTopic(name, topicId) : recreatedTopic(topic.record, topicId);
   }
 
   /** The partitions in service, with their topics. */
@@ -397,35 +376,8 @@ function partitionsOf(slots: readonly PartitionSlot[]): readonly Partition[] {
   return slots.filter((slot) => slot instanceof Partition);
 }
 
-/** @throws LogError INVALID_TOPIC for a topic that Tidelog keeps for itself */
-function refuseInternal(topic: Topic, what: string): void {
-  if (!topic.internal) return;
-  const { name } = topic.record;
-  throw new LogError('INVALID_TOPIC', `${name} is an internal topic and cannot be ${what}.`, {
-    metadata: { topic: name },
-  });
-}
-
 /** Why the partition takes no appends, if so. */
 export function slotFailure(slot: Partition | LogError): LogError | undefined {
   if (slot instanceof LogError) return slot;
   return slot.log.failure === undefined ? undefined : toLogError(slot.log.failure);
-}
-
-function recreated(record: TopicRecord, topicId: TopicId | string): LogError {
-  return new LogError(
-    'UNKNOWN_TOPIC_ID',
-    `Topic ${record.name} was deleted and created anew: its id is ${record.id}, not ${topicId}. ` +
-      'Offsets of the old topic mean nothing here.',
-    { metadata: { topic: record.name, topic_id: record.id, requested_topic_id: topicId } },
-  );
-}
-
-function deleted(name: string, topicId: string): LogError {
-  const topic = name.slice(0, 300);
-  return new LogError(
-    'UNKNOWN_TOPIC_ID',
-    `Topic ${JSON.stringify(topic)} with the id ${JSON.stringify(topicId.slice(0, 100))} is not there: it was deleted.`,
-    { metadata: { topic, requested_topic_id: topicId.slice(0, 100) } },
-  );
 }

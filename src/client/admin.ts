@@ -188,7 +188,7 @@ export class Admin {
    * @throws LogError UNKNOWN_TOPIC_OR_PARTITION, INVALID_TOPIC, INVALID_PARTITIONS, INVALID_CONFIG
    */
   async updateTopic(update: TopicUpdate, options: CallOptions = {}): Promise<TopicDescription> {
-    if (update.partitions !== undefined && !(update.partitions >= 1)) {
+    if (update.partitions !== undefined && !(Number.isInteger(update.partitions) && update.partitions >= 1)) {
       throw new LogError('INVALID_PARTITIONS', `Topic ${update.name} cannot have ${update.partitions} partitions.`);
     }
     const setConfigs: Record<string, string> = {};

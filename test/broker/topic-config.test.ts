@@ -62,3 +62,10 @@ test.each([
 ])('a broker with the defaults %j does not start', async (topicDefaults) => {
   await rejection(startBroker({ storage: 'memory', topicDefaults }), 'INVALID_CONFIG');
 });
+
+test.each([{ retentionCheckIntervalMs: 0 }, { cleanerBackoffMs: 1.5 }, { cleanerDedupeBufferBytes: 1 }])(
+  'a broker with the lifecycle %j does not start',
+  async (lifecycle) => {
+    await rejection(startBroker({ storage: 'memory', lifecycle }), 'INVALID_CONFIG');
+  },
+);

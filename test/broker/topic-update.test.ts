@@ -195,6 +195,14 @@ describe('partition increase', () => {
     await update({ partitionCount: 100 }, false, 'v');
   });
 
+  test('to the number there is changes nothing, also when that is beyond a limit set since', async () => {
+    await topics.create('t', 3, {}, false);
+    const limits = { maxPartitionsPerTopic: 2, maxPartitions: 2 };
+    const again = await openTopics(engine, { epoch: toEpoch(2), limits });
+    const change = { partitionCount: 3, setConfigs: { 'flush.ms': '1' }, resetConfigs: [] };
+    expect((await again.update('t', change, false)).record).toMatchObject({ partitionCount: 3 });
+  });
+
   test('a new partition that cannot be opened fails the update, which changes nothing', async () => {
     await topics.create('t', 1, {}, false);
     const before = topics.get('t');

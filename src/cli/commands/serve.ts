@@ -21,11 +21,9 @@ type ServeOptions = Readonly<Record<string, string | undefined>>;
 export function configure(command: Command, { output, environment }: CommandContext): void {
   const attributes = new Map<string, string>();
   for (const [name, key] of Object.entries(BROKER_KEYS)) {
-    const about = Object.hasOwn(TOPIC_DEFAULT_KEYS, name)
-      ? `For topics without their own: ${key.description}`
-      : key.description;
-    const description = `${about} Takes ${key.valid}. [${variableOf(name)}, default ${key.defaultText}]`;
+    const description = `${key.description} Takes ${key.valid}. [${variableOf(name)}, default ${key.defaultText}]`;
     const option = new Option(`${flagOf(name)} <${name === 'data.dir' ? 'dir' : 'value'}>`, description);
+    if (Object.hasOwn(TOPIC_DEFAULT_KEYS, name)) option.helpGroup('Values of topics that do not set their own:');
     attributes.set(name, option.attributeName());
     command.addOption(option);
   }

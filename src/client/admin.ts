@@ -176,7 +176,7 @@ export class Admin {
   }
 
   /**
-   * Deletes a topic and its records for good.
+   * Deletes a topic and its records for good. Resolves when that is durable and the name is free; the files go later.
    * @throws LogError UNKNOWN_TOPIC_OR_PARTITION
    */
   async deleteTopic(name: string, options: CallOptions = {}): Promise<void> {

@@ -1,7 +1,9 @@
 /** `tidelog/broker`: the production broker inside your own process, for tests and for embedding. */
-import { Broker } from './broker/broker.js';
+import { Broker, type LifecycleOptions } from './broker/broker.js';
+import { resolveTopicConfig, type TopicOverrides } from './broker/topic-config.js';
+import { BROKER_CONFIG_KEYS } from './config/broker-config.js';
 import { type Clock, systemClock } from './core/clock.js';
-import { type Address, formatAddress, parseAddress } from './core/config-key.js';
+import { type Address, formatAddress, parseAddress, parseConfigValue } from './core/config-key.js';
 import { LogError } from './core/errors.js';
 import { type Logger, silentLogger } from './core/logger.js';
 import { type Random, systemRandom } from './core/random.js';
@@ -36,6 +38,21 @@ export interface BrokerLimits {
   readonly maxOpenFiles?: number;
   /** Recently appended data kept in memory for readers at the tail, in bytes. Default 4 MiB. */
   readonly tailCacheBytes?: number;
+  /**
+   * Appends are refused with STORAGE_FULL while the file system of the data directory has less free space, in bytes; 0
+   * turns that off. Default 64 MiB.
+   */
+  readonly diskReserveBytes?: number;
+}
+
+/** How topics are kept in bounds; each has a default. */
+export interface BrokerLifecycle {
+  /** Time between two checks of the retention limits, in ms. Default 5 min. */
+  readonly retentionCheckIntervalMs?: number;
+  /** Time for which the cleaner rests when nothing was due for compaction, in ms. Default 15 s. */
+  readonly cleanerBackoffMs?: number;
+  /** Memory for the cleaner's map of keys, in bytes. Default 128 MiB. */
+  readonly cleanerDedupeBufferBytes?: number;
 }
 
 export interface StartBrokerOptions {
@@ -47,7 +64,10 @@ export interface StartBrokerOptions {
   readonly http?: string;
   /** Partitions of a topic that is created without a number. Default 1. */
   readonly defaultPartitions?: number;
+  /** Configuration of topics that do not set it themselves, such as `{ 'retention.ms': 86_400_000 }`. */
+  readonly topicDefaults?: Readonly<Record<string, string | number | boolean>>;
   readonly limits?: BrokerLimits;
+  readonly lifecycle?: BrokerLifecycle;
   readonly clock?: Clock;
   readonly random?: Random;
   /** Default: silent. */
@@ -118,6 +138,10 @@ export async function startBroker(options: StartBrokerOptions): Promise<RunningB
     connectionBytes: limits.connectionInFlightBytes ?? 32 * MIB,
     totalBytes: limits.totalInFlightBytes ?? 256 * MIB,
   };
+  const topicDefaults = textOf(options.topicDefaults ?? {});
+  // Before the data directory is touched.
+  resolveTopicConfig({}, topicDefaults);
+  const lifecycle = lifecycleOf(options.lifecycle ?? {});
   const engine = await openEngine(options);
   try {
     const broker = await Broker.start({
@@ -127,7 +151,9 @@ export async function startBroker(options: StartBrokerOptions): Promise<RunningB
       logger: options.logger ?? silentLogger,
       version: VERSION,
       defaultPartitions: options.defaultPartitions ?? 1,
+      topicDefaults,
       maxRequestBytes,
+      lifecycle,
       limits: {
         maxPartitionsPerTopic: limits.maxPartitionsPerTopic ?? 10_000,
         maxPartitions: limits.maxPartitions ?? 20_000,
@@ -150,14 +176,39 @@ export async function startBroker(options: StartBrokerOptions): Promise<RunningB
 async function openEngine(options: StartBrokerOptions): Promise<StorageEngine> {
   const clock = options.clock ?? systemClock;
   if (options.storage === 'memory') return openMemoryEngine({ clock });
-  const { maxOpenFiles, tailCacheBytes } = options.limits ?? {};
+  const { maxOpenFiles, tailCacheBytes, diskReserveBytes } = options.limits ?? {};
   return await openLocalEngine({
     dataDir: options.storage.dataDir,
     clock,
     logger: options.logger ?? silentLogger,
+    diskReserveBytes: checked('log.disk.reserve.bytes', diskReserveBytes),
     ...(maxOpenFiles === undefined ? {} : { maxOpenFiles }),
     ...(tailCacheBytes === undefined ? {} : { tailCacheBytes }),
   });
+}
+
+function lifecycleOf(given: BrokerLifecycle): LifecycleOptions {
+  return {
+    retentionCheckIntervalMs: checked('log.retention.check.interval.ms', given.retentionCheckIntervalMs),
+    cleanerBackoffMs: checked('log.cleaner.backoff.ms', given.cleanerBackoffMs),
+    cleanerDedupeBufferBytes: checked('log.cleaner.dedupe.buffer.size', given.cleanerDedupeBufferBytes),
+  };
+}
+
+type CheckedName =
+  | 'log.retention.check.interval.ms'
+  | 'log.cleaner.backoff.ms'
+  | 'log.cleaner.dedupe.buffer.size'
+  | 'log.disk.reserve.bytes';
+
+/** The number that was given, held to what the broker's key of that name takes; else the key's default. */
+function checked(name: CheckedName, given: number | undefined): number {
+  const key = BROKER_CONFIG_KEYS[name];
+  return parseConfigValue(name, key, given === undefined ? key.defaultText : String(given));
+}
+
+function textOf(values: Readonly<Record<string, string | number | boolean>>): TopicOverrides {
+  return Object.fromEntries(Object.entries(values).map(([key, value]) => [key, String(value).trim()]));
 }
 
 function addressOf(name: string, value: string): Address {

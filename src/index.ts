@@ -6,12 +6,15 @@ export type {
   CallOptions,
   ClusterDescription,
   ConfigValue,
+  DeletedRecords,
   NewTopic,
   OffsetSpec,
   PartitionDescription,
   PartitionOffset,
+  RecordsToDelete,
   TopicDescription,
   TopicSummary,
+  TopicUpdate,
 } from './client/admin.js';
 export { type Client, connect } from './client/client.js';
 export type { PartitionRange, SendManyResult, SendResult } from './client/completions.js';

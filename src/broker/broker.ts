@@ -6,16 +6,28 @@ import type { Logger } from '../core/logger.js';
 import type { Random } from '../core/random.js';
 import { type Epoch, toEpoch } from '../core/types.js';
 import type { MetadataStore, StorageEngine } from '../storage/engine.js';
+import { type DeletedRecords, type DeleteRecordsCommand, deleteRecords } from './delete-records.js';
 import { Fetcher } from './fetch.js';
 import { listOffsets, type OffsetAnswer, type OffsetQuery } from './list-offsets.js';
 import { Producer } from './produce.js';
 import { TopicCatalog } from './topic-catalog.js';
+import type { TopicOverrides } from './topic-config.js';
 import { type TopicLimits, Topics } from './topics.js';
 
 const CLUSTER_ID_KEY = 'broker/cluster-id';
 const EPOCH_KEY = 'broker/epoch';
 /** The only node there is; clients learn it from DescribeCluster and follow it by id. */
 const NODE_ID = 1;
+
+/** How topics are kept in bounds: when retention looks, and what compaction may use. */
+export interface LifecycleOptions {
+  /** Time between two checks of the retention limits, in ms. */
+  readonly retentionCheckIntervalMs: number;
+  /** Time for which the cleaner rests when nothing was due for compaction, in ms. */
+  readonly cleanerBackoffMs: number;
+  /** Memory for the cleaner's map of keys, in bytes. */
+  readonly cleanerDedupeBufferBytes: number;
+}
 
 export interface BrokerOptions {
   readonly engine: StorageEngine;
@@ -26,6 +38,9 @@ export interface BrokerOptions {
   readonly limits: TopicLimits;
   /** Partitions of a topic that is created without a number. */
   readonly defaultPartitions: number;
+  /** Configuration of topics that do not set it themselves, by the keys of a topic. */
+  readonly topicDefaults: TopicOverrides;
+  readonly lifecycle: LifecycleOptions;
   /** The largest request the listeners take, told to clients. */
   readonly maxRequestBytes: number;
 }
@@ -56,13 +71,16 @@ export class Broker {
     this.fetch = new Fetcher({ topics, clock: options.clock });
   }
 
-  /** Opens every partition under a new epoch. The broker owns the engine from here on. */
+  /**
+   * Opens every partition under a new epoch. The broker owns the engine from here on.
+   * @throws LogError INVALID_CONFIG: the defaults for topics do not hold, by themselves or with a topic's own values
+   */
   static async start(options: BrokerOptions): Promise<Broker> {
-    const { engine, random, clock, logger, limits } = options;
+    const { engine, random, clock, logger, limits, topicDefaults } = options;
     const clusterId = await getOrCreate(engine.metadata, CLUSTER_ID_KEY, () => random.uuid());
     const epoch = await nextEpoch(engine.metadata);
     const catalog = new TopicCatalog(engine.metadata, random);
-    const topics = new Topics({ engine, catalog, epoch, clock, logger, limits });
+    const topics = new Topics({ engine, catalog, epoch, clock, logger, limits, defaults: topicDefaults });
     await topics.load();
     return new Broker(options, clusterId, topics);
   }
@@ -91,6 +109,11 @@ export class Broker {
 
   async listOffsets(query: OffsetQuery): Promise<OffsetAnswer[]> {
     return await listOffsets(this.topics, query);
+  }
+
+  /** See `deleteRecords`. */
+  async deleteRecords(command: DeleteRecordsCommand): Promise<DeletedRecords[]> {
+    return await deleteRecords(this.topics, command);
   }
 
   get draining(): boolean {

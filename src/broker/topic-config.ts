@@ -9,6 +9,7 @@ import {
   parseConfigValue,
   someOf,
 } from '../core/config-key.js';
+import { LogError } from '../core/errors.js';
 import type { PartitionConfig } from '../partition/partition-config.js';
 
 const MAX = Number.MAX_SAFE_INTEGER;
@@ -17,7 +18,7 @@ const DAY_MS = 24 * HOUR_MS;
 const GIB = 1024 ** 3;
 
 // A type, not an interface: it must fit ConfigKeys, which has an index signature.
-type TopicConfigKeys = {
+export type TopicConfigKeys = {
   readonly 'segment.bytes': ConfigKey<number>;
   readonly 'segment.ms': ConfigKey<number>;
   readonly 'index.interval.bytes': ConfigKey<number>;
@@ -136,18 +137,52 @@ const KEYS: ConfigKeys = TOPIC_CONFIG_KEYS;
 /** Configuration of a topic as text, only what was set. */
 export type TopicOverrides = Readonly<Record<string, string>>;
 
+/** Where a value in force comes from: the topic itself, else the broker's configuration, else the table above. */
+export type TopicConfigSource = 'default' | 'broker' | 'topic';
+
+export interface TopicConfigEntry {
+  readonly key: string;
+  readonly value: string;
+  readonly source: TopicConfigSource;
+}
+
 /**
- * Checks every override and gives the configuration in force.
+ * The values as they are stored: as the user wrote them, without the space around them.
  * @throws LogError INVALID_CONFIG with the valid keys, or what the key takes
  */
-export function resolveTopicConfig(overrides: TopicOverrides): PartitionConfig {
-  for (const name of Object.keys(overrides)) assertKnownKey(name, KEYS, 'a topic');
+export function normalizeOverrides(overrides: TopicOverrides): TopicOverrides {
+  const normalized: Record<string, string> = {};
+  for (const [name, value] of Object.entries(overrides)) {
+    const trimmed = value.trim();
+    parseConfigValue(name, definitionOf(name), trimmed);
+    normalized[name] = trimmed;
+  }
+  return normalized;
+}
+
+/** @throws LogError INVALID_CONFIG with the valid keys */
+export function assertTopicConfigKey(name: string): void {
+  definitionOf(name);
+}
+
+function definitionOf(name: string): ConfigKey<unknown> {
+  assertKnownKey(name, KEYS, 'a topic');
+  return KEYS[name]!;
+}
+
+/**
+ * Checks every value that is set and gives the configuration in force.
+ * @param defaults what the broker's configuration sets for topics that do not
+ * @throws LogError INVALID_CONFIG with the valid keys, what the key takes, or which two values contradict each other
+ */
+export function resolveTopicConfig(overrides: TopicOverrides, defaults: TopicOverrides): PartitionConfig {
+  for (const name of [...Object.keys(overrides), ...Object.keys(defaults)]) definitionOf(name);
   const value = <T>(name: keyof TopicConfigKeys, key: ConfigKey<T>): T =>
-    parseConfigValue(name, key, overrides[name] ?? key.defaultText);
+    parseConfigValue(name, key, own(overrides, name) ?? own(defaults, name) ?? key.defaultText);
   const keys = TOPIC_CONFIG_KEYS;
   value('compression.type', keys['compression.type']);
   const cleanupPolicy = value('cleanup.policy', keys['cleanup.policy']);
-  return {
+  const config: PartitionConfig = {
     segmentBytes: value('segment.bytes', keys['segment.bytes']),
     segmentMs: value('segment.ms', keys['segment.ms']),
     indexIntervalBytes: value('index.interval.bytes', keys['index.interval.bytes']),
@@ -167,20 +202,32 @@ export function resolveTopicConfig(overrides: TopicOverrides): PartitionConfig {
     deleteRetentionMs: value('delete.retention.ms', keys['delete.retention.ms']),
     fileDeleteDelayMs: value('file.delete.delay.ms', keys['file.delete.delay.ms']),
   };
+  checkTogether(config);
+  return config;
 }
 
-export interface TopicConfigEntry {
-  readonly key: string;
-  readonly value: string;
-  readonly source: 'default' | 'topic';
+/** Values that are valid by themselves and contradict each other. */
+function checkTogether({ minCompactionLagMs: min, maxCompactionLagMs: max }: PartitionConfig): void {
+  if (min <= max) return;
+  throw new LogError(
+    'INVALID_CONFIG',
+    `min.compaction.lag.ms=${min} is larger than max.compaction.lag.ms=${max}: a record cannot be left alone for ` +
+      'longer than it may stay uncompacted. Lower the first or raise the second.',
+    { metadata: { key: 'min.compaction.lag.ms', 'min.compaction.lag.ms': min, 'max.compaction.lag.ms': max } },
+  );
 }
 
 /** Every key with the value in force and where it comes from. */
-export function describeTopicConfig(overrides: TopicOverrides): TopicConfigEntry[] {
+export function describeTopicConfig(overrides: TopicOverrides, defaults: TopicOverrides): TopicConfigEntry[] {
   return Object.entries(KEYS).map(([key, definition]) => {
-    const set = overrides[key];
-    return set === undefined
-      ? { key, value: definition.defaultText, source: 'default' }
-      : { key, value: set, source: 'topic' };
+    const set = own(overrides, key);
+    if (set !== undefined) return { key, value: set, source: 'topic' };
+    const fallback = own(defaults, key);
+    if (fallback !== undefined) return { key, value: fallback, source: 'broker' };
+    return { key, value: definition.defaultText, source: 'default' };
   });
+}
+
+function own(values: TopicOverrides, key: string): string | undefined {
+  return Object.hasOwn(values, key) ? values[key] : undefined;
 }

@@ -1,17 +1,27 @@
-/** The topics of this broker with their open partitions: creation, deletion, lookup. */
+/** The topics of this broker with their open partitions: creation, alteration, deletion, lookup. */
 import type { Clock } from '../core/clock.js';
 import { LogError, toLogError } from '../core/errors.js';
 import type { Logger } from '../core/logger.js';
 import { forEachLimit } from '../core/semaphore.js';
-import type { Epoch, TopicId } from '../core/types.js';
+import type { Epoch } from '../core/types.js';
 import { Partition } from '../partition/partition.js';
 import type { PartitionConfig } from '../partition/partition-config.js';
 import type { StorageEngine } from '../storage/engine.js';
-import { alreadyExists, type TopicCatalog, type TopicRecord } from './topic-catalog.js';
-import { resolveTopicConfig, type TopicOverrides } from './topic-config.js';
+import { Deletions } from './deletions.js';
+import type { TopicCatalog, TopicContents, TopicRecord } from './topic-catalog.js';
+import { changedOverrides, logTopicChange, sameOverrides, type TopicChange } from './topic-change.js';
+import { normalizeOverrides, resolveTopicConfig, type TopicOverrides } from './topic-config.js';
+import {
+  alreadyExists,
+  deletedTopic,
+  recreatedTopic,
+  refuseInternal,
+  unknownPartition,
+  unknownTopic,
+} from './topic-errors.js';
 import { checkTopicName, isInternal } from './topic-name.js';
 
-/** Partition logs opened or removed at once: enough to keep the disk busy, few enough to leave threads for others. */
+/** Partition logs opened or closed at once: enough to keep the disk busy, few enough to leave threads for others. */
 const OPEN_CONCURRENCY = 16;
 
 /** A partition, or why it could not be opened. */
@@ -39,37 +49,70 @@ export interface TopicsOptions {
   readonly clock: Clock;
   readonly logger: Logger;
   readonly limits: TopicLimits;
+  /** What the broker's configuration sets for topics that do not. */
+  readonly defaults: TopicOverrides;
+  /** Called after each update that changed something, with the topic as it is now. Must not throw. */
+  readonly onTopicChanged?: (topic: Topic) => void;
 }
 
 export class Topics {
   readonly #options: TopicsOptions;
+  readonly #deletions: Deletions;
   readonly #topics = new Map<string, Topic>();
-  /** Names whose creation or deletion is under way in this process. */
+  /** Names whose creation, alteration or deletion is under way in this process. */
   readonly #busy = new Set<string>();
+  /** Of all topics, those being created included. */
   #partitionCount = 0;
 
+  /** @throws LogError INVALID_CONFIG unless the defaults hold by themselves */
   constructor(options: TopicsOptions) {
-    this.#options = options;
+    const defaults = normalizeOverrides(options.defaults);
+    resolveTopicConfig({}, defaults);
+    this.#options = { ...options, defaults };
+    this.#deletions = new Deletions(options);
   }
 
-  /** Opens everything in the catalog and finishes deletions that an earlier run began. */
+  /** What the broker's configuration sets for topics that do not. */
+  get defaults(): TopicOverrides {
+    return this.#options.defaults;
+  }
+
+  /** Opens everything in the catalog; deletions that an earlier run began are finished in the background. */
   async load(): Promise<void> {
-    const records = await this.#options.catalog.load();
-    await forEachLimit(records, OPEN_CONCURRENCY, async (record) => {
-      if (record.deleting) await this.#finishDeletion(record);
-      else this.#topics.set(record.name, await this.#open(record));
+    const { topics, deleted } = await this.#options.catalog.load();
+    const configs = topics.map((record) => this.#loadedConfig(record));
+    await forEachLimit([...topics.entries()], OPEN_CONCURRENCY, async ([i, record]) => {
+      this.#partitionCount += record.partitionCount;
+      this.#topics.set(record.name, await this.#open(record, configs[i]!));
     });
+    for (const topic of deleted) this.#deletions.add({ topic, partitions: [], nameFree: true });
   }
 
-  async #open(record: TopicRecord): Promise<Topic> {
-    const config = resolveTopicConfig(record.overrides);
-    const slots: PartitionSlot[] = new Array(record.partitionCount);
-    const indexes = Array.from({ length: record.partitionCount }, (_, index) => index);
-    await forEachLimit(indexes, OPEN_CONCURRENCY, async (index) => {
-      slots[index] = await this.#openPartition(record, index, config);
-    });
-    this.#partitionCount += record.partitionCount;
+  /** A topic's values and new defaults of the broker may contradict each other: found before anything is opened. */
+  #loadedConfig({ name, overrides }: TopicRecord): PartitionConfig {
+    try {
+      return resolveTopicConfig(overrides, this.defaults);
+    } catch (error) {
+      const { reason, message, metadata } = toLogError(error);
+      throw new LogError(reason, `The configuration of topic ${name} does not hold: ${message}`, {
+        metadata: { ...metadata, topic: name },
+        cause: error,
+      });
+    }
+  }
+
+  async #open(record: TopicRecord, config: PartitionConfig): Promise<Topic> {
+    const slots = await this.#openSlots(record, 0, record.partitionCount, config);
     return { record, config, internal: isInternal(record.name), slots };
+  }
+
+  /** Opens the partitions from index `from` up to but excluding `to`. */
+  async #openSlots(record: TopicRecord, from: number, to: number, config: PartitionConfig): Promise<PartitionSlot[]> {
+    const slots: PartitionSlot[] = new Array(to - from);
+    await forEachLimit([...slots.keys()], OPEN_CONCURRENCY, async (at) => {
+      slots[at] = await this.#openPartition(record, from + at, config);
+    });
+    return slots;
   }
 
   /** One partition that cannot be opened must not keep the others from service: its error is kept in its place. */
@@ -91,85 +134,174 @@ export class Topics {
   async create(
     name: string,
     partitionCount: number,
-    overrides: TopicOverrides,
+    configs: TopicOverrides,
     validateOnly: boolean,
   ): Promise<Topic | undefined> {
     checkTopicName(name);
-    this.#checkPartitionCount(partitionCount);
-    resolveTopicConfig(overrides);
-    if (this.#topics.has(name)) throw alreadyExists(name, false);
+    this.#checkPartitionCount(partitionCount, partitionCount);
+    const overrides = normalizeOverrides(configs);
+    const config = resolveTopicConfig(overrides, this.defaults);
+    if (this.#topics.has(name)) throw alreadyExists(name);
     if (validateOnly) return undefined;
-    return await this.#exclusively(name, async () => {
-      const record = await this.#options.catalog.create(name, partitionCount, overrides);
-      const topic = await this.#open(record);
-      const failed = topic.slots.find((slot) => slot instanceof LogError);
-      if (failed instanceof LogError) {
-        await this.#undoCreation(topic);
-        throw failed;
-      }
-      this.#topics.set(name, topic);
-      return topic;
-    });
+    return await this.#exclusively(name, () =>
+      this.#reserving(partitionCount, async () => {
+        const record = await this.#options.catalog.create(name, partitionCount, overrides);
+        const topic = await this.#open(record, config);
+        const failed = topic.slots.find((slot) => slot instanceof LogError);
+        if (failed instanceof LogError) {
+          await this.#retire(topic, () => {});
+          throw failed;
+        }
+        this.#topics.set(name, topic);
+        return topic;
+      }),
+    );
   }
 
-  async #undoCreation(topic: Topic): Promise<void> {
-    await this.#options.catalog.markDeleting(topic.record);
-    await this.#closePartitions(topic);
-    await this.#finishDeletion(topic.record);
+  /** Counts the partitions from the check on, so that several changes at once do not pass the limit together. */
+  async #reserving<T>(partitionCount: number, work: () => Promise<T>): Promise<T> {
+    this.#partitionCount += partitionCount;
+    try {
+      return await work();
+    } catch (error) {
+      this.#partitionCount -= partitionCount;
+      throw error;
+    }
   }
 
-  #checkPartitionCount(count: number): void {
+  /** @param added partitions that would come on top of those there are */
+  #checkPartitionCount(count: number, added: number): void {
     const { maxPartitionsPerTopic, maxPartitions } = this.#options.limits;
     if (!Number.isInteger(count) || count < 1 || count > maxPartitionsPerTopic) {
       throw new LogError('INVALID_PARTITIONS', `A topic has 1 to ${maxPartitionsPerTopic} partitions, not ${count}.`, {
         metadata: { partitions: count, limit: maxPartitionsPerTopic },
       });
     }
-    if (this.#partitionCount + count > maxPartitions) {
+    if (added > 0 && this.#partitionCount + added > maxPartitions) {
       throw new LogError(
         'RESOURCE_LIMIT',
-        `${count} more partitions would pass this broker's limit of ${maxPartitions} (in use: ${this.#partitionCount}).`,
-        { metadata: { partitions: count, in_use: this.#partitionCount, limit: maxPartitions } },
+        `${added} more partitions would pass this broker's limit of ${maxPartitions} (in use: ${this.#partitionCount}).`,
+        { metadata: { partitions: added, in_use: this.#partitionCount, limit: maxPartitions } },
       );
     }
   }
 
-  /** Deletes the topic for good. Resolves when its name is free; its files are gone by then or at the next start. */
+  /**
+   * Alters a topic's configuration and adds partitions. Everything is checked before anything is changed, and either
+   * all of it comes into force, without a restart, or nothing does.
+   * @returns the topic as it is now; with `validateOnly` as it would be, with the partitions that it has
+   * @throws LogError UNKNOWN_TOPIC_OR_PARTITION, INVALID_TOPIC (internal), INVALID_PARTITIONS, INVALID_CONFIG,
+   *   RESOURCE_LIMIT, CONCURRENT_UPDATE, or why a new partition could not be opened
+   */
+  async update(name: string, change: TopicChange, validateOnly: boolean): Promise<Topic> {
+    const before = this.get(name);
+    refuseInternal(name, 'altered');
+    const partitionCount = this.#changedPartitionCount(before, change.partitionCount);
+    const overrides = changedOverrides(before.record.overrides, change);
+    const config = resolveTopicConfig(overrides, this.defaults);
+    const { record } = before;
+    if (partitionCount === record.partitionCount && sameOverrides(overrides, record.overrides)) return before;
+    if (validateOnly) return { ...before, config, record: { ...record, partitionCount, overrides } };
+    const after = await this.#exclusively(name, () =>
+      this.#reserving(partitionCount - before.slots.length, () =>
+        this.#replace(before, { partitionCount, overrides }, config),
+      ),
+    );
+    logTopicChange(this.#options.logger, record, after.record, this.defaults);
+    this.#options.onTopicChanged?.(after);
+    return after;
+  }
+
+  #changedPartitionCount({ record }: Topic, wanted: number): number {
+    const current = record.partitionCount;
+    if (wanted === 0 || wanted === current) return current;
+    if (wanted > 0 && wanted < current) {
+      throw new LogError(
+        'INVALID_PARTITIONS',
+        `Topic ${record.name} has ${current} partitions and cannot go down to ${wanted}: their number only ever rises.`,
+        { metadata: { topic: record.name, partitions: wanted, partition_count: current } },
+      );
+    }
+    this.#checkPartitionCount(wanted, wanted - current);
+    return wanted;
+  }
+
+  async #replace(before: Topic, contents: TopicContents, config: PartitionConfig): Promise<Topic> {
+    const added = await this.#openSlots(before.record, before.slots.length, contents.partitionCount, config);
+    let record: TopicRecord;
+    try {
+      for (const slot of added) if (slot instanceof LogError) throw slot;
+      record = await this.#options.catalog.update(before.record, contents);
+    } catch (error) {
+      await this.#discard(before, added);
+      throw error;
+    }
+    const after: Topic = { ...before, record, config, slots: [...before.slots, ...added] };
+    this.#topics.set(record.name, after);
+    for (const partition of partitionsOf(before.slots)) partition.configure(config);
+    return after;
+  }
+
+  /** Undoes the opening of partitions that did not come to be. They are empty: what is left of them does no harm. */
+  async #discard(topic: Topic, added: readonly PartitionSlot[]): Promise<void> {
+    const { engine, logger } = this.#options;
+    await forEachLimit([...added.entries()], OPEN_CONCURRENCY, async ([at, slot]) => {
+      const partition = topic.slots.length + at;
+      try {
+        if (slot instanceof Partition) await slot.close();
+        await engine.remove({ topicId: topic.record.id, partition });
+      } catch (error) {
+        logger.warn({ topic: topic.record.name, partition, err: error }, 'an empty partition could not be removed');
+      }
+    });
+  }
+
+  /**
+   * Deletes the topic for good. Resolves when that is durable and its name is free; its files go in the background.
+   * @throws LogError UNKNOWN_TOPIC_OR_PARTITION, INVALID_TOPIC (internal), CONCURRENT_UPDATE, STORAGE_ERROR
+   */
   async delete(name: string): Promise<void> {
     const topic = this.get(name);
-    if (topic.internal) {
-      throw new LogError('INVALID_TOPIC', `${name} is an internal topic and cannot be deleted.`, {
-        metadata: { topic: name },
-      });
-    }
+    refuseInternal(name, 'deleted');
     await this.#exclusively(name, async () => {
-      await this.#options.catalog.markDeleting(topic.record);
-      this.#topics.delete(name);
-      await this.#closePartitions(topic);
-      await this.#finishDeletion(topic.record);
+      await this.#deletions.room();
+      await this.#retire(topic, () => {
+        this.#topics.delete(name);
+        this.#partitionCount -= topic.record.partitionCount;
+      });
     });
   }
 
-  async #closePartitions(topic: Topic): Promise<void> {
-    this.#partitionCount -= topic.record.partitionCount;
-    await forEachLimit(topic.slots, OPEN_CONCURRENCY, async (slot) => {
-      if (slot instanceof Partition) await slot.close();
-    });
-  }
-
-  async #finishDeletion(record: TopicRecord): Promise<void> {
-    const indexes = Array.from({ length: record.partitionCount }, (_, index) => index);
-    await forEachLimit(indexes, OPEN_CONCURRENCY, (partition) =>
-      this.#options.engine.remove({ topicId: record.id, partition }),
-    );
-    await this.#options.catalog.remove(record);
+  /**
+   * Deletes the topic from the catalog and takes its partitions out of service before its name is free; what is left
+   * to do goes on in the background.
+   */
+  async #retire(topic: Topic, accepted: () => void): Promise<void> {
+    const { name, id, partitionCount } = topic.record;
+    const partitions = partitionsOf(topic.slots);
+    let nameFree = false;
+    try {
+      await this.#options.catalog.delete(topic.record, () => {
+        accepted();
+        for (const partition of partitions) partition.retire();
+      });
+      nameFree = true;
+    } finally {
+      // Unless the deletion was refused and the topic serves on, its logs are not left open.
+      const inService = this.#topics.get(name) === topic;
+      if (!inService) this.#deletions.add({ topic: { name, id, partitionCount }, partitions, nameFree });
+    }
   }
 
   async #exclusively<T>(name: string, work: () => Promise<T>): Promise<T> {
     if (this.#busy.has(name)) {
-      throw new LogError('CONCURRENT_UPDATE', `Topic ${name} is being created or deleted right now. Try again.`, {
-        metadata: { topic: name },
-      });
+      throw new LogError(
+        'CONCURRENT_UPDATE',
+        `Topic ${name} is being created, altered or deleted right now. Try again.`,
+        {
+          metadata: { topic: name },
+        },
+      );
     }
     this.#busy.add(name);
     try {
@@ -182,12 +314,8 @@ export class Topics {
   /** @throws LogError UNKNOWN_TOPIC_OR_PARTITION */
   get(name: string): Topic {
     const topic = this.#topics.get(name);
-    if (topic !== undefined) return topic;
-    throw new LogError(
-      'UNKNOWN_TOPIC_OR_PARTITION',
-      `There is no topic ${JSON.stringify(name.slice(0, 300))}. Create it first: tidelog topic create NAME --partitions N.`,
-      { metadata: { topic: name.slice(0, 300) } },
-    );
+    if (topic === undefined) throw unknownTopic(name);
+    return topic;
   }
 
   /**
@@ -195,16 +323,24 @@ export class Topics {
    * @throws LogError UNKNOWN_TOPIC_OR_PARTITION, UNKNOWN_TOPIC_ID, or why the partition is out of service
    */
   partition(name: string, topicId: string, index: number): Partition {
-    const topic = this.get(name);
-    if (topicId !== '' && topicId !== topic.record.id) throw recreated(topic.record, topicId);
+    const topic = topicId === '' ? this.get(name) : this.#withId(name, topicId);
     const slot = topic.slots[index];
     if (slot instanceof Partition) return slot;
     if (slot !== undefined) throw slot;
-    throw new LogError(
-      'UNKNOWN_TOPIC_OR_PARTITION',
-      `Topic ${name} has partitions 0 to ${topic.slots.length - 1}, no partition ${index}.`,
-      { metadata: { topic: name, partition: index, partition_count: topic.slots.length } },
-    );
+    throw unknownPartition(name, index, topic.slots.length);
+  }
+
+  #withId(name: string, topicId: string): Topic {
+    const topic = this.#topics.get(name);
+    if (topic?.record.id === topicId) return topic;
+    throw topic === undefined ? deletedTopic(name, topicId) : recreatedTopic(topic.record, topicId);
+  }
+
+  /** The partitions in service, with their topics. */
+  *partitions(): Iterable<{ readonly topic: Topic; readonly partition: Partition }> {
+    for (const topic of this.#topics.values()) {
+      for (const partition of partitionsOf(topic.slots)) yield { topic, partition };
+    }
   }
 
   /** Every topic, by name. */
@@ -224,26 +360,24 @@ export class Topics {
     return failures;
   }
 
-  /** Finishes and syncs what was accepted, in every partition. */
+  /** Finishes and syncs what was accepted, in every partition. Files of deleted topics may be left to the next start. */
   async close(): Promise<void> {
-    const slots = [...this.#topics.values()].flatMap((topic) => topic.slots);
-    await forEachLimit(slots, OPEN_CONCURRENCY, async (slot) => {
-      if (slot instanceof Partition) await slot.close();
-    });
+    const deletions = this.#deletions.close();
+    try {
+      const partitions = [...this.#topics.values()].flatMap((topic) => partitionsOf(topic.slots));
+      await forEachLimit(partitions, OPEN_CONCURRENCY, (partition) => partition.close());
+    } finally {
+      await deletions;
+    }
   }
+}
+
+function partitionsOf(slots: readonly PartitionSlot[]): readonly Partition[] {
+  return slots.filter((slot) => slot instanceof Partition);
 }
 
 /** Why the partition takes no appends, if so. */
 export function slotFailure(slot: Partition | LogError): LogError | undefined {
   if (slot instanceof LogError) return slot;
   return slot.log.failure === undefined ? undefined : toLogError(slot.log.failure);
-}
-
-function recreated(record: TopicRecord, topicId: TopicId | string): LogError {
-  return new LogError(
-    'UNKNOWN_TOPIC_ID',
-    `Topic ${record.name} was deleted and created anew: its id is ${record.id}, not ${topicId}. ` +
-      'Offsets of the old topic mean nothing here.',
-    { metadata: { topic: record.name, topic_id: record.id, requested_topic_id: topicId } },
-  );
 }

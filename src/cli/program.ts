@@ -21,7 +21,10 @@ interface CommandEntry {
 
 const COMMANDS: Readonly<Record<string, CommandEntry>> = {
   serve: { summary: 'run the broker', load: () => import('./commands/serve.js') },
-  topic: { summary: 'create, list, describe and delete topics', load: () => import('./commands/topic.js') },
+  topic: {
+    summary: 'create, list, describe, alter and delete topics, delete records',
+    load: () => import('./commands/topic.js'),
+  },
   produce: { summary: 'write records from a file or standard input', load: () => import('./commands/produce.js') },
   consume: { summary: 'print records, follow the tail, replay', load: () => import('./commands/consume.js') },
   log: { summary: 'look into log files and check them, without a broker', load: () => import('./commands/log.js') },

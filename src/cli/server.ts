@@ -2,9 +2,9 @@
 import { resolve } from 'node:path';
 import { destination, type Logger as PinoLogger, pino } from 'pino';
 import { type RunningBroker, startBroker } from '../broker.js';
-import type { BrokerConfig, LogLevel } from '../config/broker-config.js';
+import type { LogLevel } from '../config/broker-config.js';
 import type { Environment } from '../config/environment.js';
-import { type ConfigFile, loadBrokerConfig } from '../config/load.js';
+import { type ConfigFile, type LoadedConfig, loadBrokerConfig } from '../config/load.js';
 import { systemClock } from '../core/clock.js';
 import { formatAddress } from '../core/config-key.js';
 import { errorMessage, LogError, toLogError } from '../core/errors.js';
@@ -36,12 +36,13 @@ const STOP_TIMEOUT_MS = 9_500;
  *   ADDRESS_UNAVAILABLE
  */
 export async function serve(command: ServeCommand): Promise<void> {
-  const config = await load(command);
+  const loaded = await load(command);
+  const { config } = loaded;
   const logger = createLogger(config['log.level']);
   letHeapGrow();
   const signals = new StopSignals(logger);
   const startedMs = systemClock.monotonic();
-  const broker = await start(config, logger);
+  const broker = await start(loaded, logger);
   const dataDir = resolve(config['data.dir']);
   const startMs = Math.round(systemClock.monotonic() - startedMs);
   const addresses = { grpc: broker.address, http: broker.httpAddress };
@@ -54,7 +55,7 @@ export async function serve(command: ServeCommand): Promise<void> {
   await stop(broker, logger, signal);
 }
 
-async function load({ flags, environment, configPath }: ServeCommand): Promise<BrokerConfig> {
+async function load({ flags, environment, configPath }: ServeCommand): Promise<LoadedConfig> {
   try {
     const file = configPath === undefined ? undefined : await readConfigFile(configPath);
     return loadBrokerConfig({ flags, environment, ...(file === undefined ? {} : { file }) });
@@ -105,12 +106,13 @@ function errorFields(error: unknown): object {
   };
 }
 
-async function start(config: BrokerConfig, logger: PinoLogger): Promise<RunningBroker> {
+async function start({ config, topicDefaults }: LoadedConfig, logger: PinoLogger): Promise<RunningBroker> {
   return await startBroker({
     storage: { dataDir: resolve(config['data.dir']) },
     listen: formatAddress(config.listen),
     http: formatAddress(config.http),
     defaultPartitions: config['default.partitions'],
+    topicDefaults,
     limits: {
       requestMaxBytes: config['request.max.bytes'],
       streamInFlightBytes: config['inflight.stream.bytes'],
@@ -120,6 +122,12 @@ async function start(config: BrokerConfig, logger: PinoLogger): Promise<RunningB
       maxPartitions: config['partitions.max'],
       maxOpenFiles: config['open.files.max'],
       tailCacheBytes: config['tail.cache.bytes'],
+      diskReserveBytes: config['log.disk.reserve.bytes'],
+    },
+    lifecycle: {
+      retentionCheckIntervalMs: config['log.retention.check.interval.ms'],
+      cleanerBackoffMs: config['log.cleaner.backoff.ms'],
+      cleanerDedupeBufferBytes: config['log.cleaner.dedupe.buffer.size'],
     },
     logger,
   });

@@ -5,6 +5,7 @@ import type {
   ListOffsetsRequest,
   OffsetPositionName,
   PartitionMessage,
+  RecordsToDeleteMessage,
   TopicMessage,
 } from '../rpc/messages.js';
 import type { Channel } from './channel.js';
@@ -31,6 +32,31 @@ export interface NewTopic {
   readonly validateOnly?: boolean;
 }
 
+/** What to alter of a topic; what is not named stays as it is. */
+export interface TopicUpdate {
+  readonly name: string;
+  /** The number of partitions afterwards: it only ever rises. Keys may go to other partitions than before. */
+  readonly partitions?: number;
+  /** Values by Kafka's names; null takes the topic's own value back, so that the broker's or the default holds. */
+  readonly configs?: Readonly<Record<string, string | number | boolean | null>>;
+  /** Check everything, change nothing; the topic is described as it would be. */
+  readonly validateOnly?: boolean;
+}
+
+/**
+ * Records of one partition: those below an offset (`latest`: below the high watermark), or those before the first one
+ * at or after a time (all below the high watermark when there is none).
+ */
+export type RecordsToDelete =
+  | { readonly partition: number; readonly beforeOffset: number | 'latest' }
+  | { readonly partition: number; readonly beforeTime: Date };
+
+export interface DeletedRecords {
+  readonly partition: number;
+  /** The first offset that can be read now. */
+  readonly logStartOffset: number;
+}
+
 export interface PartitionDescription {
   readonly partition: number;
   readonly leaderNodeId: number;
@@ -42,6 +68,10 @@ export interface PartitionDescription {
   readonly logEndOffset: number;
   readonly segmentCount: number;
   readonly sizeBytes: number;
+  /** Largest timestamp of the log's first record batch, in ms since the epoch; undefined when it has none. */
+  readonly oldestTimestampMs: number | undefined;
+  /** Largest timestamp of all records, in ms since the epoch; undefined when none has one. */
+  readonly newestTimestampMs: number | undefined;
   /** Why the partition takes no appends, if so. */
   readonly failureReason: string | undefined;
 }
@@ -66,13 +96,16 @@ export interface TopicDescription extends TopicSummary {
   readonly configs: readonly ConfigValue[];
 }
 
-/** The log start offset, the high watermark, or the first record at or after a time (ms since the epoch). */
-export type OffsetSpec = 'earliest' | 'latest' | Date | { readonly timestampMs: number };
+/**
+ * The log start offset, the high watermark, the first record that holds the largest timestamp, or the first record at or
+ * after a time (ms since the epoch).
+ */
+export type OffsetSpec = 'earliest' | 'latest' | 'latest-by-timestamp' | Date | { readonly timestampMs: number };
 
 export interface PartitionOffset {
   readonly partition: number;
   readonly offset: number;
-  /** Of the record found by time; undefined when none is that late (the offset is the high watermark) or for a name. */
+  /** Of the record found; undefined when there is none (the offset is the high watermark), for earliest and for latest. */
   readonly timestampMs: number | undefined;
 }
 
@@ -85,8 +118,8 @@ export interface ClusterDescription {
 }
 
 /**
- * Administration of a broker. Calls that change nothing, and failures that certainly had no effect, are repeated until
- * the client's `requestTimeoutMs` is over. All methods reject with LogError.
+ * Administration of a broker. Calls that do no harm when they are carried out twice, and those that certainly had no
+ * effect, are repeated after a failure that may pass, until the client's `requestTimeoutMs` is over. All methods reject with LogError.
  */
 export class Admin {
   readonly #channel: Channel;
@@ -132,7 +165,7 @@ export class Admin {
     let pageToken = '';
     do {
       const request = { pageSize: LIST_PAGE_SIZE, pageToken, includeInternal: options.includeInternal ?? false };
-      const page = await this.#ask(methods.listTopics, request, options);
+      const page = await this.#repeatable(methods.listTopics, request, options);
       for (const topic of page.topics) topics.push(summarizeTopic(topic));
       if (page.nextPageToken !== '' && page.nextPageToken === pageToken) {
         throw new LogError('INTERNAL', 'The broker returned the same page of topics twice.');
@@ -143,11 +176,49 @@ export class Admin {
   }
 
   /**
-   * Deletes a topic and its records for good.
+   * Deletes a topic and its records for good. Resolves when that is durable and the name is free; the files go later.
    * @throws LogError UNKNOWN_TOPIC_OR_PARTITION
    */
   async deleteTopic(name: string, options: CallOptions = {}): Promise<void> {
     await this.#change(methods.deleteTopic, { name }, options);
+  }
+
+  /**
+   * Alters a topic, in force at once, and resolves to it as it is now. All of it is changed, or nothing.
+   * @throws LogError UNKNOWN_TOPIC_OR_PARTITION, INVALID_TOPIC, INVALID_PARTITIONS, INVALID_CONFIG
+   */
+  async updateTopic(update: TopicUpdate, options: CallOptions = {}): Promise<TopicDescription> {
+    if (update.partitions !== undefined && !(Number.isInteger(update.partitions) && update.partitions >= 1)) {
+      throw new LogError('INVALID_PARTITIONS', `Topic ${update.name} cannot have ${update.partitions} partitions.`);
+    }
+    const setConfigs: Record<string, string> = {};
+    const resetConfigs: string[] = [];
+    for (const [key, value] of Object.entries(update.configs ?? {})) {
+      if (value === null) resetConfigs.push(key);
+      else setConfigs[key] = String(value);
+    }
+    const { name, partitions: partitionCount = 0, validateOnly = false } = update;
+    const request = { name, partitionCount, setConfigs, resetConfigs, validateOnly };
+    // The request says how the topic is to be, not by how much to change it: carried out twice, it comes to the same.
+    const response = await this.#repeatable(methods.updateTopic, request, options);
+    return describeTopic(response.topic);
+  }
+
+  /**
+   * Deletes records from the beginning of partitions, durably and for good: their log start offsets rise.
+   * @returns an answer for each partition, in the order asked
+   * @throws LogError UNKNOWN_TOPIC_OR_PARTITION, INVALID_TOPIC, INVALID_REQUEST, OFFSET_OUT_OF_RANGE with the valid
+   *   range: nothing was deleted
+   */
+  async deleteRecords(
+    topic: string | { readonly name: string },
+    partitions: readonly RecordsToDelete[],
+    options: CallOptions = {},
+  ): Promise<DeletedRecords[]> {
+    const request = { topic: nameOf(topic), topicId: '', partitions: partitions.map(toTarget) };
+    // A log start offset only rises, so that the same offset or time comes to the same the second time. The high
+    // watermark is the one that holds when the broker gets to it, at any time until this call is answered.
+    return (await this.#repeatable(methods.deleteRecords, request, options)).partitions;
   }
 
   /**
@@ -160,21 +231,20 @@ export class Admin {
     partitions: readonly number[] = [],
     options: CallOptions = {},
   ): Promise<PartitionOffset[]> {
-    const name = typeof topic === 'string' ? topic : topic.name;
-    const request: ListOffsetsRequest = { topic: name, partitions: [...partitions], ...positionOf(spec) };
-    const response = await this.#ask(methods.listOffsets, request, options);
+    const request: ListOffsetsRequest = { topic: nameOf(topic), partitions: [...partitions], ...positionOf(spec) };
+    const response = await this.#repeatable(methods.listOffsets, request, options);
     return response.offsets
       .map(({ partition, offset, timestampMs }) => ({ partition, offset, timestampMs: timestampMs ?? undefined }))
       .sort((a, b) => a.partition - b.partition);
   }
 
   async describeCluster(options: CallOptions = {}): Promise<ClusterDescription> {
-    return this.#ask(methods.describeCluster, {}, options);
+    return this.#repeatable(methods.describeCluster, {}, options);
   }
 
   /** The topic as the broker describes it. For the client's own use. */
   async lookUpTopic(name: string, options: CallOptions = {}): Promise<TopicMessage> {
-    return (await this.#ask(methods.getTopic, { name }, options)).topic;
+    return (await this.#repeatable(methods.getTopic, { name }, options)).topic;
   }
 
   /** The client was closed: calls fail from here on. */
@@ -182,8 +252,8 @@ export class Admin {
     this.#closed = true;
   }
 
-  /** A call without effects: any failure that may pass is worth another try. */
-  #ask<Request, Response>(
+  /** A call that does no more when it is carried out twice: any failure that may pass is worth another try. */
+  #repeatable<Request, Response>(
     method: Method<Request, Response>,
     request: Request,
     options: CallOptions,
@@ -191,7 +261,7 @@ export class Admin {
     return this.#call(method, request, options, () => true);
   }
 
-  /** A call with effects: repeated only while it certainly had none. */
+  /** A call whose effects count: repeated only while it certainly had none. */
   #change<Request, Response>(
     method: Method<Request, Response>,
     request: Request,
@@ -226,9 +296,33 @@ export class Admin {
   }
 }
 
+function nameOf(topic: string | { readonly name: string }): string {
+  return typeof topic === 'string' ? topic : topic.name;
+}
+
+/** How the wire says high watermark. */
+const HIGH_WATERMARK = -1;
+
+function toTarget(records: RecordsToDelete): RecordsToDeleteMessage {
+  const { partition } = records;
+  if ('beforeTime' in records) {
+    const beforeTimeMs = records.beforeTime.getTime();
+    if (Number.isSafeInteger(beforeTimeMs)) return { partition, beforeTimeMs };
+    throw new LogError('INVALID_REQUEST', `The time for partition ${partition} is not a valid Date.`);
+  }
+  const { beforeOffset } = records;
+  if (beforeOffset === 'latest') return { partition, beforeOffset: HIGH_WATERMARK };
+  if (Number.isSafeInteger(beforeOffset) && beforeOffset >= 0) return { partition, beforeOffset };
+  throw new LogError(
+    'INVALID_REQUEST',
+    `Records of partition ${partition} can be deleted before an offset from 0 or before 'latest', not ${beforeOffset}.`,
+  );
+}
+
 function positionOf(spec: OffsetSpec): { position: OffsetPositionName; timestampMs: number } {
   if (spec === 'earliest') return { position: 'OFFSET_POSITION_EARLIEST', timestampMs: 0 };
   if (spec === 'latest') return { position: 'OFFSET_POSITION_LATEST', timestampMs: 0 };
+  if (spec === 'latest-by-timestamp') return { position: 'OFFSET_POSITION_LATEST_BY_TIMESTAMP', timestampMs: 0 };
   const timestampMs = spec instanceof Date ? spec.getTime() : spec.timestampMs;
   if (!Number.isSafeInteger(timestampMs)) {
     throw new LogError('INVALID_REQUEST', 'A time is a valid Date or a whole number of ms since the epoch.');
@@ -256,5 +350,11 @@ function describeTopic(topic: TopicMessage): TopicDescription {
 }
 
 function describePartition(partition: PartitionMessage): PartitionDescription {
-  return { ...partition, failureReason: partition.failureReason === '' ? undefined : partition.failureReason };
+  const { failureReason, oldestTimestampMs, newestTimestampMs } = partition;
+  return {
+    ...partition,
+    oldestTimestampMs: oldestTimestampMs ?? undefined,
+    newestTimestampMs: newestTimestampMs ?? undefined,
+    failureReason: failureReason === '' ? undefined : failureReason,
+  };
 }

@@ -3,6 +3,8 @@ import type { MethodDefinition, ServiceDefinition } from '@grpc/grpc-js';
 import type {
   CreateTopicRequest,
   CreateTopicResponse,
+  DeleteRecordsRequest,
+  DeleteRecordsResponse,
   DeleteTopicRequest,
   DeleteTopicResponse,
   DescribeClusterRequest,
@@ -17,6 +19,8 @@ import type {
   ListTopicsResponse,
   ProduceStreamRequest,
   ProduceStreamResponse,
+  UpdateTopicRequest,
+  UpdateTopicResponse,
 } from '../rpc/messages.js';
 import { AdminService, FetchService, ProduceService } from '../rpc/proto.js';
 
@@ -32,6 +36,8 @@ export const methods: {
   readonly createTopic: Method<CreateTopicRequest, CreateTopicResponse>;
   readonly getTopic: Method<GetTopicRequest, GetTopicResponse>;
   readonly listTopics: Method<ListTopicsRequest, ListTopicsResponse>;
+  readonly updateTopic: Method<UpdateTopicRequest, UpdateTopicResponse>;
+  readonly deleteRecords: Method<DeleteRecordsRequest, DeleteRecordsResponse>;
   readonly deleteTopic: Method<DeleteTopicRequest, DeleteTopicResponse>;
   readonly listOffsets: Method<ListOffsetsRequest, ListOffsetsResponse>;
   readonly describeCluster: Method<DescribeClusterRequest, DescribeClusterResponse>;
@@ -41,6 +47,8 @@ export const methods: {
   createTopic: method(AdminService, 'CreateTopic'),
   getTopic: method(AdminService, 'GetTopic'),
   listTopics: method(AdminService, 'ListTopics'),
+  updateTopic: method(AdminService, 'UpdateTopic'),
+  deleteRecords: method(AdminService, 'DeleteRecords'),
   deleteTopic: method(AdminService, 'DeleteTopic'),
   listOffsets: method(AdminService, 'ListOffsets'),
   describeCluster: method(AdminService, 'DescribeCluster'),

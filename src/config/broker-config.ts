@@ -1,13 +1,24 @@
 /** The configuration of the broker: one table of keys from which parsing, flags, help and documentation follow. */
+import { TOPIC_CONFIG_KEYS, type TopicConfigKeys } from '../broker/topic-config.js';
 import { type Address, address, type ConfigKey, type ConfigKeys, integer, oneOf, text } from '../core/config-key.js';
 
 const MIB = 1024 * 1024;
 const GIB = 1024 * MIB;
+/** The longest time that a timer of Node.js takes. */
+const MAX_TIMER_MS = 2 ** 31 - 1;
 
 export type LogLevel = 'trace' | 'debug' | 'info' | 'warn' | 'error' | 'fatal';
 
+/** Prefix of the broker's keys that hold for topics which do not set the key themselves: `log.retention.ms`. */
+const TOPIC_DEFAULT_PREFIX = 'log.';
+
+/** The key of the broker for each key of a topic. */
+type TopicDefaultKeys = {
+  readonly [Name in keyof TopicConfigKeys as `${typeof TOPIC_DEFAULT_PREFIX}${Name}`]: TopicConfigKeys[Name];
+};
+
 // A type, not an interface: it must fit ConfigKeys, which has an index signature.
-type BrokerConfigKeys = {
+type OwnKeys = {
   readonly 'data.dir': ConfigKey<string>;
   readonly listen: ConfigKey<Address>;
   readonly http: ConfigKey<Address>;
@@ -21,7 +32,13 @@ type BrokerConfigKeys = {
   readonly 'inflight.stream.bytes': ConfigKey<number>;
   readonly 'inflight.connection.bytes': ConfigKey<number>;
   readonly 'inflight.total.bytes': ConfigKey<number>;
+  readonly 'log.disk.reserve.bytes': ConfigKey<number>;
+  readonly 'log.retention.check.interval.ms': ConfigKey<number>;
+  readonly 'log.cleaner.backoff.ms': ConfigKey<number>;
+  readonly 'log.cleaner.dedupe.buffer.size': ConfigKey<number>;
 };
+
+type BrokerConfigKeys = OwnKeys & TopicDefaultKeys;
 
 /** Name of a configuration key of the broker. */
 export type BrokerConfigName = keyof BrokerConfigKeys;
@@ -31,8 +48,7 @@ export type BrokerConfig = {
   readonly [Name in BrokerConfigName]: BrokerConfigKeys[Name] extends ConfigKey<infer Value> ? Value : never;
 };
 
-/** Every key of the broker. Sizes are in bytes. */
-export const BROKER_CONFIG_KEYS: BrokerConfigKeys = {
+const OWN_KEYS: OwnKeys = {
   'data.dir': text('./data', 'the path of a directory', 'Where the log is kept. Created if there is none.'),
   listen: address('127.0.0.1:7171', 'Where gRPC clients connect. Port 0 lets the system choose.'),
   http: address('127.0.0.1:7172', 'Where HTTP answers: /healthz. Port 0 lets the system choose.'),
@@ -55,7 +71,57 @@ export const BROKER_CONFIG_KEYS: BrokerConfigKeys = {
   'inflight.stream.bytes': integer(8 * MIB, 64 * 1024, GIB, 'Data in flight on one stream, in each direction.'),
   'inflight.connection.bytes': integer(32 * MIB, 64 * 1024, 16 * GIB, 'Data in flight on one connection.'),
   'inflight.total.bytes': integer(256 * MIB, 64 * 1024, 64 * GIB, 'Data in flight on all connections.'),
+  'log.disk.reserve.bytes': integer(
+    64 * MIB,
+    0,
+    Number.MAX_SAFE_INTEGER,
+    'Appends are refused while the file system of the data directory has less free space; they resume by themselves. 0: never.',
+  ),
+  'log.retention.check.interval.ms': integer(
+    300_000,
+    1,
+    MAX_TIMER_MS,
+    'Time between two checks for data that the retention limits no longer keep.',
+  ),
+  'log.cleaner.backoff.ms': integer(
+    15_000,
+    1,
+    MAX_TIMER_MS,
+    'How long compaction rests when no partition was due for it.',
+  ),
+  'log.cleaner.dedupe.buffer.size': integer(
+    128 * MIB,
+    MIB,
+    2 ** 31 - 1,
+    'Memory for the keys of the partition that is being compacted; more keys take several passes.',
+  ),
 };
+
+/** The name of the broker's key for a key of a topic. */
+export function topicDefaultName(topicKey: string): string {
+  return TOPIC_DEFAULT_PREFIX + topicKey;
+}
+
+/** Keys of the broker by the keys of a topic that they are the defaults of. */
+export const TOPIC_DEFAULT_NAMES: ReadonlyMap<string, string> = new Map(
+  Object.keys(TOPIC_CONFIG_KEYS).map((name) => [name, topicDefaultName(name)]),
+);
+
+function topicDefaultKeys(): TopicDefaultKeys {
+  const entries = Object.entries<ConfigKey<unknown>>(TOPIC_CONFIG_KEYS);
+  const keys = Object.fromEntries(entries.map(([name, key]) => [topicDefaultName(name), key]));
+  // Each key of a topic is there under the name that the type derives from it.
+  return keys as TopicDefaultKeys;
+}
+
+/** The broker's keys for itself. */
+export const BROKER_OWN_KEYS: ConfigKeys = OWN_KEYS;
+
+/** The broker's keys for topics that do not set theirs: each with the default and the meaning of the topic's key. */
+export const TOPIC_DEFAULT_KEYS: ConfigKeys = topicDefaultKeys();
+
+/** Every key of the broker. Sizes are in bytes. */
+export const BROKER_CONFIG_KEYS: BrokerConfigKeys = { ...OWN_KEYS, ...topicDefaultKeys() };
 
 /** The same table by any name, for loops. */
 export const BROKER_KEYS: ConfigKeys = BROKER_CONFIG_KEYS;

@@ -1,7 +1,15 @@
 /** Putting the broker's configuration together: defaults < file < environment < flags. */
+import { resolveTopicConfig, type TopicOverrides } from '../broker/topic-config.js';
 import { assertKnownKey, parseConfigValue } from '../core/config-key.js';
 import { errorMessage, LogError } from '../core/errors.js';
-import { BROKER_KEYS, type BrokerConfig, ENVIRONMENT_PREFIX, flagOf, variableOf } from './broker-config.js';
+import {
+  BROKER_KEYS,
+  type BrokerConfig,
+  ENVIRONMENT_PREFIX,
+  flagOf,
+  TOPIC_DEFAULT_NAMES,
+  variableOf,
+} from './broker-config.js';
 import { type Environment, OTHER_VARIABLES } from './environment.js';
 
 /** A value as text, and where it was set, as a user would name the place. */
@@ -25,12 +33,20 @@ export interface ConfigSources {
   readonly file?: ConfigFile;
 }
 
+/** What the sources come to. */
+export interface LoadedConfig {
+  /** The configuration in force. */
+  readonly config: BrokerConfig;
+  /** What was set, and not left to the defaults, for topics that do not set it themselves: by the keys of a topic. */
+  readonly topicDefaults: TopicOverrides;
+}
+
 /**
  * The configuration in force.
  * @throws LogError INVALID_CONFIG naming the key, its source, the value and what would be valid; or naming an unknown
  *   key, its source and the keys there are
  */
-export function loadBrokerConfig(sources: ConfigSources): BrokerConfig {
+export function loadBrokerConfig(sources: ConfigSources): LoadedConfig {
   const settings = new Map<string, Setting>([
     ...(sources.file === undefined ? [] : fileSettings(sources.file)),
     ...environmentSettings(sources.environment),
@@ -42,7 +58,18 @@ export function loadBrokerConfig(sources: ConfigSources): BrokerConfig {
     config[name] = from(setting.source, () => parseConfigValue(name, key, setting.value));
   }
   // BrokerConfig has exactly these keys, and each schema gives the type that BrokerConfig derives from it.
-  return config as BrokerConfig;
+  return { config: config as BrokerConfig, topicDefaults: topicDefaults(settings) };
+}
+
+function topicDefaults(settings: Settings): TopicOverrides {
+  const defaults: Record<string, string> = {};
+  for (const [topicKey, name] of TOPIC_DEFAULT_NAMES) {
+    const setting = settings.get(name);
+    if (setting !== undefined) defaults[topicKey] = setting.value.trim();
+  }
+  // Each value holds by itself; two of them may contradict each other.
+  resolveTopicConfig({}, defaults);
+  return defaults;
 }
 
 function flagSettings(flags: Readonly<Record<string, string>>): Settings {

@@ -90,7 +90,7 @@ const REASONS: Readonly<Record<Reason, ReasonFacts>> = {
   UNSUPPORTED_COMPRESSION_TYPE: reason('INVALID_ARGUMENT', 76),
 
   UNKNOWN_TOPIC_OR_PARTITION: reason('NOT_FOUND', 3),
-  /** The name exists, but the caller's topic id belongs to an earlier topic of that name. */
+  /** The caller's topic id belongs to an earlier topic of that name, or to one that was deleted. */
   UNKNOWN_TOPIC_ID: reason('NOT_FOUND', 100),
   TOPIC_ALREADY_EXISTS: reason('ALREADY_EXISTS', 36),
   OFFSET_OUT_OF_RANGE: reason('OUT_OF_RANGE', 1),

@@ -80,6 +80,7 @@ export class Partition {
   #syncTimer: Timer | undefined;
   readonly #listeners = new Set<() => void>();
   #closed = false;
+  #closing: Promise<void> | undefined;
   #drained: (() => void) | undefined;
 
   constructor(options: PartitionOptions) {
@@ -419,19 +420,29 @@ export class Partition {
     for (const listener of this.#listeners) listener();
   }
 
+  /** Takes no more calls from here on, and tells those who listen; `close` does the rest. Idempotent. */
+  retire(): void {
+    if (this.#closed) return;
+    this.#closed = true;
+    this.#notify();
+  }
+
   /** Finishes what was accepted, makes it durable and lets go of the log. Idempotent. */
-  async close(): Promise<void> {
-    if (!this.#closed) {
-      this.#closed = true;
-      if (this.#writing) {
-        await new Promise<void>((resolve) => {
-          this.#drained = resolve;
-        });
-      }
-      this.#syncTimer?.cancel();
-      if (this.#log.failure === undefined && this.#log.durableOffset < this.#log.endOffset) this.#startSync();
-      this.#notify();
+  close(): Promise<void> {
+    this.retire();
+    this.#closing ??= this.#finish();
+    return this.#closing;
+  }
+
+  async #finish(): Promise<void> {
+    if (this.#writing) {
+      await new Promise<void>((resolve) => {
+        this.#drained = resolve;
+      });
     }
+    this.#syncTimer?.cancel();
+    if (this.#log.failure === undefined && this.#log.durableOffset < this.#log.endOffset) this.#startSync();
+    this.#notify();
     await this.#syncRun;
     await this.#log.close();
   }

@@ -5,7 +5,11 @@
 
 export type AcksName = 'ACKS_UNSPECIFIED' | 'ACKS_NONE' | 'ACKS_WRITTEN' | 'ACKS_DURABLE';
 export type RecordFormatName = 'RECORD_FORMAT_UNSPECIFIED' | 'RECORD_FORMAT_BATCHES' | 'RECORD_FORMAT_RECORDS';
-export type OffsetPositionName = 'OFFSET_POSITION_UNSPECIFIED' | 'OFFSET_POSITION_EARLIEST' | 'OFFSET_POSITION_LATEST';
+export type OffsetPositionName =
+  | 'OFFSET_POSITION_UNSPECIFIED'
+  | 'OFFSET_POSITION_EARLIEST'
+  | 'OFFSET_POSITION_LATEST'
+  | 'OFFSET_POSITION_LATEST_BY_TIMESTAMP';
 export type ConfigSourceName =
   | 'CONFIG_SOURCE_UNSPECIFIED'
   | 'CONFIG_SOURCE_DEFAULT'
@@ -40,6 +44,8 @@ export interface PartitionMessage {
   segmentCount: number;
   sizeBytes: number;
   failureReason: string;
+  oldestTimestampMs?: number | undefined;
+  newestTimestampMs?: number | undefined;
 }
 
 export interface TopicConfigMessage {
@@ -80,6 +86,33 @@ export interface ListTopicsRequest {
 export interface ListTopicsResponse {
   topics: TopicMessage[];
   nextPageToken: string;
+}
+export interface UpdateTopicRequest {
+  name: string;
+  partitionCount: number;
+  setConfigs: Record<string, string>;
+  resetConfigs: string[];
+  validateOnly: boolean;
+}
+export interface UpdateTopicResponse {
+  topic: TopicMessage;
+}
+export interface RecordsToDeleteMessage {
+  partition: number;
+  beforeOffset?: number | undefined;
+  beforeTimeMs?: number | undefined;
+}
+export interface DeleteRecordsRequest {
+  topic: string;
+  topicId: string;
+  partitions: RecordsToDeleteMessage[];
+}
+export interface DeletedRecordsMessage {
+  partition: number;
+  logStartOffset: number;
+}
+export interface DeleteRecordsResponse {
+  partitions: DeletedRecordsMessage[];
 }
 export interface DeleteTopicRequest {
   name: string;

@@ -68,7 +68,7 @@ describe('after a restart', () => {
     await raw.call('AdminService', 'DeleteTopic', { name: 't' });
     await restart();
     await rejection(raw.fetchOne('t', 0), 'UNKNOWN_TOPIC_OR_PARTITION');
-    expect(logDirectories()).toEqual([]);
+    await expect.poll(logDirectories).toEqual([]);
   });
 });
 

@@ -2,7 +2,7 @@
 import { readFileSync } from 'node:fs';
 import { expect, test } from 'vitest';
 import { TOPIC_CONFIG_KEYS } from '../../src/broker/topic-config.js';
-import { brokerConfigTable, configTable } from '../../src/config/docs.js';
+import { brokerConfigTable, configTable, topicDefaultsTable } from '../../src/config/docs.js';
 
 const page = readFileSync(new URL('../../docs/configuration.md', import.meta.url), 'utf8');
 
@@ -13,6 +13,10 @@ function between(begin: string, end: string): string {
 
 test('docs/configuration.md holds the table of the keys of the broker', () => {
   expect(between('<!-- table:begin', '<!-- table:end')).toBe(brokerConfigTable());
+});
+
+test('docs/configuration.md holds the table of the keys of the broker that are defaults of topics', () => {
+  expect(between('<!-- topic-defaults:begin', '<!-- topic-defaults:end')).toBe(topicDefaultsTable());
 });
 
 test('docs/configuration.md holds the table of the keys of a topic', () => {

@@ -1,8 +1,13 @@
 /** Configuration of the broker: where values come from, and what is refused. */
 import { describe, expect, test } from 'vitest';
-import { BROKER_KEYS, flagOf, variableOf } from '../../src/config/broker-config.js';
+import { BROKER_KEYS, type BrokerConfig, flagOf, variableOf } from '../../src/config/broker-config.js';
 import { type ConfigSources, loadBrokerConfig } from '../../src/config/load.js';
 import { LogError } from '../../src/core/errors.js';
+
+/** The configuration in force. */
+function load(sources: ConfigSources): BrokerConfig {
+  return loadBrokerConfig(sources).config;
+}
 
 const nothing: ConfigSources = { flags: {}, environment: {} };
 
@@ -22,7 +27,7 @@ function refusal(sources: Partial<ConfigSources>): LogError {
 
 describe('precedence', () => {
   test('without any setting the defaults hold', () => {
-    const config = loadBrokerConfig(nothing);
+    const config = load(nothing);
     expect(config['data.dir']).toBe('./data');
     expect(config.listen).toEqual({ host: '127.0.0.1', port: 7171 });
     expect(config.http).toEqual({ host: '127.0.0.1', port: 7172 });
@@ -35,7 +40,7 @@ describe('precedence', () => {
     const fromEnvironment = { environment: { TIDELOG_DEFAULT_PARTITIONS: '3' } };
     const fromFlag = { flags: { 'default.partitions': '4' } };
     const partitions = (sources: Partial<ConfigSources>): number =>
-      loadBrokerConfig({ ...nothing, ...sources })['default.partitions'];
+      load({ ...nothing, ...sources })['default.partitions'];
     expect(partitions({})).toBe(1);
     expect(partitions(fromFile)).toBe(2);
     expect(partitions({ ...fromFile, ...fromEnvironment })).toBe(3);
@@ -44,7 +49,7 @@ describe('precedence', () => {
 
   test('an overridden value is not judged, an unknown key in the same place is', () => {
     const overridden = { file: file({ listen: 'nonsense' }), flags: { listen: '[::1]:1' } };
-    expect(loadBrokerConfig({ ...nothing, ...overridden }).listen).toEqual({ host: '::1', port: 1 });
+    expect(load({ ...nothing, ...overridden }).listen).toEqual({ host: '::1', port: 1 });
     expect(refusal({ ...overridden, file: file({ lisen: 'x' }) }).message).toContain('"lisen"');
   });
 });
@@ -71,7 +76,7 @@ describe('unknown keys', () => {
 
   test('do not include the address that clients use, nor variables of others', () => {
     const environment = { TIDELOG_BROKER: 'somewhere:1', HOME: '/root', tidelog_x: '1', TIDELOG_LISTEN: undefined };
-    expect(loadBrokerConfig({ ...nothing, environment }).listen.port).toBe(7171);
+    expect(load({ ...nothing, environment }).listen.port).toBe(7171);
   });
 });
 
@@ -107,7 +112,55 @@ test('the flag and the variable of a key follow from its name', () => {
 
 test('every default is valid', () => {
   for (const [name, key] of Object.entries(BROKER_KEYS)) {
-    const config = loadBrokerConfig({ ...nothing, flags: { [name]: key.defaultText } });
-    expect(config).toEqual(loadBrokerConfig(nothing));
+    const config = load({ ...nothing, flags: { [name]: key.defaultText } });
+    expect(config).toEqual(load(nothing));
+  }
+});
+
+describe('defaults of topics', () => {
+  test('are keys of the broker under log., with the default of the key of the topic', () => {
+    const config = load(nothing);
+    expect(config['log.retention.ms']).toBe(7 * 86_400_000);
+    expect([...config['log.cleanup.policy']]).toEqual(['delete']);
+    expect(config['log.min.cleanable.dirty.ratio']).toBe(0.5);
+  });
+
+  test('count as set only where they were set, wherever that was', () => {
+    const sources = {
+      file: file({ 'log.retention.bytes': 5000 }),
+      environment: { TIDELOG_LOG_CLEANUP_POLICY: ' compact,delete ' },
+      flags: { 'log.retention.ms': '604800000' },
+    };
+    expect(loadBrokerConfig(nothing).topicDefaults).toEqual({});
+    expect(loadBrokerConfig(sources).topicDefaults).toEqual({
+      'retention.ms': '604800000',
+      'retention.bytes': '5000',
+      'cleanup.policy': 'compact,delete',
+    });
+    expect([...load(sources)['log.cleanup.policy']]).toEqual(['compact', 'delete']);
+  });
+
+  test('are judged like those of a topic, with their source', () => {
+    const { message } = refusal({ environment: { TIDELOG_LOG_RETENTION_MS: '-2' } });
+    for (const part of ['log.retention.ms=-2', 'from -1', 'TIDELOG_LOG_RETENTION_MS']) expect(message).toContain(part);
+    expect(refusal({ flags: { 'log.cleanup.policy': '' } }).message).toContain('one or several of delete, compact');
+  });
+
+  test('must not contradict each other', () => {
+    const flags = { 'log.min.compaction.lag.ms': '20', 'log.max.compaction.lag.ms': '10' };
+    expect(refusal({ flags }).message).toContain('min.compaction.lag.ms=20 is larger than max.compaction.lag.ms=10');
+  });
+});
+
+test('the keys of retention, compaction and the disk reserve have the defaults that operators know', () => {
+  expect(load(nothing)).toMatchObject({
+    'log.retention.check.interval.ms': 300_000,
+    'log.cleaner.backoff.ms': 15_000,
+    'log.cleaner.dedupe.buffer.size': 134_217_728,
+    'log.disk.reserve.bytes': 67_108_864,
+  });
+  expect(load({ ...nothing, flags: { 'log.disk.reserve.bytes': '0' } })['log.disk.reserve.bytes']).toBe(0);
+  for (const flags of [{ 'log.retention.check.interval.ms': '0' }, { 'log.cleaner.dedupe.buffer.size': '1048575' }]) {
+    expect(refusal({ flags }).reason).toBe('INVALID_CONFIG');
   }
 });

@@ -50,7 +50,7 @@ describe.concurrent('topics', () => {
     );
     const described = await run(['topic', 'describe', 'crud']);
     expect(described.stdout).toMatch(/segment\.bytes +65536 +topic\n/);
-    expect(described.stdout).toMatch(/\n +2 +0 +0 +0 +1 +0 +ok\n/);
+    expect(described.stdout).toMatch(/\n +2 +0 +0 +0 +1 +0 +- +- +ok\n/);
     expect(await run(['topic', 'delete', 'crud'])).toMatchObject({ code: 0, stdout: 'Deleted topic crud.\n' });
     expectFailure(await run(['topic', 'describe', 'crud']), 'UNKNOWN_TOPIC_OR_PARTITION', '"crud"', 'topic create');
   });
@@ -69,6 +69,121 @@ describe.concurrent('topics', () => {
     });
     const deleted = await run(['topic', 'delete', 'crud-json', '--json']);
     expect(JSON.parse(deleted.stdout)).toEqual({ deleted: 'crud-json' });
+  });
+});
+
+describe.concurrent('topics that live', () => {
+  /** Values at these times, one record each, in partition 0. */
+  async function produceAt(topic: string, ...times: string[]): Promise<void> {
+    const lines = times.map((timestamp) => JSON.stringify({ value: timestamp, timestamp, partition: 0 }));
+    expect(await run(['produce', topic, '--format', 'json'], lines.join('\n'))).toMatchObject({ code: 0 });
+  }
+
+  test('are altered, and say what has changed and where each value comes from', async () => {
+    const policy = ['--config', 'retention.ms=604800000', '--config', 'cleanup.policy=compact,delete'];
+    await create('alter', '--partitions', '4', '--config', 'segment.ms=1000', ...policy);
+    const changes = ['--config', 'retention.bytes=1073741824', '--config', '-segment.ms', '--partitions', '8'];
+    expect(await run(['topic', 'alter', 'alter', ...changes])).toEqual({
+      code: 0,
+      stdout:
+        'partitions: 4 -> 8\n' +
+        'segment.ms: 1000 -> 604800000 (default)\n' +
+        'retention.bytes: -1 -> 1073741824 (topic)\n',
+      stderr: '',
+    });
+    const again = await run(['topic', 'alter', 'alter', ...changes]);
+    expect(again).toMatchObject({ code: 0, stdout: 'Topic alter is like that already: nothing has changed.\n' });
+    const described = await run(['topic', 'describe', 'alter']);
+    expect(described.stdout).toMatch(/retention\.bytes +1073741824 +topic\n/);
+    expect(described.stdout).toMatch(/cleanup\.policy +compact,delete +topic\n/);
+    expect(described.stdout).toMatch(/segment\.ms +604800000 +default\n/);
+    const json = await run(['topic', 'alter', 'alter', '--config', 'flush.ms=7', '--json']);
+    expect(JSON.parse(json.stdout)).toMatchObject({
+      name: 'alter',
+      partitionCount: 8,
+      changes: [{ key: 'flush.ms', oldValue: '50', newValue: '7', source: 'topic' }],
+    });
+  });
+
+  test('refuse what cannot be, and stay as they are', async () => {
+    await create('alter-no', '--partitions', '3');
+    expectFailure(await run(['topic', 'alter', 'alter-no', '--partitions', '2']), 'INVALID_PARTITIONS', '3', '2');
+    expectFailure(
+      await run(['topic', 'alter', 'alter-no', '--config', 'flush.ms=1', '--config', '-flush.sec']),
+      'INVALID_CONFIG',
+      'flush.sec',
+    );
+    const { stdout } = await run(['topic', 'describe', 'alter-no']);
+    expect(stdout).toMatch(/flush\.ms +50 +default\n/);
+    expectFailure(await run(['topic', 'alter', 'nowhere', '--partitions', '2']), 'UNKNOWN_TOPIC_OR_PARTITION');
+  });
+
+  test('take the values of the broker where they have none, and tell so', async () => {
+    const own = await workplace.serve('own-defaults', '--log-retention-ms', '-1', '--log-cleanup-policy', 'compact');
+    const on = { TIDELOG_BROKER: own.address };
+    expect(await tidelog(['topic', 'create', 't', '--config', 'cleanup.policy=delete'], '', on)).toMatchObject({
+      code: 0,
+    });
+    const { stdout } = await tidelog(['topic', 'describe', 't'], '', on);
+    expect(stdout).toMatch(/retention\.ms +-1 +broker\n/);
+    expect(stdout).toMatch(/cleanup\.policy +delete +topic\n/);
+    const reset = await tidelog(['topic', 'alter', 't', '--config', '-cleanup.policy'], '', on);
+    expect(reset.stdout).toBe('cleanup.policy: delete -> compact (broker)\n');
+    const stopped = await own.stop();
+    const logged = jsonLines(stopped.stderr).find(({ msg }) => msg === 'topic configuration changed');
+    expect(logged).toMatchObject({
+      level: 'info',
+      topic: 't',
+      key: 'cleanup.policy',
+      oldValue: 'delete',
+      newValue: 'compact',
+    });
+  });
+
+  test('show the times of what they hold', async () => {
+    await create('times', '--partitions', '2');
+    await produceAt('times', '2024-05-02T00:00:00Z', '2024-05-03T00:00:00Z');
+    await produceAt('times', '2024-05-01T00:00:00Z');
+    const { stdout } = await run(['topic', 'describe', 'times']);
+    expect(stdout).toMatch(/OLDEST +NEWEST +STATE\n/);
+    expect(stdout).toMatch(/\n +0 +0 +3 +3 +1 +\d+ +2024-05-0\dT00:00:00.000Z +2024-05-03T00:00:00.000Z +ok\n/);
+    const { partitions } = JSON.parse((await run(['topic', 'describe', 'times', '--json'])).stdout) as {
+      partitions: object[];
+    };
+    expect(partitions[0]).toMatchObject({ newestTimestamp: '2024-05-03T00:00:00.000Z' });
+    expect(partitions[1]).toMatchObject({ oldestTimestamp: null, newestTimestamp: null });
+  });
+
+  test('lose records up to an offset or a time', async () => {
+    await create('delete', '--partitions', '2');
+    await produceAt('delete', '2024-05-01', '2024-05-02', '2024-05-03', '2024-05-04');
+    const offset = await run(['topic', 'delete-records', 'delete', '--partition', '0', '--before-offset', '1']);
+    expect(offset).toEqual({ code: 0, stdout: 'Partition 0 of delete begins at offset 1 now.\n', stderr: '' });
+    expect((await run(['consume', 'delete', '--to', 'end'])).stdout).toBe('2024-05-02\n2024-05-03\n2024-05-04\n');
+    const both = ['--partition', '1', '--partition', '0', '--before-time', '2024-05-03T00:00:00Z', '--json'];
+    expect(JSON.parse((await run(['topic', 'delete-records', 'delete', ...both])).stdout)).toEqual([
+      { partition: 1, logStartOffset: 0 },
+      { partition: 0, logStartOffset: 2 },
+    ]);
+    const beyond = await run(['topic', 'delete-records', 'delete', '--partition', '0', '--before-offset', '9']);
+    expectFailure(beyond, 'OFFSET_OUT_OF_RANGE', 'valid range is 2 to 4');
+  });
+
+  test('lose everything only when that is confirmed', async () => {
+    await create('truncate', '--partitions', '2');
+    await produceAt('truncate', '2024-05-01', '2024-05-02', '2024-05-03');
+    const asked = await run(['topic', 'truncate-all', 'truncate']);
+    expect(asked).toMatchObject({ code: 2, stdout: '' });
+    expect(asked.stderr).toMatch(/^tidelog: this would delete everything in 2 partitions of topic truncate [^\n]*\n$/);
+    for (const part of ['up to 3 records', '--yes']) expect(asked.stderr).toContain(part);
+    expect((await run(['consume', 'truncate', '--to', 'end'])).stdout.split('\n')).toHaveLength(4);
+    const done = await run(['topic', 'truncate-all', 'truncate', '--yes']);
+    expect(done.stdout).toBe(
+      'Partition 0 of truncate begins at offset 3 now.\nPartition 1 of truncate begins at offset 0 now.\n',
+    );
+    expect((await run(['consume', 'truncate', '--to', 'end'])).stdout).toBe('');
+    await produceAt('truncate', '2024-05-04');
+    expect((await run(['consume', 'truncate', '--to', 'end', '--format', 'json'])).stdout).toContain('"offset":3');
   });
 });
 
@@ -279,7 +394,7 @@ describe.concurrent('wrong usage', () => {
     };
     expect(await tidelog(['version'])).toEqual({ code: 0, stdout: `${version}\n`, stderr: '' });
     expect(await tidelog(['--version'])).toEqual({ code: 0, stdout: `${version}\n`, stderr: '' });
-    for (const args of [['--help'], ['help', 'serve'], ['topic', 'create', '--help']]) {
+    for (const args of [['--help'], ['help', 'serve'], ['topic', 'create', '--help'], ['topic', 'alter', '--help']]) {
       const help = await tidelog(args);
       expect(help).toMatchObject({ code: 0, stderr: '' });
       expect(help.stdout).toContain('Usage: tidelog');

@@ -1,6 +1,6 @@
 /** `tidelog serve`: one flag for each key of the broker's configuration. */
 import { type Command, Option } from 'commander';
-import { BROKER_KEYS, flagOf, variableOf } from '../../config/broker-config.js';
+import { BROKER_KEYS, flagOf, TOPIC_DEFAULT_KEYS, variableOf } from '../../config/broker-config.js';
 import type { CommandContext } from '../program.js';
 
 const HELP = `
@@ -23,6 +23,7 @@ export function configure(command: Command, { output, environment }: CommandCont
   for (const [name, key] of Object.entries(BROKER_KEYS)) {
     const description = `${key.description} Takes ${key.valid}. [${variableOf(name)}, default ${key.defaultText}]`;
     const option = new Option(`${flagOf(name)} <${name === 'data.dir' ? 'dir' : 'value'}>`, description);
+    if (Object.hasOwn(TOPIC_DEFAULT_KEYS, name)) option.helpGroup('Values of topics that do not set their own:');
     attributes.set(name, option.attributeName());
     command.addOption(option);
   }

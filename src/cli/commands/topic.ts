@@ -1,52 +1,55 @@
-/** `tidelog topic create|list|describe|delete` */
+/** `tidelog topic ...`: creating, listing and deleting here, the other commands in the files beside. */
 import type { Command } from 'commander';
-import type { PartitionDescription, TopicDescription } from '../../client/admin.js';
-import { brokerOption, keyValue, repeated, wholeNumber } from '../arguments.js';
-import { count, type Output } from '../output.js';
+import { keyValue, repeated, wholeNumber } from '../arguments.js';
+import { count } from '../output.js';
 import type { CommandContext } from '../program.js';
 import { withClient } from '../with-client.js';
+import { configureAlter } from './topic-alter.js';
+import { common, describeTopic, type TopicOptions, topicCommand, topicJson } from './topic-common.js';
+import { configureRecords } from './topic-records.js';
 
-interface CommonOptions {
-  readonly broker?: string;
-  readonly json?: boolean;
-}
-
-interface CreateOptions extends CommonOptions {
+interface CreateOptions extends TopicOptions {
   readonly partitions?: number;
   readonly config?: readonly (readonly [string, string])[];
 }
 
-interface ListOptions extends CommonOptions {
+interface ListOptions extends TopicOptions {
   readonly internal?: boolean;
 }
 
-export function configure(command: Command, context: CommandContext): void {
-  command.addHelpText(
-    'after',
-    `
+const HELP = `
 Examples:
-  tidelog topic create orders --partitions 6 --config segment.bytes=67108864
+  tidelog topic create orders --partitions 6 --config retention.ms=604800000
   tidelog topic list --json
-  tidelog topic describe orders`,
-  );
-  common(command.command('create').argument('<name>').description('Create a topic.'))
+  tidelog topic describe orders
+  tidelog topic alter orders --partitions 8 --config cleanup.policy=compact,delete --config -segment.ms
+  tidelog topic delete-records orders --partition 0 --before-offset 1000
+  tidelog topic delete orders`;
+
+export function configure(command: Command, context: CommandContext): void {
+  command.addHelpText('after', HELP);
+  topicCommand(command, 'create', 'Create a topic.')
     .option('--partitions <n>', "Number of partitions. Default: the broker's.", wholeNumber(1))
     .option('--config <key=value>', 'Topic configuration; repeat for more keys.', repeated(keyValue))
+    .addHelpText('after', CREATE_HELP)
     .action((name: string, options: CreateOptions) => create(name, options, context));
   common(command.command('list').description('List the topics.'))
     .option('--internal', 'Internal topics as well.')
     .action((options: ListOptions) => list(options, context));
-  common(command.command('describe').argument('<name>').description('Show partitions and configuration.')).action(
-    (name: string, options: CommonOptions) => describe(name, options, context),
+  topicCommand(command, 'describe', 'Show partitions and configuration.').action(
+    (name: string, options: TopicOptions) => describe(name, options, context),
   );
-  common(command.command('delete').argument('<name>').description('Delete a topic and its records for good.')).action(
-    (name: string, options: CommonOptions) => remove(name, options, context),
+  configureAlter(command, context);
+  configureRecords(command, context);
+  topicCommand(command, 'delete', 'Delete a topic and its records for good.').action(
+    (name: string, options: TopicOptions) => remove(name, options, context),
   );
 }
 
-function common(command: Command): Command {
-  return command.option('--json', 'Print JSON.').addOption(brokerOption());
-}
+const CREATE_HELP = `
+Examples:
+  tidelog topic create orders --partitions 4 --config retention.ms=604800000
+  tidelog topic create accounts --config cleanup.policy=compact,delete`;
 
 async function create(name: string, options: CreateOptions, context: CommandContext): Promise<void> {
   await withClient(options.broker, context, async (client) => {
@@ -72,47 +75,18 @@ async function list(options: ListOptions, context: CommandContext): Promise<void
   });
 }
 
-async function describe(name: string, options: CommonOptions, context: CommandContext): Promise<void> {
+async function describe(name: string, options: TopicOptions, context: CommandContext): Promise<void> {
   await withClient(options.broker, context, async (client) => {
     const topic = await client.admin.getTopic(name);
     if (options.json) context.output.json(topicJson(topic));
-    else printTopic(topic, context.output);
+    else describeTopic(topic, context.output);
   });
 }
 
-async function remove(name: string, options: CommonOptions, context: CommandContext): Promise<void> {
+async function remove(name: string, options: TopicOptions, context: CommandContext): Promise<void> {
   await withClient(options.broker, context, async (client) => {
     await client.admin.deleteTopic(name);
     if (options.json) context.output.json({ deleted: name });
     else context.output.line(`Deleted topic ${name}.`);
   });
-}
-
-/** JSON has no `undefined`: a partition without a failure says null. */
-function topicJson(topic: TopicDescription): object {
-  const partitions = topic.partitions.map((partition) => ({
-    ...partition,
-    failureReason: partition.failureReason ?? null,
-  }));
-  return { ...topic, partitions };
-}
-
-function printTopic(topic: TopicDescription, output: Output): void {
-  output.line(`Topic ${topic.name}, id ${topic.topicId}, ${count(topic.partitionCount, 'partition')}`);
-  output.line('');
-  output.table(
-    ['partition', 'log start', 'high watermark', 'log end', 'segments', 'bytes', 'state'],
-    topic.partitions.map(partitionRow),
-  );
-  output.line('');
-  output.table(
-    ['configuration', 'value', 'source'],
-    topic.configs.map(({ key, value, source }) => [key, value, source]),
-  );
-}
-
-function partitionRow(partition: PartitionDescription): readonly (string | number)[] {
-  const { logStartOffset, highWatermark, logEndOffset, segmentCount, sizeBytes, failureReason } = partition;
-  const state = failureReason ?? 'ok';
-  return [partition.partition, logStartOffset, highWatermark, logEndOffset, segmentCount, sizeBytes, state];
 }

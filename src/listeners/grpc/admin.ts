@@ -1,13 +1,21 @@
 import type { UntypedServiceImplementation } from '@grpc/grpc-js';
 import type { Broker } from '../../broker/broker.js';
 import type { OffsetSpec } from '../../broker/list-offsets.js';
-import { describeTopicConfig } from '../../broker/topic-config.js';
+import {
+  describeTopicConfig,
+  normalizeOverrides,
+  type TopicConfigSource,
+  type TopicOverrides,
+} from '../../broker/topic-config.js';
 import { slotFailure, type Topic } from '../../broker/topics.js';
 import { LogError } from '../../core/errors.js';
 import { Partition } from '../../partition/partition.js';
 import type {
+  ConfigSourceName,
   CreateTopicRequest,
   CreateTopicResponse,
+  DeleteRecordsRequest,
+  DeleteRecordsResponse,
   DeleteTopicRequest,
   DeleteTopicResponse,
   DescribeClusterRequest,
@@ -20,6 +28,8 @@ import type {
   ListTopicsResponse,
   PartitionMessage,
   TopicMessage,
+  UpdateTopicRequest,
+  UpdateTopicResponse,
 } from '../../rpc/messages.js';
 import { unary } from './handlers.js';
 
@@ -39,6 +49,8 @@ export function adminHandlers(broker: Broker): UntypedServiceImplementation {
       await broker.topics.delete(request.name);
       return {};
     }),
+    UpdateTopic: unary(logger, (request: UpdateTopicRequest) => updateTopic(broker, request)),
+    DeleteRecords: unary(logger, (request: DeleteRecordsRequest) => deleteRecords(broker, request)),
     ListOffsets: unary(logger, (request: ListOffsetsRequest) => listOffsets(broker, request)),
     DescribeCluster: unary(logger, async (_request: DescribeClusterRequest) => describeCluster(broker)),
   };
@@ -48,9 +60,23 @@ async function createTopic(broker: Broker, request: CreateTopicRequest): Promise
   const partitionCount = request.partitionCount === 0 ? broker.defaultPartitions : request.partitionCount;
   const topic = await broker.topics.create(request.name, partitionCount, request.configs, request.validateOnly);
   if (topic !== undefined) return { topic: describeTopic(broker, topic) };
-  const configs = toConfigMessages(request.configs);
+  const configs = toConfigMessages(broker, normalizeOverrides(request.configs));
   const described = { name: request.name, topicId: '', partitionCount, internal: false, partitions: [], configs };
   return { topic: described };
+}
+
+async function updateTopic(broker: Broker, request: UpdateTopicRequest): Promise<UpdateTopicResponse> {
+  const topic = await broker.topics.update(request.name, request, request.validateOnly);
+  return { topic: describeTopic(broker, topic) };
+}
+
+async function deleteRecords(broker: Broker, request: DeleteRecordsRequest): Promise<DeleteRecordsResponse> {
+  const partitions = request.partitions.map(({ partition, beforeOffset, beforeTimeMs }) => ({
+    partition,
+    beforeOffset: beforeOffset ?? undefined,
+    beforeTimeMs: beforeTimeMs ?? undefined,
+  }));
+  return { partitions: await broker.deleteRecords({ topic: request.topic, topicId: request.topicId, partitions }) };
 }
 
 function summarize(topic: Topic): TopicMessage {
@@ -65,20 +91,33 @@ function describeTopic(broker: Broker, topic: Topic): TopicMessage {
     if (!(slot instanceof Partition)) {
       return { ...at, logStartOffset: -1, highWatermark: -1, logEndOffset: -1, segmentCount: 0, sizeBytes: 0 };
     }
-    const { segmentCount, sizeInBytes } = slot.log.stats();
+    const { segmentCount, sizeInBytes: sizeBytes, oldestTimestamp, newestTimestamp } = slot.log.stats();
     const { logStartOffset, highWatermark, logEndOffset } = slot;
-    return { ...at, logStartOffset, highWatermark, logEndOffset, segmentCount, sizeBytes: sizeInBytes };
+    const offsets = { logStartOffset, highWatermark, logEndOffset };
+    const times = { oldestTimestampMs: known(oldestTimestamp), newestTimestampMs: known(newestTimestamp) };
+    return { ...at, ...offsets, segmentCount, sizeBytes, ...times };
   });
-  return { ...summarize(topic), partitions, configs: toConfigMessages(topic.record.overrides) };
+  return { ...summarize(topic), partitions, configs: toConfigMessages(broker, topic.record.overrides) };
 }
 
-function toConfigMessages(overrides: Readonly<Record<string, string>>): TopicMessage['configs'] {
-  return describeTopicConfig(overrides).map(({ key, value, source }) => ({
+/** -1 stands for no timestamp. */
+function known(timestampMs: number): number | undefined {
+  return timestampMs === -1 ? undefined : timestampMs;
+}
+
+function toConfigMessages(broker: Broker, overrides: TopicOverrides): TopicMessage['configs'] {
+  return describeTopicConfig(overrides, broker.topics.defaults).map(({ key, value, source }) => ({
     key,
     value,
-    source: source === 'topic' ? 'CONFIG_SOURCE_TOPIC' : 'CONFIG_SOURCE_DEFAULT',
+    source: CONFIG_SOURCES[source],
   }));
 }
+
+const CONFIG_SOURCES: Readonly<Record<TopicConfigSource, ConfigSourceName>> = {
+  default: 'CONFIG_SOURCE_DEFAULT',
+  broker: 'CONFIG_SOURCE_BROKER',
+  topic: 'CONFIG_SOURCE_TOPIC',
+};
 
 /** Pages by name: the token is the last name of the page before, so that changes between pages lose nothing. */
 function listTopics(broker: Broker, request: ListTopicsRequest): ListTopicsResponse {
@@ -102,6 +141,7 @@ async function listOffsets(broker: Broker, request: ListOffsetsRequest): Promise
 function toOffsetSpec(request: ListOffsetsRequest): OffsetSpec {
   if (request.position === 'OFFSET_POSITION_EARLIEST') return { kind: 'earliest' };
   if (request.position === 'OFFSET_POSITION_LATEST') return { kind: 'latest' };
+  if (request.position === 'OFFSET_POSITION_LATEST_BY_TIMESTAMP') return { kind: 'latest-by-timestamp' };
   return { kind: 'time', timestampMs: request.timestampMs };
 }
 

@@ -198,6 +198,11 @@ export class FakeBroker {
         const nextPageToken = from + 2 < all.length ? String(from + 2) : '';
         return { topics: all.slice(from, from + 2).map(describe), nextPageToken };
       }),
+      ...unary('UpdateTopic', ({ name }: { name: string }) => ({ topic: describe(this.#topic(name)) })),
+      ...unary('DeleteRecords', ({ topic }: { topic: string }) => {
+        this.#topic(topic);
+        return { partitions: [] };
+      }),
       ...unary('DeleteTopic', ({ name }: { name: string }) => {
         this.#topic(name);
         this.topics.delete(name);

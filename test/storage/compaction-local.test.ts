@@ -235,6 +235,7 @@ describe('a process that stops at any call of a compaction', () => {
       rig.fs.skipsDisk = true;
       const outcome = await scenario(rig, (call) => (call.number >= stopAt ? 'EIO' : undefined));
       const after = rig.crash({ tailCacheBytes: 0 });
+      expect(await problemsOf(after.dataDir), `stopped at call ${stopAt}, not started yet`).toEqual([]);
       await expectIntact(after, outcome, `stopped at call ${stopAt}`);
       await expectIntact(after.crash({ tailCacheBytes: 0 }), outcome, `stopped at call ${stopAt}, started again`);
     }

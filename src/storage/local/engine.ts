@@ -77,7 +77,9 @@ class LocalStorageEngine implements LocalEngine {
   readonly #known = new Map<string, Known>();
   /** As read at the start; replaced by what the open logs say. */
   readonly #recoveryPoints: Map<string, number>;
-  readonly #removals = new Set<Promise<void>>();
+  /** Directories of removed partitions that are still to be deleted: one at a time, so that others get at the disk. */
+  readonly #doomed: string[] = [];
+  #deleting: Promise<void> | undefined;
   #timer: Timer | undefined;
   #writingPoints: Promise<void> | undefined;
   #pointsMoved = false;
@@ -222,7 +224,7 @@ class LocalStorageEngine implements LocalEngine {
     await this.#context.removals.close();
     await this.#context.reserve.close();
     await this.#context.cleaner.close();
-    await Promise.all(this.#removals);
+    await this.#deleting;
     await this.#writingPoints;
     try {
       await this.#writePoints();
@@ -256,15 +258,23 @@ class LocalStorageEngine implements LocalEngine {
   }
 
   #removeInBackground(path: string): void {
-    const { fs, logger } = this.#context;
-    const removal = fs.removeTree(path).catch((error: unknown) => {
-      logger.warn(
-        { directory: path, err: error },
-        'a removed partition was not deleted; the next start will try again',
-      );
+    this.#doomed.push(path);
+    this.#deleting ??= this.#deleteDoomed().finally(() => {
+      this.#deleting = undefined;
     });
-    this.#removals.add(removal);
-    void removal.then(() => this.#removals.delete(removal));
+  }
+
+  /** What is left when the engine is closed is deleted by the next start. */
+  async #deleteDoomed(): Promise<void> {
+    const { fs, logger } = this.#context;
+    for (let path = this.#doomed.shift(); path !== undefined && !this.#closing; path = this.#doomed.shift()) {
+      try {
+        await fs.removeTree(path);
+      } catch (error) {
+        const fields = { directory: path, err: error };
+        logger.warn(fields, 'a removed partition was not deleted; the next start will try again');
+      }
+    }
   }
 
   #startTimer(): void {

@@ -202,7 +202,7 @@ describe('a process that stops at any call of a compaction', () => {
   /** Compacts after appends, appends more, compacts again and trims; resolves to what a reader must find. */
   async function scenario(rig: LocalRig, rule: LocalRig['fs']['rule'] = () => undefined): Promise<Outcome> {
     const log = await openLog(rig);
-    await fillKeyed(log, 90);
+    await fillKeyed(log, LONG ? 120 : 50);
     const { table } = await consume(log);
     const first = rig.fs.calls.length;
     rig.fs.rule = (call) => rule({ ...call, number: call.number - first });
@@ -229,7 +229,7 @@ describe('a process that stops at any call of a compaction', () => {
       total = call.number;
       return undefined;
     });
-    expect(total).toBeGreaterThan(60);
+    expect(total).toBeGreaterThan(50);
     for (let stopAt = 1; stopAt <= total; stopAt++) {
       const rig = new LocalRig({ tailCacheBytes: 0 });
       rig.fs.skipsDisk = true;
@@ -237,6 +237,7 @@ describe('a process that stops at any call of a compaction', () => {
       const after = rig.crash({ tailCacheBytes: 0 });
       expect(await problemsOf(after.dataDir), `stopped at call ${stopAt}, not started yet`).toEqual([]);
       await expectIntact(after, outcome, `stopped at call ${stopAt}`);
+      if (!LONG && stopAt % 4 !== 0) continue;
       await expectIntact(after.crash({ tailCacheBytes: 0 }), outcome, `stopped at call ${stopAt}, started again`);
     }
   });

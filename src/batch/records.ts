@@ -75,8 +75,11 @@ export class RecordCursor {
   valueStart: number;
   /** Bytes of the value, -1 for null. */
   valueLength: number;
-  /** What a rewriter copies as it is: the bytes of the record behind its deltas, from the key's length to the end. */
+  /** Where the record begins in `buffer`, with its length. */
+  recordStart: number;
+  /** Where the part begins that depends on neither offset nor time: key length, key, value, headers. */
   payloadStart: number;
+  /** Where the record ends. */
   payloadEnd: number;
 
   readonly #facts: BatchFacts;
@@ -105,8 +108,9 @@ export class RecordCursor {
     this.keyLength = -1;
     this.valueStart = 0;
     this.valueLength = -1;
-    this.payloadStart = 0;
-    this.payloadEnd = 0;
+    this.recordStart = start;
+    this.payloadStart = start;
+    this.payloadEnd = start;
     this.#at = start;
     this.#index = 0;
     this.#offsetDelta = -1;
@@ -125,6 +129,7 @@ export class RecordCursor {
       if (this.#at !== this.#end) throw this.#corrupt(`${this.#end - this.#at} bytes follow the last record`);
       return false;
     }
+    const recordStart = this.#at;
     const bodyLength = this.#readVarint();
     const recordEnd = this.#at + bodyLength;
     // The fixed parts of the body; with them inside, the reads below stay within one varint of the section.
@@ -138,6 +143,7 @@ export class RecordCursor {
     if (offsetDelta <= this.#offsetDelta || offsetDelta > facts.lastOffsetDelta) {
       throw this.#corrupt(`its offset delta ${offsetDelta} is not between its neighbours'`);
     }
+    this.recordStart = recordStart;
     this.payloadStart = this.#at;
     this.payloadEnd = recordEnd;
     this.keyLength = this.#readVarint();

@@ -54,6 +54,19 @@ describe('RecordCursor', () => {
     expect(cursor.buffer.toString('latin1', cursor.keyStart, cursor.keyStart + 4)).toBe('key2');
   });
 
+  it('shows where a record and the part of it lie that depends on neither offset nor time', () => {
+    const cursor = cursorOf(VECTORS.B);
+    const parts: string[] = [];
+    let end = 61;
+    while (cursor.next()) {
+      expect(cursor.recordStart).toBe(end);
+      parts.push(cursor.buffer.toString('hex', cursor.payloadStart, cursor.payloadEnd));
+      end = cursor.payloadEnd;
+    }
+    expect(end).toBe(VECTORS.B.length);
+    expect(parts).toEqual(['010a68656c6c6f00', '086b657932010402680231026e01']);
+  });
+
   it('gives views, not copies', () => {
     const cursor = cursorOf(VECTORS.A);
     cursor.next();

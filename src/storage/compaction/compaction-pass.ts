@@ -1,14 +1,11 @@
 /**
- * One pass of compaction by key, apart from files and threads: first the keys of the part that is not compacted yet are
- * mapped to their latest offsets, then every batch from the log start on is asked what of it is to stay.
+ * One pass of log compaction, free of files, clocks and engines: first the latest offset of each key is mapped, then
+ * every batch from the log start on is judged against that map. The rules are Kafka's; what they leave open:
  *
- * What stays, below the offset up to which keys were mapped:
- * - of each key the record with the highest offset; none without a key, none of an aborted transaction;
- * - a tombstone until its batch's delete horizon, which the pass sets that meets it first, has passed;
- * - a transaction's marker while anything of the transaction stays, then until a horizon of its own has passed;
- * - of a producer's last batch at least the header, which remembers its sequence, while the producer may come back.
- *
- * Offsets and record times never change. A batch that loses nothing stays the same bytes.
+ * - Tombstones and markers go in the first pass with `nowMs >= ` their delete horizon.
+ * - A batch that the mapped range ends in gets no horizon yet: the rest of it has not become clean.
+ * - Which transactions were aborted is found from their markers. A transaction whose marker lies beyond what may be read
+ *   ends the mapped range, because its records can neither supersede others nor go.
  */
 import {
   attributesOf,
@@ -17,238 +14,333 @@ import {
   hasDeleteHorizon,
   isControl,
   isTransactional,
-  maxTimestampOf,
+  MAX_TIMESTAMP_MS,
+  NO_TIMESTAMP,
   nextOffsetOf,
   producerIdOf,
   recordCountOf,
 } from '../../batch/layout.js';
-import { openRecords, type RecordCursor } from '../../batch/records.js';
-import { LogError } from '../../core/errors.js';
+import { openRecords, RecordCursor } from '../../batch/records.js';
+import { LogError, type Reason } from '../../core/errors.js';
 import { KeyMap } from './key-map.js';
-import { emptied, rewrite } from './rewrite.js';
-import { isTransactionMarker, TransactionMarkers } from './transactions.js';
+import { LastBatchesOfProducers } from './producers.js';
+import { emptied, thinnedOut } from './rewrite.js';
+import { markerTypeOf, TransactionOutcomes } from './transactions.js';
 
-/** Whole, intact batches in offset order: those that hold an offset in `[from, to)`. */
+export { emptied } from './rewrite.js';
+
+/**
+ * Whole, intact batches in offset order: those that hold an offset in [from, to). A second iteration may begin while one
+ * is under way. The bytes of a batch need to stay only until the next one of the same iteration is asked for.
+ */
 export type BatchSource = (from: number, to: number) => AsyncIterable<Buffer>;
 
-/** Offsets, spans in ms, times in ms since the epoch. */
+/** What a pass may do. Times in ms since the epoch, spans in ms. */
 export interface PassOptions {
-  /** Keys are mapped from here, where earlier passes ended, ... */
+  /** Everything below was cleaned by earlier passes. */
   readonly firstDirty: number;
-  /** ... up to here; at most the last stable offset, so that every transaction below has its marker. */
+  /** Nothing at or above is touched: at most the last stable offset. */
   readonly upTo: number;
+  /** How far the source may be read for the markers of transactions that begin below `upTo`; default `upTo`. */
+  readonly markersUpTo?: number;
   readonly nowMs: number;
   readonly deleteRetentionMs: number;
-  /** A producer whose last batch is older is not remembered. */
   readonly producerExpirationMs: number;
-  /** Memory for the map of keys. */
   readonly maxMapBytes: number;
 }
 
-/** What is left of a batch: itself, another in its place, or nothing. */
+/** What a pass was given and what it made of it. */
+export interface PassCounters {
+  readonly batchesBefore: number;
+  readonly batchesAfter: number;
+  readonly bytesBefore: number;
+  readonly bytesAfter: number;
+  /** Records, control records among them. */
+  readonly recordsBefore: number;
+  readonly recordsAfter: number;
+  /** Batches kept as they are because their records could not be read, or not be written again. */
+  readonly unreadableBatches: number;
+}
+
 type Cleaned = Buffer | undefined;
 
-export class CompactionPass {
-  /** Keys were mapped up to here: `upTo`, or less when the map was full. From here on everything stays. */
-  cleanedOffset: number;
-  recordsBefore = 0;
-  recordsAfter = 0;
-  /** Batches that cannot be opened, in spite of a CRC that holds: kept as they are. */
-  unreadableBatches = 0;
-  readonly #options: PassOptions;
-  readonly #keys: KeyMap;
-  /** Of the mapped range, by producer: base offset of the last batch of data, and of the last marker. */
-  readonly #lastData = new Map<number, number>();
-  readonly #lastMarker = new Map<number, number>();
-  /** Undefined as long as no batch of a transaction was met. */
-  #markers: TransactionMarkers | undefined;
-  /** Producers of which something stays that no marker has followed yet. */
-  readonly #unended = new Set<number>();
+/** What is the fault of a batch's content, not of the pass. */
+const UNREADABLE: ReadonlySet<Reason> = new Set([
+  'CORRUPT_MESSAGE',
+  'MESSAGE_TOO_LARGE',
+  'UNSUPPORTED_COMPRESSION_TYPE',
+]);
 
-  private constructor(options: PassOptions) {
-    this.#options = options;
-    this.cleanedOffset = options.upTo;
-    this.#keys = new KeyMap(options.maxMapBytes, options.upTo - options.firstDirty);
-  }
+/** What the map phase found out. */
+interface Plan {
+  readonly keys: KeyMap;
+  readonly producers: LastBatchesOfProducers;
+  readonly outcomes: TransactionOutcomes;
+  readonly cleanedOffset: number;
+}
 
-  /** Maps the keys of the range. Whatever `source` throws goes through. */
-  static async plan(source: BatchSource, options: PassOptions): Promise<CompactionPass> {
-    const pass = new CompactionPass(options);
-    await pass.#mapRange(source);
-    return pass;
+export class CompactionPass implements PassCounters {
+  /** End of what was mapped, and of what this pass cleans: `upTo`, or less. */
+  readonly cleanedOffset: number;
+  readonly #plan: Plan;
+  readonly #nowMs: number;
+  readonly #newHorizonMs: number;
+  /** Producers of whose current transaction something was kept. */
+  readonly #keptSinceMarker = new Set<number>();
+  #keep = new Uint8Array(1024);
+  #batchesBefore = 0;
+  #batchesAfter = 0;
+  #bytesBefore = 0;
+  #bytesAfter = 0;
+  #recordsBefore = 0;
+  #recordsAfter = 0;
+  #unreadableBatches = 0;
+
+  private constructor(plan: Plan, options: PassOptions) {
+    this.#plan = plan;
+    this.cleanedOffset = plan.cleanedOffset;
+    this.#nowMs = options.nowMs;
+    this.#newHorizonMs = Math.min(options.nowMs + options.deleteRetentionMs, MAX_TIMESTAMP_MS);
   }
 
   /**
-   * What is to stay of a batch; the same buffer when it stays as it is, a promise only when it is compressed. To be
-   * called with every batch in offset order, from the log start to the end of the segment that holds `cleanedOffset - 1`.
+   * Maps the keys of [firstDirty, upTo), or of as much of it as the map holds. `cleanedOffset` is then above
+   * `firstDirty`, unless the range begins with a transaction that has no marker within reach, or is empty.
+   * @throws what the source throws
    */
-  clean(batch: Buffer): Cleaned | Promise<Cleaned> {
-    const count = recordCountOf(batch, 0);
-    this.recordsBefore += count;
-    if (baseOffsetOf(batch, 0) >= this.cleanedOffset) return this.#keepAll(batch);
-    if (count === 0) return this.#cleanEmpty(batch);
-    if (isControl(attributesOf(batch, 0))) return this.#cleanControl(batch);
-    if (this.#isAborted(batch)) return this.#cleanEmpty(batch);
-    const opened = this.#open(batch);
-    if (opened instanceof Promise) return opened.then((cursor) => this.#cleanRecords(batch, cursor));
-    return this.#cleanRecords(batch, opened);
+  static async plan(source: BatchSource, options: PassOptions): Promise<CompactionPass> {
+    return new CompactionPass(await mapKeys(source, options), options);
   }
 
-  async #mapRange(source: BatchSource): Promise<void> {
-    const { firstDirty, upTo } = this.#options;
-    for await (const batch of source(firstDirty, upTo)) {
-      const attributes = attributesOf(batch, 0);
-      const baseOffset = baseOffsetOf(batch, 0);
-      if (isTransactional(attributes)) this.#markers ??= await survey(source, baseOffset, upTo);
-      this.#noteProducer(batch, isControl(attributes) ? this.#lastMarker : this.#lastData);
-      if (isControl(attributes) || recordCountOf(batch, 0) === 0 || this.#isAborted(batch)) continue;
-      const fullAt = this.#mapRecords(await this.#open(batch));
-      if (fullAt === undefined) continue;
-      this.cleanedOffset = fullAt;
-      return;
-    }
+  get batchesBefore(): number {
+    return this.#batchesBefore;
   }
 
-  #noteProducer(batch: Buffer, last: Map<number, number>): void {
-    const producerId = producerIdOf(batch, 0);
-    if (producerId >= 0) last.set(producerId, baseOffsetOf(batch, 0));
+  get batchesAfter(): number {
+    return this.#batchesAfter;
   }
 
-  /** Offset of the first record whose key found no room; undefined when all did. */
-  #mapRecords(cursor: RecordCursor | undefined): number | undefined {
-    if (!cursor) return undefined;
-    while (cursor.next()) {
-      if (cursor.keyLength < 0 || cursor.offset < this.#options.firstDirty) continue;
-      if (!this.#keys.put(cursor.buffer, cursor.keyStart, cursor.keyLength, cursor.offset)) return cursor.offset;
-    }
-    return undefined;
+  get bytesBefore(): number {
+    return this.#bytesBefore;
   }
 
-  #isAborted(batch: Buffer): boolean {
-    if (!this.#markers || !isTransactional(attributesOf(batch, 0))) return false;
-    return this.#markers.isAborted(producerIdOf(batch, 0), baseOffsetOf(batch, 0));
+  get bytesAfter(): number {
+    return this.#bytesAfter;
   }
 
-  /** A cursor over all records, each of which was looked at once; undefined when the batch does not hold together. */
-  #open(batch: Buffer): RecordCursor | undefined | Promise<RecordCursor | undefined> {
+  get recordsBefore(): number {
+    return this.#recordsBefore;
+  }
+
+  get recordsAfter(): number {
+    return this.#recordsAfter;
+  }
+
+  get unreadableBatches(): number {
+    return this.#unreadableBatches;
+  }
+
+  /**
+   * What a batch becomes: itself when it stays as it is, a new one, or undefined when nothing of it is kept. To be called
+   * with every batch, filling its buffer exactly, from the log start to the end of the segment that holds
+   * `cleanedOffset - 1`; in offset order, each call after the one before has been answered. At once for batches that are
+   * not compressed, which may take the caller a while without a turn of the event loop.
+   */
+  clean(batch: Buffer): Promise<Cleaned> | Cleaned {
+    const cleaned = this.#judge(batch);
+    if (!(cleaned instanceof Promise)) return this.#account(batch, cleaned);
+    return cleaned.then((result) => this.#account(batch, result));
+  }
+
+  #account(batch: Buffer, cleaned: Cleaned): Cleaned {
+    this.#batchesBefore++;
+    this.#bytesBefore += batch.length;
+    this.#recordsBefore += recordCountOf(batch, 0);
+    if (cleaned === undefined) return undefined;
+    this.#batchesAfter++;
+    this.#bytesAfter += cleaned.length;
+    this.#recordsAfter += recordCountOf(cleaned, 0);
+    const attributes = attributesOf(batch, 0);
+    if (isTransactional(attributes) && !isControl(attributes)) this.#keptSinceMarker.add(producerIdOf(batch, 0));
+    return cleaned;
+  }
+
+  #judge(batch: Buffer): Promise<Cleaned> | Cleaned {
+    const attributes = attributesOf(batch, 0);
+    const isMarker = isControl(attributes);
+    // Whatever becomes of a marker, it ends its transaction.
+    const restOfTransaction = isMarker && this.#keptSinceMarker.delete(producerIdOf(batch, 0));
+    if (baseOffsetOf(batch, 0) >= this.cleanedOffset) return batch;
+    if (recordCountOf(batch, 0) === 0) return this.#withoutRecords(batch);
+    if (isMarker) return restOfTransaction ? batch : this.#cleanControl(batch);
+    if (isAborted(this.#plan.outcomes, batch)) return this.#endsClean(batch) ? this.#withoutRecords(batch) : batch;
+    return this.#cleanReadable(batch);
+  }
+
+  /** What is left of a batch all of whose records go. */
+  #withoutRecords(batch: Buffer): Cleaned {
+    return this.#endsClean(batch) && !this.#plan.producers.isHeld(batch) ? undefined : emptied(batch);
+  }
+
+  /** Whether all of the batch lies in what this pass cleans. */
+  #endsClean(batch: Buffer): boolean {
+    return nextOffsetOf(batch, 0) <= this.cleanedOffset;
+  }
+
+  /** A control batch of whose transaction nothing is left. */
+  #cleanControl(batch: Buffer): Promise<Cleaned> | Cleaned {
+    if (markerTypeOf(batch) === undefined || this.#plan.producers.isHeld(batch)) return batch;
+    if (hasDeleteHorizon(attributesOf(batch, 0))) return this.#isPastHorizon(batch) ? undefined : batch;
+    return this.#cleanReadable(batch);
+  }
+
+  /** Removes what is to go from a batch; one whose content makes that impossible stays as it is. */
+  #cleanReadable(batch: Buffer): Promise<Cleaned> | Cleaned {
     try {
-      const opened = openRecords(batch);
-      if (!(opened instanceof Promise)) return checked(opened);
-      return opened.then(checked).catch(undefinedIfUnreadable);
+      const cleaned = this.#openAndThin(batch);
+      return cleaned instanceof Promise ? cleaned.catch((error) => this.#unreadable(batch, error)) : cleaned;
     } catch (error) {
-      return undefinedIfUnreadable(error);
+      return this.#unreadable(batch, error);
     }
   }
 
-  #keepAll(batch: Buffer): Buffer {
-    this.recordsAfter += recordCountOf(batch, 0);
-    this.#noteKept(batch);
+  #unreadable(batch: Buffer, error: unknown): Buffer {
+    if (!isUnreadable(error)) throw error;
+    this.#unreadableBatches++;
     return batch;
   }
 
-  /** Something of a transaction stays: so must its marker. */
-  #noteKept(batch: Buffer): void {
-    const attributes = attributesOf(batch, 0);
-    if (isTransactional(attributes) && !isControl(attributes)) this.#unended.add(producerIdOf(batch, 0));
+  #openAndThin(batch: Buffer): Promise<Cleaned> | Cleaned {
+    const cursor = openRecords(batch);
+    if (cursor instanceof RecordCursor) return this.#thin(batch, cursor);
+    return cursor.then((opened) => this.#thin(batch, opened));
   }
 
-  /** A batch without records, or whose records all go: its header stays if a producer is remembered by it. */
-  #cleanEmpty(batch: Buffer): Cleaned {
-    const producerId = producerIdOf(batch, 0);
-    const isData = producerId >= 0 && !isControl(attributesOf(batch, 0));
-    const isLast = (this.#lastData.get(producerId) ?? 0) <= baseOffsetOf(batch, 0);
-    if (!isData || !isLast || this.#isExpired(batch)) return undefined;
-    this.#noteKept(batch);
-    return recordCountOf(batch, 0) === 0 ? batch : emptied(batch);
-  }
-
-  #isExpired(batch: Buffer): boolean {
-    return maxTimestampOf(batch, 0) < this.#options.nowMs - this.#options.producerExpirationMs;
-  }
-
-  #cleanControl(batch: Buffer): Cleaned | Promise<Cleaned> {
-    const producerId = producerIdOf(batch, 0);
-    if (!isTransactionMarker(batch)) return this.#keepAll(batch);
-    if (this.#unended.delete(producerId) || this.#isLastOfProducer(batch)) return this.#keepAll(batch);
-    if (this.#hasHorizonPassed(batch)) return undefined;
-    if (hasDeleteHorizon(attributesOf(batch, 0))) return this.#keepAll(batch);
-    const opened = this.#open(batch);
-    if (opened instanceof Promise || !opened) return this.#keepAll(batch);
-    this.recordsAfter++;
-    return rewrite(batch, opened, Uint8Array.of(1), this.#newHorizonMs);
-  }
-
-  /** Whether nothing that is known of the producer follows the marker: then it alone remembers the producer's epoch. */
-  #isLastOfProducer(marker: Buffer): boolean {
-    const producerId = producerIdOf(marker, 0);
-    const offset = baseOffsetOf(marker, 0);
-    const isLast = (this.#lastMarker.get(producerId) ?? 0) <= offset && (this.#lastData.get(producerId) ?? 0) < offset;
-    return isLast && !this.#isExpired(marker);
-  }
-
-  #hasHorizonPassed(batch: Buffer): boolean {
-    return hasDeleteHorizon(attributesOf(batch, 0)) && baseTimestampOf(batch, 0) <= this.#options.nowMs;
-  }
-
-  get #newHorizonMs(): number {
-    return this.#options.nowMs + this.#options.deleteRetentionMs;
-  }
-
-  #cleanRecords(batch: Buffer, cursor: RecordCursor | undefined): Cleaned | Promise<Cleaned> {
-    if (!cursor) {
-      this.unreadableBatches++;
-      return this.#keepAll(batch);
-    }
-    const keep = new Uint8Array(cursor.recordCount);
-    const { kept, tombstones } = this.#choose(cursor, keep, this.#hasHorizonPassed(batch));
-    if (kept === 0) return this.#cleanEmpty(batch);
-    // What lies beyond the mapped keys is not clean yet, so the time of its tombstones does not run.
-    const isClean = nextOffsetOf(batch, 0) <= this.cleanedOffset;
-    const needsHorizon = tombstones > 0 && isClean && !hasDeleteHorizon(attributesOf(batch, 0));
-    if (kept === cursor.recordCount && !needsHorizon) return this.#keepAll(batch);
-    this.recordsAfter += kept;
-    this.#noteKept(batch);
-    return rewrite(batch, cursor, keep, needsHorizon ? this.#newHorizonMs : undefined);
-  }
-
-  /** Marks in `keep` the records that stay. */
-  #choose(
-    cursor: RecordCursor,
-    keep: Uint8Array,
-    dropTombstones: boolean,
-  ): { readonly kept: number; readonly tombstones: number } {
-    let kept = 0;
-    let tombstones = 0;
+  #thin(batch: Buffer, cursor: RecordCursor): Promise<Cleaned> | Cleaned {
+    const count = cursor.recordCount;
+    if (this.#keep.length < count) this.#keep = new Uint8Array(count);
+    const keep = this.#keep;
+    const control = isControl(attributesOf(batch, 0));
+    const dropTombstones = hasDeleteHorizon(attributesOf(batch, 0)) && this.#isPastHorizon(batch);
+    let keptCount = 0;
+    let keptBytes = 0;
+    let maxTimestamp: number = NO_TIMESTAMP;
+    let needsHorizon = control;
     for (let i = 0; cursor.next(); i++) {
-      const { offset, keyLength, valueLength } = cursor;
-      if (offset < this.cleanedOffset) {
-        const isTombstone = valueLength < 0;
-        if (keyLength < 0 || (isTombstone && dropTombstones)) continue;
-        if (this.#keys.get(cursor.buffer, cursor.keyStart, keyLength) > offset) continue;
-        if (isTombstone) tombstones++;
-      }
-      keep[i] = 1;
-      kept++;
+      const kept = control || this.#isKept(cursor, dropTombstones);
+      keep[i] = kept ? 1 : 0;
+      if (!kept) continue;
+      keptCount++;
+      keptBytes += cursor.payloadEnd - cursor.recordStart;
+      if (cursor.timestampMs > maxTimestamp) maxTimestamp = cursor.timestampMs;
+      if (cursor.valueLength < 0) needsHorizon = true;
     }
-    return { kept, tombstones };
+    if (keptCount === 0) return this.#withoutRecords(batch);
+    const horizonMs = needsHorizon && this.#mayGetHorizon(batch) ? this.#newHorizonMs : undefined;
+    if (keptCount === count && horizonMs === undefined) return batch;
+    return thinnedOut(batch, cursor, { keep, keptCount, keptBytes, maxTimestamp, horizonMs });
+  }
+
+  /** Whether the record that `cursor` stands on stays. */
+  #isKept(cursor: RecordCursor, dropTombstones: boolean): boolean {
+    if (cursor.offset >= this.cleanedOffset) return true;
+    if (cursor.keyLength < 0 || (dropTombstones && cursor.valueLength < 0)) return false;
+    return cursor.offset >= this.#plan.keys.get(cursor.buffer, cursor.keyStart, cursor.keyLength);
+  }
+
+  #isPastHorizon(batch: Buffer): boolean {
+    return this.#nowMs >= baseTimestampOf(batch, 0);
+  }
+
+  #mayGetHorizon(batch: Buffer): boolean {
+    return !hasDeleteHorizon(attributesOf(batch, 0)) && this.#endsClean(batch);
   }
 }
 
-/** Looks for the markers of a range, once it is known that there are transactions in it. */
-async function survey(source: BatchSource, from: number, to: number): Promise<TransactionMarkers> {
-  const markers = new TransactionMarkers();
-  for await (const batch of source(from, to)) markers.add(batch);
-  return markers;
+function isUnreadable(error: unknown): boolean {
+  return error instanceof LogError && UNREADABLE.has(error.reason);
 }
 
-/** Walks over all records, so that what is wrong with one shows before anything is decided. */
-function checked(cursor: RecordCursor): RecordCursor {
+function isAborted(outcomes: TransactionOutcomes, batch: Buffer): boolean {
+  return isTransactional(attributesOf(batch, 0)) && outcomes.isAborted(producerIdOf(batch, 0), baseOffsetOf(batch, 0));
+}
+
+async function mapKeys(source: BatchSource, options: PassOptions): Promise<Plan> {
+  const { firstDirty, upTo, nowMs, producerExpirationMs, maxMapBytes } = options;
+  // No more keys than offsets: a short range needs no large map.
+  const keys = new KeyMap(maxMapBytes, Math.max(upTo - firstDirty, 0));
+  const producers = new LastBatchesOfProducers(nowMs - producerExpirationMs);
+  let outcomes: TransactionOutcomes | undefined;
+  let end = upTo;
+  for await (const batch of source(firstDirty, upTo)) {
+    const attributes = attributesOf(batch, 0);
+    if (outcomes === undefined && isTransactional(attributes) && !isControl(attributes)) {
+      outcomes = await surveyTransactions(source, baseOffsetOf(batch, 0), options);
+      end = Math.min(end, outcomes.firstUndecided);
+    }
+    if (baseOffsetOf(batch, 0) >= end) break;
+    producers.note(batch);
+    if (isControl(attributes) || recordCountOf(batch, 0) === 0) continue;
+    if (outcomes !== undefined && isAborted(outcomes, batch)) continue;
+    const mapping = mapBatch(keys, batch, firstDirty, end);
+    const mappedTo = typeof mapping === 'number' ? mapping : await mapping;
+    if (mappedTo < end) {
+      end = mappedTo;
+      break;
+    }
+  }
+  const cleanedOffset = Math.max(end, Math.min(firstDirty, upTo));
+  return { keys, producers, outcomes: outcomes ?? new TransactionOutcomes(upTo), cleanedOffset };
+}
+
+/**
+ * Finds the markers of the transactions that begin in [from, upTo): within it, and beyond it as far as allowed while one
+ * has none.
+ */
+async function surveyTransactions(
+  source: BatchSource,
+  from: number,
+  options: PassOptions,
+): Promise<TransactionOutcomes> {
+  const { upTo, markersUpTo = upTo } = options;
+  const outcomes = new TransactionOutcomes(from);
+  for await (const batch of source(from, Math.max(upTo, markersUpTo))) {
+    const isBeyond = baseOffsetOf(batch, 0) >= upTo;
+    if (isBeyond && !outcomes.hasUndecided) break;
+    // Transactions that begin beyond the range do not matter.
+    if (!isBeyond || isControl(attributesOf(batch, 0))) outcomes.note(batch);
+  }
+  return outcomes;
+}
+
+/**
+ * Puts the keys of a batch's records in [firstDirty, end) into the map, or none when the batch cannot be read.
+ * @returns `end`, or the offset of the record that did not fit
+ */
+function mapBatch(keys: KeyMap, batch: Buffer, firstDirty: number, end: number): Promise<number> | number {
+  try {
+    const cursor = openRecords(batch);
+    if (cursor instanceof RecordCursor) return mapRecords(keys, cursor, firstDirty, end);
+    return cursor.then((opened) => mapRecords(keys, opened, firstDirty, end)).catch((error) => skipped(error, end));
+  } catch (error) {
+    return skipped(error, end);
+  }
+}
+
+function skipped(error: unknown, end: number): number {
+  if (!isUnreadable(error)) throw error;
+  return end;
+}
+
+function mapRecords(keys: KeyMap, cursor: RecordCursor, firstDirty: number, end: number): number {
+  // All or nothing: a batch that breaks off stays as it is, and nothing may be dropped in favour of what is in it.
   while (cursor.next());
   cursor.rewind();
-  return cursor;
-}
-
-function undefinedIfUnreadable(error: unknown): undefined {
-  if (error instanceof LogError) return undefined;
-  throw error;
+  while (cursor.next()) {
+    const { offset, keyLength } = cursor;
+    if (offset >= end) break;
+    if (keyLength < 0 || offset < firstDirty) continue;
+    if (!keys.put(cursor.buffer, cursor.keyStart, keyLength, offset)) return offset;
+  }
+  return end;
 }

@@ -1,127 +1,162 @@
-/**
- * For each key the offset of its latest record, in memory of a fixed size.
- *
- *     slot = digest 16 bytes, offset float64      24 bytes, as Kafka counts them
- *
- * Keys of up to 15 bytes stand in the digest as they are: the bytes, zeros, and the length as the last byte. Longer ones
- * stand as the first 16 bytes of their SHA-256 with the highest bit of the last byte set, so that the two kinds never
- * meet. Two long keys meet with a chance of 2^-127 for each pair; nobody can make them meet, which a faster hash would
- * not promise.
- */
+/** The memory of a compaction pass: for each key, where its latest record lies. */
 import * as crypto from 'node:crypto';
+import { assert } from '../../core/assert.js';
 
-/** Memory of one slot. */
-export const SLOT_BYTES = 24;
-/** Slots in use at most: probing gets slow when few are free. */
+/** Digest of 16 bytes, then offset + 1 as two halves: 0 marks a free slot. */
+const WORDS_PER_SLOT = 6;
+export const BYTES_PER_SLOT: number = WORDS_PER_SLOT * 4;
+/** Share of the slots that is filled at most; beyond it the search for a free one grows long. */
 const LOAD_FACTOR = 0.9;
-const MIN_SLOTS = 16;
+/** However little memory is granted: a pass that maps nothing would never get on. */
+const MIN_SLOTS = 4;
 
-const DIGEST_BYTES = 16;
-const WORDS = DIGEST_BYTES / 4;
-const MAX_EXACT_BYTES = DIGEST_BYTES - 1;
+/** Longest key that a slot holds as it is, its length in the last byte. */
+const MAX_EXACT_BYTES = 15;
+/** Set in the last byte of a digest made by a hash: no exact one has it. */
 const HASHED_BIT = 0x80;
-const FREE = -1;
 
-/** Node has a function that hashes in one call, at half the cost, since 20.12. */
-const sha256: (bytes: Buffer) => Buffer =
+const TWO_POW_32 = 0x1_0000_0000;
+const DEFAULT_SEED = 0x9747b28c;
+
+/** Several times faster than a `Hash` object, where this Node has it (20.12 and later). */
+const sha256: (bytes: Uint8Array) => Uint8Array =
   typeof crypto.hash === 'function'
     ? (bytes) => crypto.hash('sha256', bytes, 'buffer')
     : (bytes) => crypto.createHash('sha256').update(bytes).digest();
 
-/** Open addressing with linear probing. Invariant: a slot whose offset is -1 is free. */
+/**
+ * A map from key bytes to an offset, of bounded size: 24 bytes a slot, open addressing with linear probing.
+ *
+ * Keys of up to 15 bytes are held exactly. Longer ones are held by 127 bits of their SHA-256: two of them are taken for
+ * one with a probability of about 2^-127 a pair, 2^-80 or less among a hundred million keys. That is accepted.
+ *
+ * Invariant: at least one slot is free, so that every search ends.
+ */
 export class KeyMap {
+  readonly #words: Uint32Array;
   readonly #slots: number;
   readonly #maxKeys: number;
-  readonly #words: Uint32Array;
-  readonly #offsets: Float64Array;
-  /** Digest of the key asked for last. */
-  readonly #digest = Buffer.alloc(DIGEST_BYTES);
-  readonly #digestWords = new Uint32Array(WORDS);
+  readonly #seed: number;
+  /** The key being looked for, in the form a slot holds. */
+  readonly #digest = new Uint32Array(4);
   #size = 0;
 
   /**
-   * @param maxBytes memory at most, though a few keys always fit
-   * @param maxKeys keys that can come at most: no more memory is taken than these need
+   * @param maxBytes memory that the slots may take; a few are there in any case
+   * @param maxKeys most keys that will be put, if that needs less
+   * @param seed of the slots' order
    */
-  constructor(maxBytes: number, maxKeys: number) {
-    const affordable = Math.floor(maxBytes / SLOT_BYTES);
-    const wanted = Math.ceil(maxKeys / LOAD_FACTOR) + 1;
-    this.#slots = Math.max(MIN_SLOTS, Math.min(affordable, wanted));
+  constructor(maxBytes: number, maxKeys: number, seed: number = DEFAULT_SEED) {
+    assert(maxBytes >= 0 && maxKeys >= 0, 'the bounds of a key map are not negative');
+    const affordable = Math.floor(maxBytes / BYTES_PER_SLOT);
+    const needed = Math.ceil(maxKeys / LOAD_FACTOR) + 1;
+    this.#slots = Math.max(Math.min(affordable, needed), MIN_SLOTS);
     this.#maxKeys = Math.floor(this.#slots * LOAD_FACTOR);
-    this.#words = new Uint32Array(this.#slots * WORDS);
-    this.#offsets = new Float64Array(this.#slots).fill(FREE);
+    // Memory that is zero from the start costs nothing until it is used.
+    this.#words = new Uint32Array(this.#slots * WORDS_PER_SLOT);
+    this.#seed = seed | 0;
   }
 
-  /** Keys in it. */
   get size(): number {
     return this.#size;
   }
 
+  /** Whether a key that is not there yet would be refused. */
+  get isFull(): boolean {
+    return this.#size === this.#maxKeys;
+  }
+
+  /** Memory of the slots. */
   get byteLength(): number {
-    return this.#words.byteLength + this.#offsets.byteLength;
+    return this.#words.byteLength;
   }
 
   /**
-   * Notes a record of the key `buf[start, start + length)`; a later call for the same key replaces an earlier one.
-   * @returns false, nothing being changed, when the key is new and there is no room for it
+   * Sets the offset, a safe integer >= 0, of the key that `buf` holds at `start`.
+   * @returns false when the map is full and the key not in it: nothing has changed
    */
-  put(buf: Buffer, start: number, length: number, offset: number): boolean {
-    const slot = this.#find(buf, start, length);
-    if (this.#offsets[slot] === FREE) {
+  put(buf: Uint8Array, start: number, length: number, offset: number): boolean {
+    this.#setDigest(buf, start, length);
+    const at = this.#find();
+    const words = this.#words;
+    if (isFree(words, at)) {
       if (this.#size === this.#maxKeys) return false;
+      words.set(this.#digest, at);
       this.#size++;
-      this.#words.set(this.#digestWords, slot * WORDS);
     }
-    this.#offsets[slot] = offset;
+    const stored = offset + 1;
+    words[at + 4] = Math.floor(stored / TWO_POW_32);
+    words[at + 5] = stored;
     return true;
   }
 
-  /** Offset of the latest record of a key; -1 when there is none. */
-  get(buf: Buffer, start: number, length: number): number {
-    return this.#offsets[this.#find(buf, start, length)]!;
+  /** The offset of the key that `buf` holds at `start`; -1 when it is not there. */
+  get(buf: Uint8Array, start: number, length: number): number {
+    this.#setDigest(buf, start, length);
+    const at = this.#find();
+    return this.#words[at + 4]! * TWO_POW_32 + this.#words[at + 5]! - 1;
   }
 
-  /** The slot of a key, or the free one where it belongs. */
-  #find(buf: Buffer, start: number, length: number): number {
-    this.#takeDigest(buf, start, length);
-    const [a, b, c, d] = this.#digestWords as unknown as readonly [number, number, number, number];
-    const words = this.#words;
-    // Multiplied with the number of slots and cut to the high half: even where the low bits of a hash are not.
-    let slot = Math.floor((mix(a, b, c, d) / 0x1_0000_0000) * this.#slots);
-    for (;;) {
-      if (this.#offsets[slot] === FREE) return slot;
-      const at = slot * WORDS;
-      if (words[at] === a && words[at + 1] === b && words[at + 2] === c && words[at + 3] === d) return slot;
-      slot = slot + 1 === this.#slots ? 0 : slot + 1;
-    }
+  /** How many slots a search for the key looks at: what the order of the slots is judged by. */
+  probesFor(buf: Uint8Array, start: number, length: number): number {
+    this.#setDigest(buf, start, length);
+    const distance = this.#find() / WORDS_PER_SLOT - this.#firstSlot();
+    return (distance < 0 ? distance + this.#slots : distance) + 1;
   }
 
-  #takeDigest(buf: Buffer, start: number, length: number): void {
+  #setDigest(buf: Uint8Array, start: number, length: number): void {
     const digest = this.#digest;
-    if (length <= MAX_EXACT_BYTES) {
-      for (let i = 0; i < length; i++) digest[i] = buf[start + i]!;
-      digest.fill(0, length, MAX_EXACT_BYTES);
-      digest[MAX_EXACT_BYTES] = length;
-    } else {
-      sha256(buf.subarray(start, start + length)).copy(digest, 0, 0, DIGEST_BYTES);
-      digest[MAX_EXACT_BYTES] = digest[MAX_EXACT_BYTES]! | HASHED_BIT;
+    if (length > MAX_EXACT_BYTES) {
+      const hash = sha256(buf.subarray(start, start + length));
+      for (let i = 0; i < 4; i++) digest[i] = word(hash, i * 4);
+      digest[3] = digest[3]! | HASHED_BIT;
+      return;
     }
-    for (let i = 0; i < WORDS; i++) this.#digestWords[i] = digest.readUInt32LE(i * 4);
+    digest.fill(0);
+    for (let i = 0; i < length; i++) {
+      const shift = 24 - 8 * (i & 3);
+      digest[i >> 2] = digest[i >> 2]! | (buf[start + i]! << shift);
+    }
+    digest[3] = digest[3]! | length;
+  }
+
+  /** Position of the slot that holds the digest, or of the free one where it belongs. */
+  #find(): number {
+    const words = this.#words;
+    const end = words.length;
+    const digest = this.#digest;
+    const a = digest[0]!;
+    const b = digest[1]!;
+    const c = digest[2]!;
+    const d = digest[3]!;
+    let at = this.#firstSlot() * WORDS_PER_SLOT;
+    while (!isFree(words, at)) {
+      if (words[at] === a && words[at + 1] === b && words[at + 2] === c && words[at + 3] === d) return at;
+      at += WORDS_PER_SLOT;
+      if (at === end) at = 0;
+    }
+    return at;
+  }
+
+  /** The slot where the search begins: MurmurHash3 of the digest, because short keys are anything but random. */
+  #firstSlot(): number {
+    let hash = this.#seed;
+    for (let i = 0; i < 4; i++) {
+      const mixed = Math.imul(this.#digest[i]!, 0xcc9e2d51);
+      hash ^= Math.imul((mixed << 15) | (mixed >>> 17), 0x1b873593);
+      hash = Math.imul((hash << 13) | (hash >>> 19), 5) + 0xe6546b64;
+    }
+    hash = Math.imul(hash ^ (hash >>> 16), 0x85ebca6b);
+    hash = Math.imul(hash ^ (hash >>> 13), 0xc2b2ae35);
+    hash ^= hash >>> 16;
+    return Math.floor(((hash >>> 0) * this.#slots) / TWO_POW_32);
   }
 }
 
-/** 32 well mixed bits of four words, which may be as regular as counters (the finaliser of MurmurHash3, word by word). */
-function mix(a: number, b: number, c: number, d: number): number {
-  let hash = scramble(a);
-  hash = scramble(hash ^ b);
-  hash = scramble(hash ^ c);
-  return scramble(hash ^ d) >>> 0;
+function isFree(words: Uint32Array, at: number): boolean {
+  return words[at + 5] === 0 && words[at + 4] === 0;
 }
 
-function scramble(value: number): number {
-  let hash = value ^ (value >>> 16);
-  hash = Math.imul(hash, 0x85ebca6b);
-  hash ^= hash >>> 13;
-  hash = Math.imul(hash, 0xc2b2ae35);
-  return hash ^ (hash >>> 16);
+function word(bytes: Uint8Array, at: number): number {
+  return (bytes[at]! << 24) | (bytes[at + 1]! << 16) | (bytes[at + 2]! << 8) | bytes[at + 3]!;
 }

@@ -1,4 +1,4 @@
-/** Writing a batch anew with some of its records: what compaction leaves of it. */
+/** Batches made from batches: emptied, thinned out, given a delete horizon. What the CRC covers is always new memory. */
 import { compressBatch } from '../../batch/compression.js';
 import {
   ATTRIBUTES_AT,
@@ -6,14 +6,12 @@ import {
   BASE_TIMESTAMP_AT,
   BATCH_LENGTH_AT,
   baseOffsetOf,
-  baseTimestampOf,
   CODEC_MASK,
   codecOf,
   DELETE_HORIZON_BIT,
   isLogAppendTime,
   LOG_OVERHEAD,
   MAX_TIMESTAMP_AT,
-  maxTimestampOf,
   NO_TIMESTAMP,
   RECORD_BATCH_OVERHEAD,
   RECORD_COUNT_AT,
@@ -25,95 +23,138 @@ import type { RecordCursor } from '../../batch/records.js';
 import {
   MAX_VARINT_BYTES,
   MAX_VARLONG_BYTES,
+  varintEnd,
   varintSize,
   varlongSize,
   writeVarint,
   writeVarlong,
 } from '../../batch/varint.js';
+import { LogError } from '../../core/errors.js';
 
-/** What the length and the deltas of a record take at most, with its attributes. */
-const MAX_PREFIX_BYTES: number = 2 * MAX_VARINT_BYTES + MAX_VARLONG_BYTES + 1;
+/** What a record may grow by when its time is told relative to another base: its delta, and its length for that. */
+const MAX_GROWTH_BYTES: number = MAX_VARINT_BYTES + MAX_VARLONG_BYTES;
+
+/** Which records of a batch stay. */
+export interface Selection {
+  /** By index among the batch's records, 1 for those that stay; longer than needed. */
+  readonly keep: Uint8Array;
+  /** How many stay, at least one, and how many bytes they take, uncompressed. */
+  readonly keptCount: number;
+  readonly keptBytes: number;
+  /** Largest timestamp of those that stay. */
+  readonly maxTimestamp: number;
+  /** The new delete horizon, ms since the epoch; undefined to leave it as it is. */
+  readonly horizonMs: number | undefined;
+}
 
 /**
- * The header that stands for a batch whose records are gone: it keeps the offsets, and what is remembered of the
- * producer. In new memory.
+ * The 61-byte header that stands for a batch whose records are gone: it holds the batch's place in the log and its
+ * producer's last sequence. Codec, delete horizon and base timestamp go with the records; maxTimestamp stays.
+ * @returns `batch` itself when it is empty already
  */
 export function emptied(batch: Buffer): Buffer {
+  if (batch.length === RECORD_BATCH_OVERHEAD) return batch;
   const header = Buffer.from(batch.subarray(0, RECORD_BATCH_OVERHEAD));
+  writeInt32(header, BATCH_LENGTH_AT, RECORD_BATCH_OVERHEAD - LOG_OVERHEAD);
   header[ATTRIBUTES_AT + 1] = header[ATTRIBUTES_AT + 1]! & ~(CODEC_MASK | DELETE_HORIZON_BIT);
   writeInt64(header, BASE_TIMESTAMP_AT, NO_TIMESTAMP);
   writeInt32(header, RECORD_COUNT_AT, 0);
-  return finished(header, RECORD_BATCH_OVERHEAD);
+  writeCrc(header, 0);
+  return header;
 }
 
 /**
- * The batch with the records that `keep` has a 1 for, at least one. Offsets, times and codec stay; the header says what
- * the records say. At once unless the batch is compressed.
- * @param cursor over its records, rewound
- * @param horizonMs from when on its tombstones or its marker may go; undefined leaves what the batch says of that
+ * `batch` with the selected records alone, in its own codec; everything that compaction has no say in stays.
+ * `cursor` is open on `batch`. The result can be larger than `batch`: by a new horizon, or when the producer compressed
+ * harder.
+ * @throws LogError CORRUPT_MESSAGE (a timestamp that cannot be told anew), UNSUPPORTED_COMPRESSION_TYPE (a codec that
+ *   can only be read here)
  */
-export function rewrite(
-  batch: Buffer,
+export function thinnedOut(batch: Buffer, cursor: RecordCursor, selection: Selection): Buffer | Promise<Buffer> {
+  const { keptCount, keptBytes, horizonMs } = selection;
+  const growth = horizonMs === undefined ? 0 : keptCount * MAX_GROWTH_BYTES;
+  const roomy = Buffer.allocUnsafe(RECORD_BATCH_OVERHEAD + keptBytes + growth);
+  const end =
+    horizonMs === undefined
+      ? copyRecords(roomy, cursor, selection)
+      : moveRecords(roomy, cursor, baseOffsetOf(batch, 0), selection);
+  const uncompressed = roomy.subarray(0, end);
+  writeHeader(uncompressed, batch, selection);
+  const codec = codecOf(attributesOf(batch, 0)) ?? 'none';
+  return codec === 'none' ? uncompressed : compressBatch(uncompressed, codec);
+}
+
+/** Copies the kept records as they are, neighbours at once, to behind the header. Returns the position after them. */
+function copyRecords(target: Buffer, cursor: RecordCursor, { keep }: Selection): number {
+  let at = RECORD_BATCH_OVERHEAD;
+  let runStart = 0;
+  let runEnd = 0;
+  cursor.rewind();
+  for (let i = 0; cursor.next(); i++) {
+    if (keep[i] === 0) continue;
+    if (cursor.recordStart !== runEnd) {
+      at += cursor.buffer.copy(target, at, runStart, runEnd);
+      runStart = cursor.recordStart;
+    }
+    runEnd = cursor.payloadEnd;
+  }
+  return at + cursor.buffer.copy(target, at, runStart, runEnd);
+}
+
+/** Copies the kept records with their times relative to the new horizon. Returns the position after them. */
+function moveRecords(
+  target: Buffer,
   cursor: RecordCursor,
-  keep: Uint8Array,
-  horizonMs: number | undefined,
-): Buffer | Promise<Buffer> {
-  const attributes = attributesOf(batch, 0);
-  const baseOffset = baseOffsetOf(batch, 0);
-  const baseTimestampMs = horizonMs ?? baseTimestampOf(batch, 0);
-  const { count, bytes } = sizeOfKept(cursor, keep);
-  const out = Buffer.allocUnsafeSlow(RECORD_BATCH_OVERHEAD + bytes + count * MAX_PREFIX_BYTES);
-  batch.copy(out, 0, 0, RECORD_BATCH_OVERHEAD);
-  let maxTimestampMs: number = NO_TIMESTAMP;
+  baseOffset: number,
+  { keep, horizonMs = 0 }: Selection,
+): number {
   let at = RECORD_BATCH_OVERHEAD;
   cursor.rewind();
   for (let i = 0; cursor.next(); i++) {
-    if (keep[i] === 0) continue;
-    if (cursor.timestampMs > maxTimestampMs) maxTimestampMs = cursor.timestampMs;
-    at = writeRecord(out, at, cursor, cursor.timestampMs - baseTimestampMs, cursor.offset - baseOffset);
+    if (keep[i] === 1) at = moveRecord(target, at, cursor, baseOffset, horizonMs);
   }
-  out[ATTRIBUTES_AT + 1] = (attributes & ~CODEC_MASK & 0xff) | (horizonMs === undefined ? 0 : DELETE_HORIZON_BIT);
-  writeInt64(out, BASE_TIMESTAMP_AT, baseTimestampMs);
-  writeInt64(out, MAX_TIMESTAMP_AT, isLogAppendTime(attributes) ? maxTimestampOf(batch, 0) : maxTimestampMs);
-  writeInt32(out, RECORD_COUNT_AT, count);
-  const rewritten = finished(out, at);
-  const codec = codecOf(attributes) ?? 'none';
-  return codec === 'none' ? rewritten : compressBatch(rewritten, codec);
+  return at;
 }
 
-function sizeOfKept(cursor: RecordCursor, keep: Uint8Array): { readonly count: number; readonly bytes: number } {
-  let count = 0;
-  let bytes = 0;
-  cursor.rewind();
-  for (let i = 0; cursor.next(); i++) {
-    if (keep[i] === 0) continue;
-    count++;
-    bytes += cursor.payloadEnd - cursor.payloadStart;
-  }
-  return { count, bytes };
-}
-
-/** Key, value and headers are copied as they are; what stands before them is relative to the batch. */
-function writeRecord(
-  out: Buffer,
+function moveRecord(
+  target: Buffer,
   start: number,
-  { buffer, payloadStart, payloadEnd }: RecordCursor,
-  timestampDelta: number,
-  offsetDelta: number,
+  cursor: RecordCursor,
+  baseOffset: number,
+  horizonMs: number,
 ): number {
-  const payloadBytes = payloadEnd - payloadStart;
-  const bodyBytes = 1 + varlongSize(timestampDelta) + varintSize(offsetDelta) + payloadBytes;
-  let at = writeVarint(out, start, bodyBytes);
-  out[at++] = 0;
-  at = writeVarlong(out, at, timestampDelta);
-  at = writeVarint(out, at, offsetDelta);
-  buffer.copy(out, at, payloadStart, payloadEnd);
-  return at + payloadBytes;
+  const { buffer, recordStart, payloadStart, payloadEnd } = cursor;
+  const attributesAt = varintEnd(buffer, recordStart);
+  const timestampDelta = cursor.timestampMs - horizonMs;
+  if (!Number.isSafeInteger(timestampDelta)) {
+    throw new LogError('CORRUPT_MESSAGE', `The record at offset ${cursor.offset} has a time beyond all others.`);
+  }
+  const offsetDelta = cursor.offset - baseOffset;
+  const bodySize = 1 + varlongSize(timestampDelta) + varintSize(offsetDelta) + payloadEnd - payloadStart;
+  let at = writeVarint(target, start, bodySize);
+  target[at++] = buffer[attributesAt]!;
+  at = writeVarlong(target, at, timestampDelta);
+  at = writeVarint(target, at, offsetDelta);
+  return at + buffer.copy(target, at, payloadStart, payloadEnd);
 }
 
-function finished(out: Buffer, size: number): Buffer {
-  writeInt32(out, BATCH_LENGTH_AT, size - LOG_OVERHEAD);
-  const batch = out.subarray(0, size);
-  writeCrc(batch, 0);
-  return batch;
+/** Writes the header of `original` before the uncompressed records in `target`, with what has changed. */
+function writeHeader(target: Buffer, original: Buffer, selection: Selection): void {
+  const { keptCount, maxTimestamp, horizonMs } = selection;
+  original.copy(target, 0, 0, RECORD_BATCH_OVERHEAD);
+  writeInt32(target, BATCH_LENGTH_AT, target.length - LOG_OVERHEAD);
+  writeInt32(target, RECORD_COUNT_AT, keptCount);
+  let attributes = target[ATTRIBUTES_AT + 1]! & ~CODEC_MASK;
+  if (horizonMs !== undefined) {
+    attributes |= DELETE_HORIZON_BIT;
+    writeInt64(target, BASE_TIMESTAMP_AT, horizonMs);
+  }
+  target[ATTRIBUTES_AT + 1] = attributes;
+  if (!isLogAppendTime(attributes)) {
+    if (!Number.isSafeInteger(maxTimestamp)) {
+      throw new LogError('CORRUPT_MESSAGE', `The batch at offset ${baseOffsetOf(original, 0)} has times beyond all.`);
+    }
+    writeInt64(target, MAX_TIMESTAMP_AT, maxTimestamp);
+  }
+  writeCrc(target, 0);
 }

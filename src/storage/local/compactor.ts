@@ -79,6 +79,7 @@ export class Compactor {
     if (end <= this.#cleanedOffset) return false;
     await this.#context.reserve.refresh();
     if (this.#context.reserve.isShort()) throw noRoom(this.#state.directory);
+    const before = this.#cleanedOffset;
     const summary = await this.#carryOut(this.#task(segments, options), segments, stop);
     await this.#maintenance.noteCleaned(summary.cleanedOffset);
     totals.passCount++;
@@ -91,7 +92,8 @@ export class Compactor {
       const fields = { directory, batches: summary.unreadableBatches };
       this.#context.logger.warn(fields, 'batches that cannot be opened were kept as they are by compaction');
     }
-    return summary.cleanedOffset < end;
+    // A transaction that is not decided yet can hold a pass up; a later compaction goes on from there.
+    return summary.cleanedOffset < end && summary.cleanedOffset > before;
   }
 
   /** The closed segments up to an offset. @throws LogError CORRUPT_LOG when one of them is damaged */

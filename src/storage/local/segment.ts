@@ -7,6 +7,7 @@ import {
   maxTimestampOf,
   NO_TIMESTAMP,
   nextOffsetOf,
+  recordCountOf,
   sizeInBytesOf,
 } from '../../batch/layout.js';
 import { assert } from '../../core/assert.js';
@@ -131,7 +132,7 @@ export class SegmentContents {
   add(buf: Buffer, at: number, indexes: SegmentIndexes, indexIntervalBytes: number): void {
     const position = this.sizeInBytes;
     const lastOffset = nextOffsetOf(buf, at) - 1;
-    const maxTimestamp = maxTimestampOf(buf, at);
+    const maxTimestamp = newestRecordTime(buf, at);
     if (position === 0) this.firstTimestamp = maxTimestamp;
     this.epochs.add(baseOffsetOf(buf, at), leaderEpochOf(buf, at));
     if (maxTimestamp > this.maxTimestamp) {
@@ -169,6 +170,11 @@ export class SegmentContents {
   #relativeMaxOffset(): number {
     return this.maxTimestampOffset - this.baseOffset;
   }
+}
+
+/** Largest timestamp of the records of a batch. What compaction has emptied keeps its time, but holds no record of it. */
+export function newestRecordTime(buf: Buffer, at: number): number {
+  return recordCountOf(buf, at) === 0 ? NO_TIMESTAMP : maxTimestampOf(buf, at);
 }
 
 /** Checksums of the index files as they were written and synced. */

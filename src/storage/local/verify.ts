@@ -4,7 +4,7 @@
  */
 import { join } from 'node:path';
 import { crc32c } from '../../batch/crc32c.js';
-import { maxTimestampOf, NO_TIMESTAMP } from '../../batch/layout.js';
+import { NO_TIMESTAMP } from '../../batch/layout.js';
 import { LogError } from '../../core/errors.js';
 import { CHECKPOINT_NAME, type PartitionCheckpoint, readCheckpoint, type SegmentRecord } from './checkpoint.js';
 import { formatOf } from './data-dir.js';
@@ -20,6 +20,7 @@ import { checkEpoch } from './scanner.js';
 import {
   baseOffsetOfName,
   LOG_SUFFIX,
+  newestRecordTime,
   OFFSET_INDEX_SUFFIX,
   SEGMENT_SUFFIXES,
   SWAP_SUFFIX,
@@ -308,7 +309,7 @@ class IndexCheck {
 
   batch({ position, nextOffset, bytes }: InspectedBatch): void {
     const relativeOffset = nextOffset - 1 - this.#base;
-    this.#maxTimestamp = Math.max(this.#maxTimestamp, maxTimestampOf(bytes, 0));
+    this.#maxTimestamp = Math.max(this.#maxTimestamp, newestRecordTime(bytes, 0));
     const offsets = this.#offsets;
     if (this.#offsetsAt < offsets.length && offsets.readUInt32BE(this.#offsetsAt + 4) === position) {
       if (offsets.readUInt32BE(this.#offsetsAt) === relativeOffset) this.#offsetsAt += OFFSET_INDEX_ENTRY_BYTES;

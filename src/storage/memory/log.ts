@@ -1,6 +1,8 @@
 /** One partition's log in memory: the reference for what a log does, without files. */
-import { baseOffsetOf, maxTimestampOf, NO_TIMESTAMP, nextOffsetOf } from '../../batch/layout.js';
+
+import { baseOffsetOf, maxTimestampOf, NO_TIMESTAMP, nextOffsetOf, recordCountOf } from '../../batch/layout.js';
 import { checkBatch } from '../../batch/validate.js';
+import { assert } from '../../core/assert.js';
 import type { Clock } from '../../core/clock.js';
 import { LogError } from '../../core/errors.js';
 import { type Epoch, type Offset, type TopicPartition, toOffset } from '../../core/types.js';
@@ -14,9 +16,10 @@ import type {
   PartitionLog,
   SegmentInfo,
 } from '../engine.js';
+import { compactInMemory } from './compaction.js';
 
 /** A run of batches that retention takes whole. */
-interface MemorySegment {
+export interface MemorySegment {
   readonly baseOffset: number;
   readonly createdMs: number;
   modifiedMs: number;
@@ -78,6 +81,7 @@ export class MemoryLog implements PartitionLog {
   readonly failure: Error | undefined = undefined;
   readonly #state: MemoryLogState;
   #closed = false;
+  #compacting = false;
 
   constructor(id: TopicPartition, epoch: Epoch, state: MemoryLogState) {
     this.id = id;
@@ -159,7 +163,8 @@ export class MemoryLog implements PartitionLog {
     this.#checkOpen();
     const { batches, startOffset } = this.#state;
     for (const batch of batches) {
-      if (maxTimestampOf(batch, 0) >= timestampMs) return toOffset(Math.max(baseOffsetOf(batch, 0), startOffset));
+      if (nextOffsetOf(batch, 0) <= startOffset || maxTimestampOf(batch, 0) < timestampMs) continue;
+      return toOffset(Math.max(baseOffsetOf(batch, 0), startOffset));
     }
     return undefined;
   }
@@ -168,12 +173,16 @@ export class MemoryLog implements PartitionLog {
     this.#checkOpen();
     let newest: number = NO_TIMESTAMP;
     let found: number | undefined;
-    for (const batch of this.#state.batches) {
-      if (nextOffsetOf(batch, 0) > to || maxTimestampOf(batch, 0) <= newest) continue;
+    const { batches, startOffset } = this.#state;
+    for (const batch of batches) {
+      const next = nextOffsetOf(batch, 0);
+      // What compaction has emptied keeps its time, but holds no record of it.
+      if (next <= startOffset || next > to || recordCountOf(batch, 0) === 0) continue;
+      if (maxTimestampOf(batch, 0) <= newest) continue;
       newest = maxTimestampOf(batch, 0);
       found = baseOffsetOf(batch, 0);
     }
-    return found === undefined ? undefined : toOffset(Math.max(found, this.#state.startOffset));
+    return found === undefined ? undefined : toOffset(Math.max(found, startOffset));
   }
 
   async trim(before: Offset): Promise<void> {
@@ -194,9 +203,18 @@ export class MemoryLog implements PartitionLog {
     this.#state.roll(this.#state.endOffset);
   }
 
-  async compact(_options: CompactOptions): Promise<CompactResult> {
+  async compact(options: CompactOptions): Promise<CompactResult> {
     this.#checkWritable();
-    throw new LogError('INTERNAL', 'not there yet');
+    assert(!this.#compacting, 'one compaction of a log at a time');
+    this.#compacting = true;
+    try {
+      return await compactInMemory(this.#state, options, {
+        writable: () => this.#checkWritable(),
+        intact: checkIntact,
+      });
+    } finally {
+      this.#compacting = false;
+    }
   }
 
   configure(config: LogConfig): void {
@@ -241,6 +259,11 @@ export class MemoryLog implements PartitionLog {
     this.#checkOpen();
     if (this.#state.currentEpoch !== this.epoch) throw fencedEpoch(this.epoch, this.#state.currentEpoch);
   }
+}
+
+function checkIntact(batch: Buffer): void {
+  const broken = checkBatch(batch, 0, batch.length);
+  if (broken !== undefined) throw corruptInMemory(batch, broken);
 }
 
 function corruptInMemory(batch: Buffer, why: string): LogError {

@@ -147,7 +147,10 @@ export interface PartitionLog extends AsyncDisposable {
    * @throws LogError OFFSET_OUT_OF_RANGE (below `startOffset` or above `endOffset`), CORRUPT_LOG, STORAGE_ERROR
    */
   read(from: Offset, to: Offset, maxBytes: number): Promise<LogSlice>;
-  /** Base offset of the first batch at or above `startOffset` whose largest timestamp is `>= timestampMs`, if any. */
+  /**
+   * Base offset of the first batch at or above `startOffset` whose largest record timestamp is `>= timestampMs`, if any. A
+   * batch that compaction has emptied has no record, and so no timestamp.
+   */
   batchForTime(timestampMs: number): Promise<Offset | undefined>;
   /**
    * Base offset of the first of the batches from `startOffset` up to but excluding `to` that hold the largest timestamp

@@ -43,7 +43,7 @@ export async function compaction(): Promise<CompactionResult> {
       await sleep(UNCHANGED_MS);
       return probeFor(client, IDLE_PROBE_MS);
     });
-    const cleaning = await BrokerProcess.start(dataDir, ['--log-cleaner-backoff-ms', '1000']);
+    const cleaning = await BrokerProcess.start(dataDir, ['--log-cleaner-backoff-ms', '100']);
     return await whileRunning(cleaning, async (client) => ({ idleAnswersMs, ...(await watch(cleaning, client)) }));
   } finally {
     rmSync(dataDir, { recursive: true, force: true });

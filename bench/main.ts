@@ -1,33 +1,22 @@
 /**
  * `npm run bench`: what this machine reaches through Tidelog, beside what it reaches without, in one run.
- * `npm run bench -- --rounds 5 --only replay` runs some scenarios, more often.
+ * `npm run bench -- --rounds 5 --only replay` runs some scenarios, more often. Scenarios that take minutes and gigabytes
+ * run only when `--only` names them, or with `--long`.
  */
 import { mkdirSync, writeFileSync } from 'node:fs';
 import { fileURLToPath } from 'node:url';
 import { parseArgs } from 'node:util';
+import { LIFE_SCENARIOS, lifeRatios } from './life-of-a-log.js';
 import { bareGrpcStream, bareWritev } from './scenarios/baselines.js';
 import { recovery, start } from './scenarios/lifecycle.js';
 import { produce, replay } from './scenarios/produce.js';
 import { environment } from './support/environment.js';
+import { mb, ms, records, type Scenario } from './support/scenario.js';
 import { type Summary, summarize } from './support/stats.js';
 
 const MIB = 1024 * 1024;
 const BATCH_BYTES = 64 * 1024;
 const WRITE_BYTES = 256 * MIB;
-
-interface Figure {
-  readonly value: number;
-  readonly unit: string;
-}
-
-interface Scenario {
-  readonly name: string;
-  run(): Promise<Record<string, Figure>>;
-}
-
-const mb = (value: number): Figure => ({ value, unit: 'MB/s' });
-const records = (value: number): Figure => ({ value: value / 1e6, unit: 'M records/s' });
-const ms = (value: number): Figure => ({ value, unit: 'ms' });
 
 const ONE_KIB = { records: 400_000, recordBytes: 1024, batchBytes: 256 * 1024 } as const;
 const HUNDRED = { records: 4_000_000, recordBytes: 100, batchBytes: 256 * 1024 } as const;
@@ -106,6 +95,7 @@ const SCENARIOS: readonly Scenario[] = [
       };
     },
   },
+  ...LIFE_SCENARIOS,
 ];
 
 /** Ratios that the figures stand for; each compares two figures of the same run. */
@@ -122,7 +112,12 @@ function ratios(medians: ReadonlyMap<string, number>): Record<string, number> {
     'durable / written, 1 KiB': durable('1 KiB'),
     'replay / produce, 100 B': replayed('100 B'),
     'replay / produce, 1 KiB': replayed('1 KiB'),
+    ...lifeRatios(of),
   };
+}
+
+function namesOf(scenarios: readonly Scenario[]): string {
+  return scenarios.map(({ name }) => `  ${name}`).join('\n');
 }
 
 function print(text: string): void {
@@ -141,11 +136,18 @@ function printTable(rows: ReadonlyMap<string, { unit: string; summary: Summary }
 
 async function main(): Promise<void> {
   const { values: options } = parseArgs({
-    options: { rounds: { type: 'string', default: '3' }, only: { type: 'string', multiple: true } },
+    options: {
+      rounds: { type: 'string', default: '3' },
+      only: { type: 'string', multiple: true },
+      long: { type: 'boolean', default: false },
+    },
   });
   const rounds = Number(options.rounds);
   if (!Number.isInteger(rounds) || rounds < 1) throw new Error('--rounds takes a whole number from 1');
-  const wanted = SCENARIOS.filter(({ name }) => options.only?.some((part) => name.includes(part)) ?? true);
+  const wanted = SCENARIOS.filter(
+    ({ name, long }) => options.only?.some((part) => name.includes(part)) ?? (options.long || long !== true),
+  );
+  if (wanted.length === 0) throw new Error(`--only names no scenario; there are:\n${namesOf(SCENARIOS)}`);
   const samples = new Map<string, { unit: string; values: number[] }>();
   // Round by round, not scenario by scenario: when the machine's speed drifts, it drifts for all of them.
   for (let round = 1; round <= rounds; round++) {
@@ -164,6 +166,10 @@ async function main(): Promise<void> {
   const medians = new Map([...rows].map(([key, { summary }]) => [key, summary.median]));
   const compared = Object.entries(ratios(medians)).filter(([, value]) => !Number.isNaN(value));
   print('');
+  const leftOut = SCENARIOS.filter((scenario) => scenario.long && !wanted.includes(scenario));
+  if (options.only === undefined && leftOut.length > 0) {
+    print(`Left out, because they take minutes (--long runs them):\n${namesOf(leftOut)}\n`);
+  }
   for (const [name, value] of compared) print(`${value.toFixed(2).padStart(6)}  ${name}`);
   save({
     environment: environment(),

@@ -17,6 +17,12 @@ export function summarize(values: readonly number[]): Summary {
   };
 }
 
+/** The value that a share `q` of the values does not exceed (nearest rank); NaN of none. */
+export function quantile(values: readonly number[], q: number): number {
+  const sorted = [...values].sort((a, b) => a - b);
+  return sorted[Math.max(0, Math.ceil(q * sorted.length) - 1)] ?? Number.NaN;
+}
+
 /** Seconds that `work` takes. */
 export async function secondsOf(work: () => Promise<void> | void): Promise<number> {
   const start = performance.now();

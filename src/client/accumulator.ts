@@ -5,6 +5,7 @@ import { toLogError } from '../core/errors.js';
 import type { ByteGate } from './byte-gate.js';
 import type { Completion, SendManyCall } from './completions.js';
 import type { Lane } from './lane.js';
+import type { TopicMetadata } from './metadata-cache.js';
 import type { ClientRuntime, ResolvedProducerOptions } from './options.js';
 import { ProducerBatch, seal } from './producer-batch.js';
 import type { Sender } from './sender.js';
@@ -39,10 +40,12 @@ export class Accumulator {
 
   /**
    * Copies one record into the lane's open batch, sealing the batch before it when there is no room left.
+   * @param target what the choice of the partition was based on
    * @returns bytes that the record took
    */
   append(
     lane: Lane,
+    target: TopicMetadata,
     timestampMs: number,
     key: Uint8Array | null,
     value: Uint8Array | null,
@@ -50,6 +53,7 @@ export class Accumulator {
     waiter: Completion | SendManyCall,
   ): number {
     const { builder } = lane;
+    if (lane.target !== target) this.#aim(lane, target);
     let before = builder.recordCount === 0 ? 0 : builder.sizeInBytes;
     if (!lane.tryAppend(timestampMs, key, value, headers, waiter)) {
       this.#seal(lane);
@@ -84,6 +88,14 @@ export class Accumulator {
     this.sealAll();
   }
 
+  /** A batch goes to one topic id, and its records were placed by one number of partitions: else they are not mixed. */
+  #aim(lane: Lane, target: TopicMetadata): void {
+    const { topicId, partitionCount } = lane.target;
+    const same = topicId === target.topicId && partitionCount === target.partitionCount;
+    if (!same && lane.builder.recordCount > 0) this.#seal(lane);
+    lane.target = target;
+  }
+
   #opened(lane: Lane): void {
     this.#openLanes.add(lane);
     if (this.#lingerMs > 0) {
@@ -107,7 +119,7 @@ export class Accumulator {
     const encoded = lane.builder.build();
     const compressed = options.compression !== 'none';
     const origin = {
-      topic: lane.topic,
+      target: lane.target,
       partition: lane.partition,
       sealedAtMs: runtime.clock.monotonic(),
       sequence: this.#nextSequence++,

@@ -1,5 +1,6 @@
 /** A connection to a broker and what can be done over it. */
 import { LogError } from '../core/errors.js';
+import type { TopicMessage } from '../rpc/messages.js';
 import { Admin } from './admin.js';
 import { Channel } from './channel.js';
 import { callFailure, closedError } from './failures.js';
@@ -41,7 +42,8 @@ export class Client implements AsyncDisposable {
     this.#options = options;
     this.#maxRequestBytes = maxRequestBytes;
     this.admin = new Admin(channel, options, options.requestTimeoutMs);
-    this.#metadata = new MetadataCache((name) => this.admin.lookUpTopic(name), options.clock);
+    const lookup = (name: string): Promise<TopicMessage> => this.admin.lookUpTopic(name);
+    this.#metadata = new MetadataCache(lookup, options.clock, options.metadataMaxAgeMs);
   }
 
   /**

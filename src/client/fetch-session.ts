@@ -8,7 +8,7 @@ import { callFailure } from './failures.js';
 import { Fifo } from './fifo.js';
 import { methods } from './methods.js';
 import type { ClientRuntime } from './options.js';
-import type { ReadPlan } from './positions.js';
+import type { PartitionSpan, ReadPlan } from './positions.js';
 import { type ResolvedReadOptions, TRANSPORT_MESSAGES } from './read-options.js';
 import { backoffMs, DEFAULT_BACKOFF } from './retry.js';
 
@@ -57,9 +57,7 @@ export class FetchSession {
     this.#topicId = plan.topicId;
     this.#options = options;
     this.#context = context;
-    for (const { partition, start, end } of plan.spans) {
-      this.#progress.set(partition, { partition, nextOffset: start, endOffset: end });
-    }
+    this.#plan(plan.spans);
     const inTransport = TRANSPORT_MESSAGES * options.fetchBytes;
     this.#pauseAtBytes = Math.max(options.fetchBytes, options.maxBufferedBytes - inTransport);
     this.#open();
@@ -86,12 +84,31 @@ export class FetchSession {
     }
   }
 
+  /**
+   * Reads these partitions as well. The stream is opened anew with all of them, so that one buffer limit holds for all;
+   * what the old one had under way is fetched again, which happens once in the life of an added partition.
+   */
+  add(spans: readonly PartitionSpan[]): void {
+    if (this.#failure !== undefined || this.#ended) return;
+    this.#plan(spans);
+    // Without a call, one is about to be opened after a failure.
+    if (this.#call === undefined) return;
+    this.#dropCall();
+    this.#open();
+  }
+
   /** Stops at once and drops what is buffered; `next` throws `error` from now on. */
   stop(error: LogError): void {
     this.#buffer.takeAll();
     this.#bufferedBytes = 0;
     this.#heldBytes = 0;
     this.#fail(error);
+  }
+
+  #plan(spans: readonly PartitionSpan[]): void {
+    for (const { partition, start, end } of spans) {
+      this.#progress.set(partition, { partition, nextOffset: start, endOffset: end });
+    }
   }
 
   #open(): void {

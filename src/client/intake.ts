@@ -1,5 +1,6 @@
 /** From a user's record to bytes in the open batch of a partition. */
 import type { BufferPool } from '../batch/buffer-pool.js';
+import { assert } from '../core/assert.js';
 import { LogError, toLogError } from '../core/errors.js';
 import type { Accumulator } from './accumulator.js';
 import type { Completion, SendManyCall } from './completions.js';
@@ -71,15 +72,42 @@ export class Intake {
     const value = serializeValue(topic, record.value, this.#valueScratch);
     const headers = record.headers === undefined ? undefined : toHeaders(record.headers);
     this.#checkSize(topic.name, largestBatchBytes(key, value, headers));
-    const partition = record.partition ?? this.#choosePartition(state, key);
-    checkPartition(partition, state.partitionCount, topic.name);
-    return this.#accumulator.append(state.lane(partition), timestampMs, key, value, headers, waiter);
+    const target = state.metadata;
+    assert(target !== undefined, 'a topic is known before records are appended');
+    const { partitionCount } = target;
+    const partition = record.partition ?? this.#choosePartition(state, partitionCount, key);
+    checkPartition(partition, partitionCount, topic.name);
+    const lane = state.lane(target, partition);
+    return this.#accumulator.append(lane, target, timestampMs, key, value, headers, waiter);
+  }
+
+  /**
+   * Whether a record may be appended with what is known: not while somebody waits for the topic's description, nor when
+   * the record names a partition that may have been added since.
+   */
+  isReady(state: TopicState, partition: number | undefined): boolean {
+    if (!state.isReady) return false;
+    if (partition === undefined || partition < state.partitionCount || !Number.isInteger(partition)) return true;
+    const known = this.#adoptNewest(state);
+    return known === undefined || partition < known.partitionCount || !this.#context.metadata.mayRecheck(known);
+  }
+
+  /**
+   * Whether the topic's description is too old to go by. Producers that send all the time never see that: what they use
+   * is renewed in the background. After a pause the first record waits for a lookup, because by an old number of
+   * partitions its key might go elsewhere than the same key sent by others since.
+   */
+  isOld(state: TopicState): boolean {
+    const { metadata } = this.#context;
+    if (state.metadata === undefined || !metadata.isOld(state.metadata)) return false;
+    const known = this.#adoptNewest(state);
+    return known !== undefined && metadata.isOld(known);
   }
 
   /** Queues a waiter for the topic's description and sees to it that somebody looks it up. */
   whenKnown(state: TopicState, waiter: TopicWaiter): void {
     if (!state.wait(waiter)) return;
-    this.#lookUp(state.name).then(
+    this.#lookUp(state).then(
       (metadata) => state.onKnown(metadata),
       (error) => state.onFailed(toLogError(error)),
     );
@@ -91,8 +119,12 @@ export class Intake {
 
   /** Resolves when the lookups under way have ended, after those who wait for them were resumed. Never rejects. */
   async settled(): Promise<void> {
-    const unknown = [...this.#topics.values()].filter((state) => state.isWaitedFor);
-    await Promise.all(unknown.map((state) => this.known(state).catch(() => {})));
+    await Promise.all([...this.#topics.values()].map((state) => this.#settled(state)));
+  }
+
+  /** Those who are resumed may have to wait once more. */
+  async #settled(state: TopicState): Promise<void> {
+    while (state.isWaitedFor) await this.known(state).catch(() => {});
   }
 
   /** Fails those who still wait for a topic's description. */
@@ -105,21 +137,27 @@ export class Intake {
     const state = this.#topics.get(topic);
     if (state?.metadata === undefined) return;
     state.sticky.onSealed(partition, state.partitionCount);
-    const newest = this.#context.metadata.peek(topic);
-    if (newest === undefined) return;
-    state.metadata = newest;
-    this.#context.metadata.refreshIfOld(newest);
+    const newest = this.#adoptNewest(state);
+    if (newest !== undefined) this.#context.metadata.refreshEarly(newest);
   }
 
-  async #lookUp(name: string): Promise<TopicMetadata> {
-    const metadata = await this.#context.metadata.get(name);
+  /** Takes over what others have found out since. */
+  #adoptNewest(state: TopicState): TopicMetadata | undefined {
+    state.metadata = this.#context.metadata.peek(state.name) ?? state.metadata;
+    return state.metadata;
+  }
+
+  async #lookUp(state: TopicState): Promise<TopicMetadata> {
+    const { metadata: cache } = this.#context;
+    const known = state.metadata;
+    const metadata = await (known === undefined || known.outdated ? cache.get(state.name) : cache.recheck(known));
     if (metadata.partitionCount > 0) return metadata;
-    throw new LogError('UNKNOWN_TOPIC_OR_PARTITION', `Topic ${name} has no partitions.`);
+    throw new LogError('UNKNOWN_TOPIC_OR_PARTITION', `Topic ${state.name} has no partitions.`);
   }
 
-  #choosePartition(state: TopicState, key: Uint8Array | null): number {
-    const chosen = this.#context.options.partitioner(key, state.partitionCount, state.name);
-    return chosen ?? state.sticky.get(state.partitionCount);
+  #choosePartition(state: TopicState, partitionCount: number, key: Uint8Array | null): number {
+    const chosen = this.#context.options.partitioner(key, partitionCount, state.name);
+    return chosen ?? state.sticky.get(partitionCount);
   }
 
   #checkSize(topic: string, bytes: number): void {

@@ -3,6 +3,7 @@
 import type { BufferPool } from '../batch/buffer-pool.js';
 import { BatchBuilder, type RecordHeader } from '../batch/builder.js';
 import { type Completion, SendManyCall, SendManyPart } from './completions.js';
+import type { TopicMetadata } from './metadata-cache.js';
 import type { ProduceStream } from './produce-stream.js';
 import type { ProducerBatch } from './producer-batch.js';
 
@@ -16,6 +17,8 @@ export class Lane {
   readonly topic: string;
   readonly partition: number;
   readonly builder: BatchBuilder;
+  /** The topic as it was known when the records of the open batch were given their partition. */
+  target: TopicMetadata;
   /** When the open batch got its first record, by the monotonic clock. */
   openedAtMs = 0;
   /** Sealed batches in order. Bounded by the producer's buffer. */
@@ -36,8 +39,9 @@ export class Lane {
   #openPart: SendManyPart | undefined;
 
   /** @param pool where the buffers of batches come from */
-  constructor(topic: string, partition: number, batchBytes: number, pool: BufferPool) {
-    this.topic = topic;
+  constructor(target: TopicMetadata, partition: number, batchBytes: number, pool: BufferPool) {
+    this.topic = target.name;
+    this.target = target;
     this.partition = partition;
     this.builder = new BatchBuilder(batchBytes, undefined, pool);
   }

@@ -30,6 +30,11 @@ export interface ConnectOptions {
    * unanswered before its connection is given up, in ms. Default 30,000.
    */
   readonly requestTimeoutMs?: number;
+  /**
+   * How long what is known of a topic is relied on, in ms, at least 1,000: within this time producers, and readers that
+   * follow, learn of partitions that were added. Default 300,000. Kafka's `metadata.max.age.ms`.
+   */
+  readonly metadataMaxAgeMs?: number;
   /** For tests: where time comes from. */
   readonly clock?: Clock;
   /** For tests: where chance comes from. */
@@ -41,6 +46,7 @@ export interface ResolvedConnectOptions extends ClientRuntime {
   readonly signal: AbortSignal | undefined;
   readonly connectTimeoutMs: number;
   readonly requestTimeoutMs: number;
+  readonly metadataMaxAgeMs: number;
 }
 
 export function resolveConnectOptions(options: ConnectOptions): ResolvedConnectOptions {
@@ -54,6 +60,7 @@ export function resolveConnectOptions(options: ConnectOptions): ResolvedConnectO
     logger: options.logger ?? silentLogger,
     connectTimeoutMs: atLeast('connectTimeoutMs', 1, options.connectTimeoutMs ?? 10_000),
     requestTimeoutMs: atLeast('requestTimeoutMs', 1, options.requestTimeoutMs ?? 30_000),
+    metadataMaxAgeMs: atLeast('metadataMaxAgeMs', 1_000, options.metadataMaxAgeMs ?? 5 * 60_000),
     clock: options.clock ?? systemClock,
     random: options.random ?? systemRandom,
   };

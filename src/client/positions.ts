@@ -15,6 +15,8 @@ export interface PartitionSpan {
 export interface ReadPlan {
   /** By which the broker tells when the topic has been recreated since. */
   readonly topicId: string;
+  /** Of the topic, whether they are read or not. */
+  readonly partitionCount: number;
   /** Partitions with nothing to read are left out. */
   readonly spans: readonly PartitionSpan[];
 }
@@ -34,7 +36,7 @@ export async function planRead(name: string, options: ResolvedReadOptions, conte
   for (const partition of partitions) checkPartition(partition, partitionCount, name);
 
   const find = (spec: OffsetSpec): Promise<Map<number, number>> =>
-    findOffsets(name, spec, partitions, options, context);
+    findOffsets(name, spec, partitions, options.signal, context);
   const [starts, ends] = await Promise.all([startsOf(options, partitions, find), endsOf(options, partitions, find)]);
   const spans = partitions.map((partition) => ({
     partition,
@@ -42,7 +44,22 @@ export async function planRead(name: string, options: ResolvedReadOptions, conte
     end: ends?.get(partition),
   }));
   if (options.to === 'end') for (const span of spans) checkWithin(name, span);
-  return { topicId, spans: spans.filter(({ start, end }) => end === undefined || start < end) };
+  return { topicId, partitionCount, spans: spans.filter(({ start, end }) => end === undefined || start < end) };
+}
+
+/**
+ * What to read of partitions that were added while their topic is followed: everything. They did not exist when reading
+ * began, so nothing in them lies before its start, whatever that was.
+ * @throws LogError what asking for their log start offsets failed with
+ */
+export async function planAdded(
+  name: string,
+  partitions: readonly number[],
+  signal: AbortSignal,
+  context: PlanContext,
+): Promise<PartitionSpan[]> {
+  const starts = await findOffsets(name, 'earliest', partitions, signal, context);
+  return partitions.map((partition) => ({ partition, start: starts.get(partition) ?? 0, end: undefined }));
 }
 
 type FindOffsets = (spec: OffsetSpec) => Promise<Map<number, number>>;
@@ -51,7 +68,7 @@ async function findOffsets(
   name: string,
   spec: OffsetSpec,
   partitions: readonly number[],
-  { signal }: ResolvedReadOptions,
+  signal: AbortSignal | undefined,
   { admin }: PlanContext,
 ): Promise<Map<number, number>> {
   const found = await admin.listOffsets(name, spec, partitions, signal === undefined ? {} : { signal });

@@ -73,7 +73,7 @@ export class ProduceStream {
     this.#unsentBytes += bytes.length;
     const request = {
       topic: batch.topic,
-      topicId: '',
+      topicId: batch.target.topicId,
       partition: batch.partition,
       acks: this.#acks,
       batches: [bytes],

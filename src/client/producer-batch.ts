@@ -6,6 +6,7 @@ import { openRecords } from '../batch/records.js';
 import { assert } from '../core/assert.js';
 import type { LogError } from '../core/errors.js';
 import { type BatchAck, type Completion, splitCompletions } from './completions.js';
+import type { TopicMetadata } from './metadata-cache.js';
 
 /**
  * Invariants: settled exactly once, by `succeed`, `fail` or being split; the completions' counts sum up to
@@ -14,6 +15,8 @@ import { type BatchAck, type Completion, splitCompletions } from './completions.
 export class ProducerBatch {
   readonly topic: string;
   readonly partition: number;
+  /** The topic as it was known when its records were given their partition, or as a recreated one is known since. */
+  target: TopicMetadata;
   readonly recordCount: number;
   readonly completions: readonly Completion[];
   /** What this batch holds of the producer's buffer, in bytes. */
@@ -36,13 +39,14 @@ export class ProducerBatch {
   settled = false;
 
   constructor(
-    origin: Pick<ProducerBatch, 'topic' | 'partition' | 'sealedAtMs' | 'sequence'>,
+    origin: Pick<ProducerBatch, 'target' | 'partition' | 'sealedAtMs' | 'sequence'>,
     recordCount: number,
     completions: readonly Completion[],
     chargedBytes: number,
     bytes: Buffer | undefined,
   ) {
-    this.topic = origin.topic;
+    this.topic = origin.target.name;
+    this.target = origin.target;
     this.partition = origin.partition;
     this.sealedAtMs = origin.sealedAtMs;
     this.sequence = origin.sequence;

@@ -13,7 +13,7 @@ import type { ClientRuntime, ResolvedProducerOptions } from './options.js';
 import { type RecordInput, toTimestampMs } from './record-input.js';
 import { Sender } from './sender.js';
 import type { Topic } from './serdes.js';
-import type { TopicState } from './topic-state.js';
+import type { TopicState, TopicWaiter } from './topic-state.js';
 
 /** `sendMany` lets the event loop turn after this much: long enough to fill batches, short enough for others. */
 const TURN_BYTES = 256 * 1024;
@@ -75,7 +75,7 @@ export class Producer implements AsyncDisposable {
       requestTimeoutMs: context.requestTimeoutMs,
       onSettled: (batch) => this.#onSettled(batch.chargedBytes),
       onReusable: (bytes) => pool.giveBack(bytes),
-      onUnknownTopic: (topic) => context.metadata.invalidate(topic),
+      metadata: context.metadata,
       wakeAt,
     });
     this.#accumulator = new Accumulator({
@@ -101,7 +101,8 @@ export class Producer implements AsyncDisposable {
       const signal = options?.signal;
       throwIfAborted(signal);
       const state = this.#intake.topic(topic.name);
-      if (state.isReady && this.#gate.isOpen) this.#append(state, topic, record, resolve, reject);
+      const isCurrent = this.#isCurrent(state, record.partition);
+      if (isCurrent && this.#gate.isOpen) this.#append(state, topic, record, resolve, reject);
       else this.#sendLater(state, topic, record, resolve, reject, signal);
     });
   }
@@ -215,18 +216,19 @@ export class Producer implements AsyncDisposable {
       reject(error);
     };
     const stopListening = onAbort(signal, () => giveUp(cancelled(signal as AbortSignal)));
-    if (state.isReady) {
-      this.#enterGate(entry);
-      return;
-    }
-    this.#intake.whenKnown(state, {
+    const waiter: TopicWaiter = {
       known: () => {
-        if (!entry.abandoned) this.#enterGate(entry);
+        if (entry.abandoned) return;
+        // What was known to others already may not be enough for this record, or for one before it.
+        if (this.#intake.isReady(state, record.partition)) this.#enterGate(entry);
+        else this.#intake.whenKnown(state, waiter);
       },
       failed: (error) => {
         if (!entry.abandoned) giveUp(error);
       },
-    });
+    };
+    if (this.#isCurrent(state, record.partition)) this.#enterGate(entry);
+    else this.#intake.whenKnown(state, waiter);
   }
 
   #enterGate(entry: GateEntry): void {
@@ -270,15 +272,18 @@ export class Producer implements AsyncDisposable {
     const state = this.#intake.topic(topic.name);
     let nowMs = clock.now();
     let turnBytes = 0;
+    let isOld = this.#intake.isOld(state);
     for (const record of records) {
       if (turnBytes >= TURN_BYTES) {
         await nextTurn();
         turnBytes = 0;
         nowMs = clock.now();
+        isOld = this.#intake.isOld(state);
       }
-      if (!this.#mayAppend(state, signal)) {
-        await this.#admitted(state, signal);
+      if (isOld || !this.#mayAppend(state, record.partition, signal)) {
+        await this.#admitted(state, record.partition, signal);
         nowMs = clock.now();
+        isOld = false;
       }
       if (call.failure !== undefined) return;
       const timestampMs = record.timestampMs === undefined ? nowMs : toTimestampMs(record.timestampMs);
@@ -295,22 +300,31 @@ export class Producer implements AsyncDisposable {
     const { clock } = this.#context.runtime;
     const state = this.#intake.topic(topic.name);
     for await (const record of records) {
-      if (!this.#mayAppend(state, signal)) await this.#admitted(state, signal);
+      if (this.#intake.isOld(state) || !this.#mayAppend(state, record.partition, signal)) {
+        await this.#admitted(state, record.partition, signal);
+      }
       if (call.failure !== undefined) return;
       const timestampMs = record.timestampMs === undefined ? clock.now() : toTimestampMs(record.timestampMs);
       this.#intake.append(state, topic, record, timestampMs, call);
     }
   }
 
-  #mayAppend(state: TopicState, signal: AbortSignal | undefined): boolean {
-    return state.isReady && this.#gate.isOpen && this.#state !== 'closed' && signal?.aborted !== true;
+  /** Whether a record that names this partition, or none, may be appended without asking the broker first. */
+  #isCurrent(state: TopicState, partition: number | undefined): boolean {
+    return this.#intake.isReady(state, partition) && !this.#intake.isOld(state);
   }
 
-  /** Resolves when the topic is known and there is room. */
-  async #admitted(state: TopicState, signal: AbortSignal | undefined): Promise<void> {
+  #mayAppend(state: TopicState, partition: number | undefined, signal: AbortSignal | undefined): boolean {
+    if (this.#state === 'closed' || signal?.aborted) return false;
+    return this.#gate.isOpen && this.#intake.isReady(state, partition);
+  }
+
+  /** Resolves when the topic is known, as far as the record's partition asks for it, and there is room. */
+  async #admitted(state: TopicState, partition: number | undefined, signal: AbortSignal | undefined): Promise<void> {
     throwIfAborted(signal);
     this.#throwIfClosed();
-    if (!state.isReady) await this.#intake.known(state);
+    if (!this.#isCurrent(state, partition)) await this.#intake.known(state);
+    while (!this.#intake.isReady(state, partition)) await this.#intake.known(state);
     // Others may have been resumed before and used the room up again.
     while (!this.#gate.isOpen) await this.#room(signal);
     this.#throwIfClosed();

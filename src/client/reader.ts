@@ -4,7 +4,8 @@ import type { Admin } from './admin.js';
 import { cancelled, closedError, onAbort, throwIfAborted } from './failures.js';
 import { FetchSession, type SessionContext } from './fetch-session.js';
 import type { MetadataCache } from './metadata-cache.js';
-import { planRead } from './positions.js';
+import { PartitionWatch } from './partition-watch.js';
+import { type PartitionSpan, planRead } from './positions.js';
 import type { ResolvedReadOptions } from './read-options.js';
 import { type BatchCursor, type ReadRecord, type RecordBatch, splitFetched } from './record-batch.js';
 import type { Topic } from './serdes.js';
@@ -60,6 +61,8 @@ class BatchIterator<K, V> implements AsyncIterableIterator<RecordBatch<K, V>> {
   /** Per partition: the offset that comes next, and the end. */
   readonly #bounds = new Map<number, { from: number; readonly to: number | undefined }>();
   #session: FetchSession | undefined;
+  /** While all partitions are followed, those to come included. */
+  #watch: PartitionWatch | undefined;
   #batches: readonly RecordBatch<K, V>[] = [];
   #index = 0;
   #state: 'new' | 'reading' | 'done' = 'new';
@@ -155,14 +158,30 @@ class BatchIterator<K, V> implements AsyncIterableIterator<RecordBatch<K, V>> {
       this.#abandonStart = reject;
     });
     const plan = await Promise.race([planRead(this.#topic.name, this.#options, this.#context), abandoned]);
-    for (const { partition, start, end } of plan.spans) this.#bounds.set(partition, { from: start, to: end });
-    return new FetchSession(this.#topic.name, plan, this.#options, this.#context);
+    // Whoever ended the iteration while the plan was on its way found nothing to stop.
+    if (this.#stoppedBy !== undefined) throw this.#stoppedBy;
+    if (this.#isDone) throw closedError('reader');
+    this.#bound(plan.spans);
+    const session = new FetchSession(this.#topic.name, plan, this.#options, this.#context);
+    const { to, partitions } = this.#options;
+    if (to === undefined && partitions === undefined) {
+      this.#watch = new PartitionWatch(this.#topic.name, plan, this.#context, (added) => {
+        this.#bound(added);
+        session.add(added);
+      });
+    }
+    return session;
+  }
+
+  #bound(spans: readonly PartitionSpan[]): void {
+    for (const { partition, start, end } of spans) this.#bounds.set(partition, { from: start, to: end });
   }
 
   #stop(error: LogError): void {
     this.#stoppedBy ??= error;
     this.#batches = [];
     this.#abandonStart(error);
+    this.#watch?.stop();
     this.#session?.stop(error);
   }
 
@@ -170,6 +189,7 @@ class BatchIterator<K, V> implements AsyncIterableIterator<RecordBatch<K, V>> {
     this.#state = 'done';
     this.#batches = [];
     this.#stopListening();
+    this.#watch?.stop();
     this.#context.open.delete(this);
   }
 }

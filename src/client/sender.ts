@@ -6,10 +6,12 @@ import type { Channel } from './channel.js';
 import type { BatchAck } from './completions.js';
 import { closedError } from './failures.js';
 import type { Lane } from './lane.js';
+import { isUnknownTopic, type MetadataCache, type TopicMetadata } from './metadata-cache.js';
 import { methods } from './methods.js';
 import type { Acks, ClientRuntime, ResolvedProducerOptions } from './options.js';
 import { ProduceStream, type StreamOwner } from './produce-stream.js';
 import type { ProducerBatch } from './producer-batch.js';
+import { batchesFor, mayGoTo, recreatedMeanwhile } from './recreated-topic.js';
 import { backoffMs } from './retry.js';
 
 const ACKS: Readonly<Record<Acks, AcksName>> = { none: 'ACKS_NONE', written: 'ACKS_WRITTEN', durable: 'ACKS_DURABLE' };
@@ -24,8 +26,8 @@ export interface SenderContext {
   readonly onSettled: (batch: ProducerBatch) => void;
   /** Nobody uses these bytes of a batch any more. */
   readonly onReusable: (bytes: Buffer) => void;
-  /** The broker does not know a topic or partition that the client believed in. */
-  readonly onUnknownTopic: (topic: string) => void;
+  /** Is told what the broker contradicts, and asked for a topic that was recreated. */
+  readonly metadata: MetadataCache;
   /** Asks for a call of `tick` at this time of the monotonic clock. */
   readonly wakeAt: (atMs: number) => void;
 }
@@ -154,6 +156,10 @@ export class Sender implements StreamOwner {
 
   onUnexpectedError(stream: ProduceStream, error: LogError): void {
     this.#context.runtime.logger.warn({ reason: error.reason, error: error.message }, 'an unacknowledged batch failed');
+    // Nobody knows any more which batch that was; the error names the topic.
+    if (isUnknownTopic(error) && error.metadata.topic !== undefined) {
+      this.#context.metadata.invalidate(error.metadata.topic);
+    }
     this.#retire(stream);
   }
 
@@ -220,6 +226,7 @@ export class Sender implements StreamOwner {
     lane.draining = false;
     const again: ProducerBatch[] = [];
     let tooLarge: ProducerBatch | undefined;
+    let recreated: TopicMetadata | undefined;
     let waitFor: LogError | undefined;
     for (const batch of answered) {
       const { ack, error } = batch;
@@ -236,11 +243,54 @@ export class Sender implements StreamOwner {
         // The follow-up of a failure says nothing about when to try again; alone, it is one like any other.
         if (error.reason !== 'PRECEDING_APPEND_FAILED' || batch === answered[0]) waitFor ??= error;
         again.push(batch);
-      } else this.#fail(batch, error);
+      } else if (error.reason === 'UNKNOWN_TOPIC_ID' && !batch.maybeWritten) {
+        recreated ??= batch.target;
+        waitFor ??= error;
+        again.push(batch);
+      } else this.#fail(batch, withOutcome(error, batch));
     }
     lane.queue = [...again, ...lane.queue];
     if (waitFor !== undefined) this.#backOff(lane, waitFor);
-    if (tooLarge !== undefined) this.#split(lane, tooLarge);
+    // A topic has been recreated: whether its batches are too large for the new one is another question.
+    if (recreated !== undefined) this.#findAgain(lane, recreated);
+    else if (tooLarge !== undefined) this.#split(lane, tooLarge);
+  }
+
+  /**
+   * The lane's topic was deleted. Records are sent to a topic by its name, and until its promise is settled a record may
+   * arrive at any time: if there is a new topic of that name, they go there. Nothing of the lane is sent meanwhile.
+   */
+  #findAgain(lane: Lane, lost: TopicMetadata): void {
+    const { metadata } = this.#context;
+    lane.held = true;
+    metadata.invalidate(lost.name, lost.topicId);
+    metadata
+      .get(lost.name)
+      .then(
+        (found) => this.#retarget(lane, lost, found),
+        (error) => {
+          // When nobody answers, the next attempt leads here again.
+          if (isUnknownTopic(error)) this.#failAll(lane, lost, error);
+        },
+      )
+      .finally(() => {
+        lane.held = false;
+        this.pump(lane);
+      });
+  }
+
+  /** Batches of a topic that is gone go to the one that took its name, unless that could repeat or misplace records. */
+  #retarget(lane: Lane, lost: TopicMetadata, found: TopicMetadata): void {
+    // What the client has learnt may be older than what the broker said; the next attempt leads here again.
+    if (found.topicId === lost.topicId) return;
+    for (const batch of batchesFor(lane, lost)) {
+      if (mayGoTo(found, batch)) batch.target = found;
+      else this.#fail(batch, recreatedMeanwhile(batch, found));
+    }
+  }
+
+  #failAll(lane: Lane, lost: TopicMetadata, error: LogError): void {
+    for (const batch of batchesFor(lane, lost)) this.#fail(batch, withOutcome(error, batch));
   }
 
   #backOff(lane: Lane, error: LogError): void {
@@ -330,7 +380,7 @@ export class Sender implements StreamOwner {
   }
 
   #fail(batch: ProducerBatch, error: LogError): void {
-    if (error.reason === 'UNKNOWN_TOPIC_OR_PARTITION') this.#context.onUnknownTopic(batch.topic);
+    if (isUnknownTopic(error)) this.#context.metadata.invalidate(batch.topic, batch.target.topicId);
     batch.fail(error);
     this.#onSettled(batch);
   }
@@ -371,5 +421,6 @@ function deliveryTimedOut(batch: ProducerBatch, timeoutMs: number): LogError {
 /** `error` with what is known about whether the batch may have been written. */
 function withOutcome(error: LogError, batch: ProducerBatch): LogError {
   const outcome = batch.maybeWritten || batch.inFlight ? 'unknown' : 'none';
+  if (error.outcome === outcome) return error;
   return new LogError(error.reason, error.message, { metadata: error.metadata, cause: error.cause, outcome });
 }

@@ -64,10 +64,11 @@ export class TopicState {
     for (const waiter of waiting) waiter.failed(error);
   }
 
-  lane(partition: number): Lane {
+  /** @param target what the choice of the partition was based on */
+  lane(target: TopicMetadata, partition: number): Lane {
     const known = this.#lanes[partition];
     if (known !== undefined) return known;
-    const lane = new Lane(this.name, partition, this.#batchBytes, this.#pool);
+    const lane = new Lane(target, partition, this.#batchBytes, this.#pool);
     this.#lanes[partition] = lane;
     return lane;
   }

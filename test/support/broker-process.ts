@@ -1,7 +1,7 @@
 /** The real command line as a child process on ephemeral ports, as a user would run it. */
 import { type ChildProcess, spawn } from 'node:child_process';
 import { once } from 'node:events';
-import { mkdtempSync, readFileSync, rmSync } from 'node:fs';
+import { mkdtempSync, readdirSync, readFileSync, rmSync } from 'node:fs';
 import { createServer } from 'node:net';
 import { tmpdir } from 'node:os';
 import path from 'node:path';
@@ -71,12 +71,17 @@ export class BrokerProcess {
     return mkdtempSync(path.join(tmpdir(), 'tidelog-'));
   }
 
-  static async start(dataDir: string = BrokerProcess.temporaryDirectory()): Promise<BrokerProcess> {
+  /** @param flags of `tidelog serve` besides those that every broker gets here */
+  static async start(
+    dataDir: string = BrokerProcess.temporaryDirectory(),
+    flags: readonly string[] = [],
+  ): Promise<BrokerProcess> {
     const port = await freePort();
     const address = `127.0.0.1:${port}`;
     const args = [LAUNCHER, 'serve', '--data-dir', dataDir, '--listen', address, '--http', '127.0.0.1:0'];
     const started = performance.now();
-    const child = spawn(process.execPath, [...args, '--log-level', 'warn'], { stdio: ['ignore', 'ignore', 'inherit'] });
+    const command = [...args, '--log-level', 'warn', ...flags];
+    const child = spawn(process.execPath, command, { stdio: ['ignore', 'ignore', 'inherit'] });
     await serving(address, child);
     return new BrokerProcess(child, address, dataDir, (performance.now() - started) / 1000);
   }
@@ -92,6 +97,17 @@ export class BrokerProcess {
     const fields = readFileSync(`/proc/${this.#child.pid}/stat`, 'utf8').split(') ')[1]?.split(' ') ?? [];
     const CLOCK_TICKS_PER_SECOND = 100;
     return (Number(fields[11]) + Number(fields[12])) / CLOCK_TICKS_PER_SECOND;
+  }
+
+  /** Open file descriptors, sockets included (Linux). */
+  get openFileCount(): number {
+    return readdirSync(`/proc/${this.#child.pid}/fd`).length;
+  }
+
+  /** Bytes that read calls have returned so far, from the page cache and from sockets too (Linux). */
+  get readBytes(): number {
+    const io = readFileSync(`/proc/${this.#child.pid}/io`, 'utf8');
+    return Number(/rchar: (\d+)/.exec(io)?.[1] ?? Number.NaN);
   }
 
   async stop(signal: 'SIGTERM' | 'SIGKILL' = 'SIGTERM'): Promise<void> {

@@ -148,6 +148,18 @@ export class FakeBroker {
     return topic;
   }
 
+  /** Raises the topic's number of partitions. */
+  addPartitions(name: string, partitionCount: number): void {
+    const { partitions } = this.#topic(name);
+    while (partitions.length < partitionCount) partitions.push(new FakePartition());
+  }
+
+  /** Deletes the topic and creates another one of its name, in one step. */
+  recreate(name: string, partitionCount = 1): void {
+    this.topics.delete(name);
+    this.addTopic(name, partitionCount);
+  }
+
   partition(topic: string, partition = 0): FakePartition {
     const found = this.topics.get(topic)?.partitions[partition];
     if (found === undefined) throw unknownTopic(topic);
@@ -287,6 +299,8 @@ export class FakeBroker {
       }
       let baseOffset: number;
       try {
+        const { topicId } = this.#topic(request.topic);
+        if (request.topicId !== '' && request.topicId !== topicId) throw recreated(request.topic);
         baseOffset = this.partition(request.topic, request.partition).append(batch);
       } catch (error) {
         fail(error as LogError);
@@ -321,7 +335,7 @@ export class FakeBroker {
       let sent = 0;
       for (const { topic, topicId, partition, endOffset } of request.positions) {
         const known = this.#topic(topic);
-        if (topicId !== '' && topicId !== known.topicId) throw new LogError('UNKNOWN_TOPIC_ID', 'It was recreated.');
+        if (topicId !== '' && topicId !== known.topicId) throw recreated(topic);
         const log = this.partition(topic, partition);
         const from = next.get(partition) ?? 0;
         if (endOffset !== undefined && endOffset !== null && from >= endOffset) continue;
@@ -408,7 +422,11 @@ function sessionOf(call: object): ServerHttp2Session {
 }
 
 function unknownTopic(topic: string): LogError {
-  return new LogError('UNKNOWN_TOPIC_OR_PARTITION', `There is no topic ${topic}.`);
+  return new LogError('UNKNOWN_TOPIC_OR_PARTITION', `There is no topic ${topic}.`, { metadata: { topic } });
+}
+
+function recreated(topic: string): LogError {
+  return new LogError('UNKNOWN_TOPIC_ID', `Topic ${topic} was recreated.`, { metadata: { topic } });
 }
 
 function describe(topic: FakeTopic): TopicMessage {

@@ -1,0 +1,440 @@
+/** What producers and readers do when a topic gets more partitions, or is deleted and created anew. */
+import { expect, test } from 'vitest';
+import { startBroker } from '../../src/broker.js';
+import { type Client, connect } from '../../src/client/client.js';
+import type { ConnectOptions, ProducerOptions } from '../../src/client/options.js';
+import { keyPartitioner } from '../../src/client/partitioner.js';
+import type { Producer } from '../../src/client/producer.js';
+import type { ReadOptions } from '../../src/client/read-options.js';
+import { string, topic } from '../../src/client/serdes.js';
+import { LogError } from '../../src/core/errors.js';
+import { rejection } from '../support/rejection.js';
+import { until } from '../support/until.js';
+import { collect } from './support/collect.js';
+import { FakeBroker } from './support/fake-broker.js';
+import { SkippingClock } from './support/skipping-clock.js';
+
+const words = topic('words', { value: string() });
+const MAX_AGE_MS = 300_000;
+
+interface Setting extends AsyncDisposable {
+  readonly broker: FakeBroker;
+  readonly clock: SkippingClock;
+  readonly client: Client;
+  readonly producer: Producer;
+  /** How often the topic was looked up so far. */
+  lookups(): number;
+}
+
+async function start(
+  partitions: number,
+  options: ProducerOptions = {},
+  connectOptions: ConnectOptions = {},
+): Promise<Setting> {
+  const broker = await FakeBroker.start();
+  broker.addTopic('words', partitions);
+  const clock = new SkippingClock();
+  const client = await connect(broker.address, { clock, ...connectOptions });
+  const producer = client.producer({ lingerMs: 0, retryBackoffMs: 2, retryBackoffMaxMs: 10, ...options });
+  return {
+    broker,
+    clock,
+    client,
+    producer,
+    lookups: () => broker.calls.filter((call) => call === 'GetTopic').length,
+    async [Symbol.asyncDispose]() {
+      await producer.close({ timeoutMs: 0 });
+      await client.close();
+      await broker.stop();
+    },
+  };
+}
+
+/** A key whose partition is `partition` of `of`. */
+function keyFor(partition: number, of: number): string {
+  for (let i = 0; ; i++) if (keyPartitioner(Buffer.from(`k${i}`), of, 'words') === partition) return `k${i}`;
+}
+
+const count = (broker: FakeBroker, partition: number): number => broker.partition('words', partition).endOffset;
+
+test.each(['send', 'sendMany'] as const)(
+  'a producer that keeps using %s goes by the new partition count',
+  async (call) => {
+    await using t = await start(2);
+    const key = keyFor(3, 4);
+    const before = keyPartitioner(Buffer.from(key), 2, 'words');
+    const send = async (record: { key?: string; value: string }): Promise<number | undefined> =>
+      call === 'send'
+        ? (await t.producer.send(words, record)).partition
+        : (await t.producer.sendMany(words, [record])).partitions[0]?.partition;
+    expect(await send({ key, value: 'a' })).toBe(before);
+    t.broker.addPartitions('words', 4);
+    t.clock.skip(MAX_AGE_MS * 0.7);
+    expect(await send({ key, value: 'b' })).toBe(before);
+    expect(t.lookups()).toBe(1);
+    t.clock.skip(MAX_AGE_MS * 0.2);
+    // In steady use the lookup runs beside the records: none of them waits for it.
+    await until(async () => (await send({ key, value: 'c' })) === 3, 'the key has moved');
+    const unkeyed = new Set<number | undefined>();
+    await until(
+      async () => unkeyed.add(await send({ value: 'x' })).size === 4,
+      'all partitions are used without a key',
+    );
+    expect(t.lookups()).toBe(2);
+  },
+);
+
+test.each(['send', 'sendMany', 'sendMany of an async iterable'] as const)(
+  'after a long pause the first record of %s waits for the new partition count',
+  async (call) => {
+    await using t = await start(2);
+    const key = keyFor(3, 4);
+    await t.producer.send(words, { key, value: 'a' });
+    t.broker.addPartitions('words', 4);
+    t.clock.skip(MAX_AGE_MS);
+    if (call === 'send') await t.producer.send(words, { key, value: 'b' });
+    else if (call === 'sendMany') await t.producer.sendMany(words, [{ key, value: 'b' }]);
+    else {
+      await t.producer.sendMany(
+        words,
+        (async function* () {
+          yield { key, value: 'b' };
+        })(),
+      );
+    }
+    expect(await t.broker.partition('words', 3).values()).toEqual(['b']);
+  },
+);
+
+test('records that wait for an aged description keep the order of their calls', async () => {
+  await using t = await start(1);
+  await t.producer.send(words, { value: 'first' });
+  t.clock.skip(MAX_AGE_MS);
+  await Promise.all(['a', 'b', 'c'].map((value) => t.producer.send(words, { value })));
+  expect(await t.broker.partition('words').values()).toEqual(['first', 'a', 'b', 'c']);
+  expect(t.lookups()).toBe(2);
+});
+
+test('an aged description goes on serving while no lookup succeeds', async () => {
+  await using t = await start(1, {}, { requestTimeoutMs: 50 });
+  await t.producer.send(words, { value: 'a' });
+  t.broker.onUnary = (method) => (method === 'GetTopic' ? new LogError('BROKER_DRAINING', 'later') : undefined);
+  t.clock.skip(MAX_AGE_MS);
+  expect((await t.producer.send(words, { value: 'b' })).offset).toBe(1);
+});
+
+test('the age is an option, in ms', async () => {
+  await using t = await start(1, {}, { metadataMaxAgeMs: 2_000 });
+  await t.producer.send(words, { value: 'a' });
+  t.clock.skip(2_000);
+  await t.producer.send(words, { value: 'b' });
+  expect(t.lookups()).toBe(2);
+  await rejection(connect(t.broker.address, { metadataMaxAgeMs: 999 }), 'INVALID_CONFIG');
+});
+
+test('a record that names an added partition finds it at once, and calls keep their order', async () => {
+  await using t = await start(1);
+  await t.producer.send(words, { value: 'first' });
+  t.broker.addPartitions('words', 3);
+  const sent = await Promise.all([
+    t.producer.send(words, { value: 'a', partition: 0 }),
+    t.producer.send(words, { value: 'b', partition: 2 }),
+    t.producer.send(words, { value: 'c', partition: 0 }),
+    t.producer.send(words, { value: 'd', partition: 2 }),
+  ]);
+  expect(sent.map(({ partition, offset }) => [partition, offset])).toEqual([
+    [0, 1],
+    [2, 0],
+    [0, 2],
+    [2, 1],
+  ]);
+  expect(t.lookups()).toBe(2);
+});
+
+test('a producer whose first record names a partition added since others looked finds it, and calls keep their order', async () => {
+  await using t = await start(1);
+  await t.producer.send(words, { value: 'known' });
+  t.broker.addPartitions('words', 2);
+  await using second = t.client.producer({ lingerMs: 0 });
+  const sends = ['a', 'b', 'c', 'd'].map((value) => second.send(words, { value, partition: 1 }));
+  const others = ['x', 'y'].map((value) => second.send(words, { value, partition: 0 }));
+  await second.flush();
+  await Promise.all([...sends, ...others]);
+  expect(await t.broker.partition('words', 1).values()).toEqual(['a', 'b', 'c', 'd']);
+  expect(await t.broker.partition('words', 0).values()).toEqual(['known', 'x', 'y']);
+  expect(t.lookups()).toBe(2);
+});
+
+test('sendMany finds added partitions too', async () => {
+  await using t = await start(1);
+  await t.producer.send(words, { value: 'first' });
+  t.broker.addPartitions('words', 2);
+  const records = [
+    { value: 'a', partition: 0 },
+    { value: 'b', partition: 1 },
+    { value: 'c', partition: 1 },
+  ];
+  const { partitions } = await t.producer.sendMany(words, records);
+  expect(partitions.map((range) => range.count)).toEqual([1, 2]);
+});
+
+test('a partition that does not exist is asked for once a second at most, and disturbs nobody', async () => {
+  await using t = await start(1);
+  await t.producer.send(words, { value: 'first' });
+  const results = await Promise.allSettled(
+    [0, 7, 0, 7, 0].map((partition, i) => t.producer.send(words, { value: `w${i}`, partition })),
+  );
+  expect(results.map(({ status }) => status)).toEqual(['fulfilled', 'rejected', 'fulfilled', 'rejected', 'fulfilled']);
+  await rejection(t.producer.send(words, { value: 'x', partition: 7 }), 'UNKNOWN_TOPIC_OR_PARTITION');
+  await rejection(t.producer.send(words, { value: 'x', partition: -1 }), 'UNKNOWN_TOPIC_OR_PARTITION');
+  expect(t.lookups()).toBe(2);
+  expect(await t.broker.partition('words').values()).toEqual(['first', 'w0', 'w2', 'w4']);
+  t.clock.skip(1_000);
+  t.broker.addPartitions('words', 8);
+  expect((await t.producer.send(words, { value: 'y', partition: 7 })).partition).toBe(7);
+  expect(t.lookups()).toBe(3);
+});
+
+test('records sent after a topic was recreated go to the new one, in order', async () => {
+  await using t = await start(2, { batchBytes: 1, maxInFlight: 5 });
+  await t.producer.send(words, { value: 'old', partition: 0 });
+  t.broker.recreate('words', 2);
+  const values = Array.from({ length: 20 }, (_, i) => `w${i}`);
+  await Promise.all(values.map((value, i) => t.producer.send(words, { value, partition: i % 2 })));
+  expect(await t.broker.partition('words', 0).values()).toEqual(values.filter((_, i) => i % 2 === 0));
+  expect(await t.broker.partition('words', 1).values()).toEqual(values.filter((_, i) => i % 2 === 1));
+  expect(t.lookups()).toBe(2);
+});
+
+test('records placed by the old number of partitions fail clearly, and the next go by the new one', async () => {
+  await using t = await start(2);
+  await t.producer.send(words, { value: 'old' });
+  t.broker.recreate('words', 4);
+  const key = keyFor(3, 4);
+  const error = await rejection(t.producer.send(words, { key, value: 'a' }), 'UNKNOWN_TOPIC_ID');
+  expect(error.outcome).toBe('none');
+  expect(error.message).toContain('4 partitions now, not 2');
+  expect((await t.producer.send(words, { key, value: 'b' })).partition).toBe(3);
+  expect([0, 1, 2, 3].map((partition) => count(t.broker, partition))).toEqual([0, 0, 0, 1]);
+});
+
+test('a record that may be in the old topic fails with its outcome unknown; those behind it go to the new one', async () => {
+  await using t = await start(1, { batchBytes: 1, maxInFlight: 1 });
+  await t.producer.send(words, { value: 'old' });
+  let cut = false;
+  t.broker.onProduce = () => {
+    if (cut) return undefined;
+    cut = true;
+    // Deleted and created anew between the append, whose answer is lost, and its repetition.
+    setImmediate(() => t.broker.recreate('words'));
+    return { kind: 'cut after append' };
+  };
+  const [first, second] = await Promise.allSettled([
+    t.producer.send(words, { value: 'perhaps' }),
+    t.producer.send(words, { value: 'behind' }),
+  ]);
+  expect(first).toMatchObject({ status: 'rejected', reason: { reason: 'UNKNOWN_TOPIC_ID', outcome: 'unknown' } });
+  expect(second).toMatchObject({ status: 'fulfilled', value: { offset: 0 } });
+  expect(await t.broker.partition('words').values()).toEqual(['behind']);
+});
+
+test('records for a topic that stays deleted fail, saying so', async () => {
+  await using t = await start(1);
+  await t.producer.send(words, { value: 'old' });
+  t.broker.onProduce = () => {
+    t.broker.topics.delete('words');
+    return { kind: 'error', error: new LogError('UNKNOWN_TOPIC_ID', 'deleted', { metadata: { topic: 'words' } }) };
+  };
+  const error = await rejection(t.producer.send(words, { value: 'lost' }), 'UNKNOWN_TOPIC_OR_PARTITION');
+  expect(error.message).toContain('does not exist');
+  expect(error.outcome).toBe('none');
+});
+
+test('a recreated topic is found when the first lookups fail', async () => {
+  await using t = await start(1, {}, { requestTimeoutMs: 50 });
+  await t.producer.send(words, { value: 'old' });
+  t.broker.recreate('words');
+  let failures = 0;
+  t.broker.onUnary = () => (failures++ < 3 ? new LogError('STORAGE_ERROR', 'not now') : undefined);
+  expect((await t.producer.send(words, { value: 'new' })).offset).toBe(0);
+});
+
+test('a real broker takes records for a recreated topic from a producer that knew the old one', async () => {
+  await using broker = await startBroker({ storage: 'memory' });
+  await using client = await connect(broker.address);
+  await client.admin.createTopic({ name: 'words', partitions: 2 });
+  await using producer = client.producer({ lingerMs: 0 });
+  await producer.send(words, { value: 'old', partition: 1 });
+  const reading = follow(client);
+  await until(() => reading.seen.length === 1, 'the old record was read');
+  await client.admin.deleteTopic('words');
+  await client.admin.createTopic({ name: 'words', partitions: 2 });
+  expect((await producer.send(words, { value: 'new', partition: 1 })).offset).toBe(0);
+  expect((await collect(client.read(words, { to: 'end' }))).map(({ value }) => value)).toEqual(['new']);
+  expect((await reading.ended)?.reason).not.toBe('CANCELLED');
+  expect(reading.seen).toEqual(['old']);
+});
+
+test('with acks none a recreated topic is found after the first failure', async () => {
+  await using t = await start(1, { acks: 'none', batchBytes: 1 });
+  await t.producer.send(words, { value: 'old' });
+  await until(() => count(t.broker, 0) === 1, 'the record arrived');
+  t.broker.recreate('words');
+  await t.producer.send(words, { value: 'lost' });
+  await until(async () => {
+    await t.producer.send(words, { value: 'new' });
+    return count(t.broker, 0) > 0;
+  }, 'records arrive in the new topic');
+});
+
+interface Following {
+  readonly seen: string[];
+  readonly ended: Promise<LogError | undefined>;
+  stop(): Promise<void>;
+}
+
+function follow(client: Client, options: ReadOptions = {}): Following {
+  const abort = new AbortController();
+  const seen: string[] = [];
+  const ended = (async () => {
+    for await (const { value } of client.read(words, { ...options, signal: abort.signal })) seen.push(value);
+  })().then(
+    () => undefined,
+    (error: LogError) => error,
+  );
+  return {
+    seen,
+    ended,
+    async stop() {
+      abort.abort();
+      expect((await ended)?.reason).toBe('CANCELLED');
+    },
+  };
+}
+
+test.each<[string, ReadOptions]>([
+  ['the earliest', {}],
+  ['the latest', { from: 'latest' }],
+  ['an offset', { from: 1 }],
+  ['a time', { from: new Date(2_000) }],
+])('a reader that follows from %s reads added partitions from their beginning', async (_, from) => {
+  await using t = await start(1);
+  await t.producer.send(words, { value: 'old', timestampMs: 1_000, partition: 0 });
+  const reading = follow(t.client, { ...from, maxBufferedBytes: 1_000, fetchBytes: 100 });
+  await until(() => t.broker.fetchesOpen === 1, 'the stream is open');
+  t.broker.addPartitions('words', 3);
+  await t.producer.send(words, { value: 'p1-0', timestampMs: 1_000, partition: 1 });
+  await t.producer.send(words, { value: 'p2-0', timestampMs: 1_000, partition: 2 });
+  t.clock.skip(MAX_AGE_MS);
+  await until(() => reading.seen.includes('p1-0') && reading.seen.includes('p2-0'), 'added partitions are read');
+  for (const partition of [0, 1, 2]) await t.producer.send(words, { value: `p${partition}-1`, partition });
+  await until(() => ['p0-1', 'p1-1', 'p2-1'].every((value) => reading.seen.includes(value)), 'all are followed');
+  expect(new Set(reading.seen).size).toBe(reading.seen.length);
+  await until(() => t.broker.fetchesOpen === 1, 'one stream reads them all');
+  await reading.stop();
+  expect(t.clock.timerCount).toBe(0);
+});
+
+test('records that expired in an added partition before it was noticed are passed over', async () => {
+  await using t = await start(1);
+  const reading = follow(t.client);
+  await until(() => t.broker.fetchesOpen === 1, 'the stream is open');
+  t.broker.addPartitions('words', 2);
+  for (const value of ['gone', 'kept']) await t.producer.send(words, { value, partition: 1 });
+  t.broker.partition('words', 1).startOffset = 1;
+  t.clock.skip(MAX_AGE_MS);
+  await until(() => reading.seen.length === 1, 'what is left is read');
+  expect(reading.seen).toEqual(['kept']);
+  await reading.stop();
+});
+
+test('partitions are added to a busy reader without losing or repeating a record', async () => {
+  await using t = await start(2, { batchBytes: 60 });
+  const reading = follow(t.client, { maxBufferedBytes: 500, fetchBytes: 100 });
+  const sent: string[] = [];
+  let partitions = 2;
+  for (let i = 0; i < 300; i++) {
+    if (i % 100 === 50) {
+      t.broker.addPartitions('words', ++partitions);
+      t.clock.skip(MAX_AGE_MS);
+    }
+    sent.push(`w${i}`);
+    await t.producer.send(words, { value: `w${i}`, partition: i % partitions });
+  }
+  await until(() => reading.seen.length >= sent.length, 'all was read');
+  expect([...reading.seen].sort()).toEqual([...sent].sort());
+  for (let partition = 0; partition < partitions; partition++) {
+    const log = await t.broker.partition('words', partition).values();
+    const mine = new Set(log);
+    expect(reading.seen.filter((value) => mine.has(value))).toEqual(log);
+  }
+  await reading.stop();
+});
+
+test('an added partition is found although a lookup failed before', async () => {
+  await using t = await start(1, {}, { requestTimeoutMs: 50 });
+  const reading = follow(t.client);
+  await until(() => t.broker.fetchesOpen === 1, 'the stream is open');
+  t.broker.addPartitions('words', 2);
+  await t.producer.send(words, { value: 'new', partition: 1 });
+  let failed = false;
+  t.broker.onUnary = () => {
+    failed = true;
+    return new LogError('STORAGE_ERROR', 'not now');
+  };
+  t.clock.skip(MAX_AGE_MS);
+  await until(() => failed, 'the lookup failed');
+  t.broker.onUnary = () => undefined;
+  await until(() => t.clock.timerCount > 0, 'the next lookup is due some time');
+  await until(() => {
+    t.clock.skip(MAX_AGE_MS);
+    return reading.seen.length > 0;
+  }, 'the partition is read');
+  await reading.stop();
+});
+
+test.each<[string, ReadOptions]>([
+  ['has an end', { to: 'end' }],
+  ['names its partitions', { partitions: [0] }],
+  ['has an offset for each partition', { from: { 0: 0 } }],
+])('a reading that %s does not look for partitions', async (_, options) => {
+  await using t = await start(1);
+  await t.producer.send(words, { value: 'a' });
+  const iterator = t.client.read(words, options)[Symbol.asyncIterator]();
+  expect((await iterator.next()).value.value).toBe('a');
+  const lookups = t.lookups();
+  t.broker.addPartitions('words', 2);
+  t.clock.skip(MAX_AGE_MS);
+  await t.client.admin.describeCluster();
+  expect(t.lookups()).toBe(lookups);
+  await iterator.return?.();
+});
+
+test('a reader looks nothing up before it is iterated over nor after', async () => {
+  await using t = await start(1);
+  const reader = t.client.read(words);
+  expect(t.clock.timerCount).toBe(0);
+  const iterator = reader[Symbol.asyncIterator]();
+  const waiting = iterator.next();
+  await until(() => t.broker.fetchesOpen === 1, 'the stream is open');
+  await iterator.return?.();
+  expect((await waiting).done).toBe(true);
+  expect(t.clock.timerCount).toBe(0);
+});
+
+test('a recreated topic is not mixed into what is read of the old one', async () => {
+  await using t = await start(1);
+  await t.producer.send(words, { value: 'old' });
+  const reading = follow(t.client);
+  await until(() => reading.seen.length === 1, 'the old record was read');
+  t.broker.recreate('words', 3);
+  await t.producer.close();
+  await using producer = t.client.producer();
+  const lookups = t.lookups();
+  t.clock.skip(MAX_AGE_MS);
+  await until(() => t.lookups() > lookups, 'the topic is looked up');
+  const { partition } = await producer.send(words, { value: 'new' });
+  expect(partition).toBeLessThan(3);
+  expect((await reading.ended)?.reason).toBe('UNKNOWN_TOPIC_ID');
+  expect(reading.seen).toEqual(['old']);
+});

@@ -70,8 +70,8 @@ export class Maintenance {
   trim(before: Offset): Promise<void> {
     return this.#inTurn(async () => {
       const state = this.#state;
-      if (before <= state.startOffset) return;
-      await this.#replaceCheckpoint(before);
+      if (before < state.startOffset) return;
+      if (before > state.startOffset) await this.#replaceCheckpoint(before);
       state.startOffset = before;
       await this.#dropBelow(before);
     });

@@ -168,12 +168,14 @@ export class MemoryLog implements PartitionLog {
     this.#checkOpen();
     let newest: number = NO_TIMESTAMP;
     let found: number | undefined;
-    for (const batch of this.#state.batches) {
+    const { batches, startOffset } = this.#state;
+    for (let i = this.#state.indexOf(startOffset); i < batches.length; i++) {
+      const batch = batches[i]!;
       if (nextOffsetOf(batch, 0) > to || maxTimestampOf(batch, 0) <= newest) continue;
       newest = maxTimestampOf(batch, 0);
       found = baseOffsetOf(batch, 0);
     }
-    return found === undefined ? undefined : toOffset(Math.max(found, this.#state.startOffset));
+    return found === undefined ? undefined : toOffset(Math.max(found, startOffset));
   }
 
   async trim(before: Offset): Promise<void> {

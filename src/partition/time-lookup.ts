@@ -78,10 +78,17 @@ async function newestInSegment(
   const end = toOffset(Math.min(segment.nextOffset, upTo));
   let newest = known;
   for await (const batch of batchesFrom(log, segment.baseOffset, end, SCAN_BYTES)) {
-    if (maxTimestampOf(batch, 0) < (newest?.timestampMs ?? 0)) continue;
+    if (!mayHoldNewer(batch, newest)) continue;
     newest = newerOf(newest, await newestInBatch(batch, log.startOffset));
   }
   return newest;
+}
+
+/** Whether the batch claims a record that `newerOf` would prefer. */
+function mayHoldNewer(batch: Buffer, newest: RecordPosition | undefined): boolean {
+  const claimedMs = maxTimestampOf(batch, 0);
+  if (newest === undefined) return claimedMs > NO_TIMESTAMP;
+  return claimedMs > newest.timestampMs || (claimedMs === newest.timestampMs && baseOffsetOf(batch, 0) < newest.offset);
 }
 
 function newerOf(a: RecordPosition | undefined, b: RecordPosition | undefined): RecordPosition | undefined {

@@ -169,15 +169,15 @@ export class LogCleaner {
 
   #failed(partition: Partition, error: LogError): void {
     // What was closed under the compaction - a deleted topic, a broker that stops - is no news.
-    if (this.#stop.signal.aborted || partition.lifecycle.isClosed || error.reason === 'CLOSED') return;
+    if (this.#stop.signal.aborted || partition.lifecycle.isClosed) return;
     const fields = { ...placeOf(partition), reason: error.reason, err: error };
     if (error.reason === 'CORRUPT_LOG') {
       this.#holds.set(partition, { kind: 'damaged', offset: damagedOffset(error, partition) });
       this.#options.logger.error(fields, 'a damaged log is not compacted until its start has passed the damage');
-    } else {
-      const retryInMs = this.#hold(partition);
-      this.#options.logger.warn({ ...fields, retryInMs }, 'compaction failed');
+      return;
     }
+    const retryInMs = this.#hold(partition);
+    if (error.reason !== 'CLOSED') this.#options.logger.warn({ ...fields, retryInMs }, 'compaction failed');
   }
 
   /** Leaves the partition alone, each time twice as long. @returns for how many ms */

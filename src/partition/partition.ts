@@ -129,7 +129,8 @@ export class Partition {
 
   /**
    * Appends whole record batches, each with base offset 0, in order and together. The buffers are patched in place and
-   * belong to the partition from here on.
+   * belong to the partition from here on. On a compacted topic every record must have a key; finding that out may take
+   * time, but not the append's place in the order.
    * @throws LogError CORRUPT_MESSAGE, INVALID_RECORD, INVALID_TIMESTAMP, MESSAGE_TOO_LARGE,
    *   UNSUPPORTED_COMPRESSION_TYPE, WRONG_OFFSET, STORAGE_FULL, PRECEDING_APPEND_FAILED (nothing was appended),
    *   STORAGE_ERROR (outcome unknown)

@@ -425,6 +425,7 @@ export class Partition {
         });
       }
       this.#syncTimer?.cancel();
+      this.#syncTimer = undefined;
       if (this.#log.failure === undefined && this.#log.durableOffset < this.#log.endOffset) this.#startSync();
       this.#notify();
     }

@@ -29,6 +29,15 @@ describe('a changed configuration', () => {
     expect(clock.nextTimerMs).toBe(20);
   });
 
+  test('starts no timer on a closed partition', async () => {
+    const clock = new ManualClock(NOW);
+    const { partition } = await open(clock, { flushMs: 1000 });
+    await partition.append([batchOf(['a'], NOW)], WRITTEN);
+    await partition.close();
+    partition.configure(CONFIG);
+    expect(clock.timerCount).toBe(0);
+  });
+
   test('a flush.ms beyond what a timer takes still waits', async () => {
     const clock = new ManualClock(NOW);
     const { partition } = await open(clock, { flushMs: Number.MAX_SAFE_INTEGER });

@@ -7,6 +7,9 @@ import type { Logger } from '../core/logger.js';
 import { type Offset, toOffset } from '../core/types.js';
 import type { LogSlice, PartitionLog } from '../storage/engine.js';
 import { type LanePlace, precedingFailed } from './append-lane.js';
+import { checkCompactable } from './compactable.js';
+import { partitionClosed, undeletableOffset, unreadableOffset, wrongOffset } from './errors.js';
+import { PartitionLifecycle } from './lifecycle.js';
 import type { PartitionConfig } from './partition-config.js';
 import { findNewestRecord, findRecordByTime, type RecordPosition } from './time-lookup.js';
 
@@ -33,6 +36,10 @@ interface PendingAppend {
   readonly batches: readonly Buffer[];
   readonly byteLength: number;
   readonly options: AppendOptions;
+  /** Whether the broker stamps its own time: what the batches were judged by, whatever is configured later. */
+  readonly logAppendTime: boolean;
+  /** Why the records are refused, where finding that out takes time. Never rejects. */
+  readonly refusal: Promise<LogError | undefined> | undefined;
   readonly resolve: (result: AppendResult) => void;
   readonly reject: (error: LogError) => void;
 }
@@ -47,6 +54,8 @@ interface AwaitingSync {
 const FLUSH_BYTES = 8 * 1024 * 1024;
 /** One append to the log takes at most this much of what waits, so that a sync can begin in between. */
 const GROUP_BYTES = 4 * 1024 * 1024;
+/** The longest delay that a timer takes, 24 days; flush.ms may be longer. */
+const MAX_TIMER_MS = 2 ** 31 - 1;
 
 export interface PartitionOptions {
   readonly topic: string;
@@ -65,6 +74,8 @@ export interface PartitionOptions {
  */
 export class Partition {
   readonly topic: string;
+  /** Retention and compaction of this partition. */
+  readonly lifecycle: PartitionLifecycle;
   readonly #log: PartitionLog;
   #config: PartitionConfig;
   readonly #clock: Clock;
@@ -89,6 +100,7 @@ export class Partition {
     this.#config = options.config;
     this.#clock = options.clock;
     this.#logger = options.logger;
+    this.lifecycle = new PartitionLifecycle(this, options.clock, options.logger);
   }
 
   get index(): number {
@@ -112,9 +124,14 @@ export class Partition {
     return this.#log;
   }
 
+  get config(): PartitionConfig {
+    return this.#config;
+  }
+
   /**
    * Appends whole record batches, each with base offset 0, in order and together. The buffers are patched in place and
-   * belong to the partition from here on.
+   * belong to the partition from here on. On a compacted topic every record must have a key; finding that out may take
+   * time, but not the append's place in the order.
    * @throws LogError CORRUPT_MESSAGE, INVALID_RECORD, INVALID_TIMESTAMP, MESSAGE_TOO_LARGE,
    *   UNSUPPORTED_COMPRESSION_TYPE, WRONG_OFFSET, STORAGE_FULL, PRECEDING_APPEND_FAILED (nothing was appended),
    *   STORAGE_ERROR (outcome unknown)
@@ -126,9 +143,11 @@ export class Partition {
         reject(error);
       };
       try {
-        if (this.#closed) throw this.#closedError();
+        if (this.#closed) throw partitionClosed(this);
         const byteLength = this.#validate(batches);
-        this.#queue.push({ batches, byteLength, options, resolve, reject: rejectInOrder });
+        const { logAppendTime, cleanupCompact } = this.#config;
+        const refusal = cleanupCompact ? checkCompactable(batches) : undefined;
+        this.#queue.push({ batches, byteLength, options, logAppendTime, refusal, resolve, reject: rejectInOrder });
         this.#startWriting();
       } catch (error) {
         rejectInOrder(toLogError(error));
@@ -194,7 +213,9 @@ export class Partition {
     const batches: Buffer[] = [];
     let next: number = at;
     for (const pending of group) {
-      const refusal = this.#refusal(pending.options, next);
+      // Waits in place, so that no later append overtakes this one; what others sent to this partition waits along.
+      const refusedRecords = pending.refusal === undefined ? undefined : await pending.refusal;
+      const refusal = this.#refusal(pending.options, next) ?? refusedRecords;
       if (refusal !== undefined) {
         pending.reject(refusal);
         continue;
@@ -231,12 +252,12 @@ export class Partition {
   #refusal({ place, expectedOffset }: AppendOptions, next: number): LogError | undefined {
     const preceding = place?.precedingFailure;
     if (preceding !== undefined) return precedingFailed(this.topic, this.index, preceding);
-    if (expectedOffset !== undefined && expectedOffset !== next) return this.#wrongOffset(expectedOffset, next);
+    if (expectedOffset !== undefined && expectedOffset !== next) return wrongOffset(this, expectedOffset, next);
     return undefined;
   }
 
   #assignOffsets(pending: PendingAppend, from: number): AppendResult {
-    const appendTime = this.#config.logAppendTime ? this.#clock.now() : -1;
+    const appendTime = pending.logAppendTime ? this.#clock.now() : -1;
     let next = from;
     for (const batch of pending.batches) {
       if (appendTime >= 0) setLogAppendTime(batch, 0, appendTime);
@@ -265,7 +286,7 @@ export class Partition {
     if (this.#awaitingSync.length > 0 || this.#listeners.size > 0 || this.#unsyncedBytes >= FLUSH_BYTES) {
       this.#startSync();
     } else {
-      this.#syncTimer ??= this.#clock.setTimer(this.#config.flushMs, () => {
+      this.#syncTimer ??= this.#clock.setTimer(Math.min(this.#config.flushMs, MAX_TIMER_MS), () => {
         this.#syncTimer = undefined;
         this.#startSync();
       });
@@ -332,46 +353,34 @@ export class Partition {
 
   /** @throws LogError OFFSET_OUT_OF_RANGE unless reading could start at `from`; CLOSED */
   checkReadable(from: Offset): void {
-    if (this.#closed) throw this.#closedError();
+    if (this.#closed) throw partitionClosed(this);
     const { startOffset, endOffset } = this.#log;
-    if (from >= startOffset && from <= endOffset) return;
-    const why =
-      from < startOffset
-        ? `it was deleted; the log starts at ${startOffset}`
-        : `the log ends at ${endOffset}: it was never written here, or the topic was recreated`;
-    throw new LogError(
-      'OFFSET_OUT_OF_RANGE',
-      `Offset ${from} of ${this.topic}-${this.index} cannot be read: ${why}. ` +
-        'Read from an offset in the valid range, from earliest or from latest.',
-      {
-        metadata: {
-          topic: this.topic,
-          partition: this.index,
-          offset: from,
-          log_start_offset: startOffset,
-          high_watermark: this.highWatermark,
-          log_end_offset: endOffset,
-        },
-      },
-    );
+    if (from < startOffset || from > endOffset) throw unreadableOffset(this, from);
   }
 
   /** The first readable record with a timestamp at or after `timestampMs`, if there is one. */
   async findByTime(timestampMs: number): Promise<RecordPosition | undefined> {
-    if (this.#closed) throw this.#closedError();
+    if (this.#closed) throw partitionClosed(this);
     return await findRecordByTime(this.#log, this.highWatermark, timestampMs);
   }
 
   /** The first readable record that holds the largest timestamp of all readable ones, if any has one. */
   async findNewest(): Promise<RecordPosition | undefined> {
-    if (this.#closed) throw this.#closedError();
+    if (this.#closed) throw partitionClosed(this);
     return await findNewestRecord(this.#log, this.highWatermark);
   }
 
-  /** Follows a changed configuration: appends from the next one on, retention and compaction from the next check on. */
+  /**
+   * Follows a changed configuration: appends from the next one on, retention and compaction from the next check on, what
+   * waits for flush.ms from now on.
+   */
   configure(config: PartitionConfig): void {
     this.#config = config;
     this.#log.configure(config);
+    if (this.#syncTimer === undefined) return;
+    this.#syncTimer.cancel();
+    this.#syncTimer = undefined;
+    this.#planSync();
   }
 
   /**
@@ -380,7 +389,7 @@ export class Partition {
    * @throws LogError OFFSET_OUT_OF_RANGE with the valid range when `before` lies above the high watermark
    */
   async deleteRecords(before: number): Promise<Offset> {
-    if (this.#closed) throw this.#closedError();
+    if (this.#closed) throw partitionClosed(this);
     this.checkDeletable(before);
     await this.#log.trim(before === -1 ? this.highWatermark : toOffset(before));
     return this.#log.startOffset;
@@ -388,22 +397,8 @@ export class Partition {
 
   /** @throws LogError as `deleteRecords`; nothing is changed */
   checkDeletable(before: number): void {
-    const { highWatermark, logStartOffset } = this;
-    if (before === -1 || (before <= highWatermark && toOffset(before) >= 0)) return;
-    throw new LogError(
-      'OFFSET_OUT_OF_RANGE',
-      `Records of ${this.topic}-${this.index} can be deleted up to its high watermark ${highWatermark}, not up to ` +
-        `${before}. The valid range is ${logStartOffset} to ${highWatermark}.`,
-      {
-        metadata: {
-          topic: this.topic,
-          partition: this.index,
-          offset: before,
-          log_start_offset: logStartOffset,
-          high_watermark: highWatermark,
-        },
-      },
-    );
+    const isInRange = before === -1 || (before <= this.highWatermark && toOffset(before) >= 0);
+    if (!isInRange) throw undeletableOffset(this, before);
   }
 
   /**
@@ -424,6 +419,7 @@ export class Partition {
   retire(): void {
     if (this.#closed) return;
     this.#closed = true;
+    this.lifecycle.close();
     this.#notify();
   }
 
@@ -441,26 +437,11 @@ export class Partition {
       });
     }
     this.#syncTimer?.cancel();
+    this.#syncTimer = undefined;
     if (this.#log.failure === undefined && this.#log.durableOffset < this.#log.endOffset) this.#startSync();
     this.#notify();
     await this.#syncRun;
     await this.#log.close();
-  }
-
-  #wrongOffset(expected: number, actual: number): LogError {
-    return new LogError(
-      'WRONG_OFFSET',
-      `${this.topic}-${this.index} ends at offset ${actual}, not at the expected ${expected}. Nothing was appended.`,
-      { metadata: { topic: this.topic, partition: this.index, expected_offset: expected, log_end_offset: actual } },
-    );
-  }
-
-  #closedError(): LogError {
-    return new LogError(
-      'UNKNOWN_TOPIC_OR_PARTITION',
-      `${this.topic}-${this.index} is closed: its topic was deleted or the broker is stopping.`,
-      { metadata: { topic: this.topic, partition: this.index } },
-    );
   }
 
   #reportDefect(error: unknown): void {

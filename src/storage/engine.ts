@@ -158,8 +158,8 @@ export interface PartitionLog extends AsyncDisposable {
    */
   batchForMaxTimestamp(to: Offset): Promise<Offset | undefined>;
   /**
-   * Raises the log start offset, durably; then drops the segments wholly below it, but never the last one. Does nothing
-   * when it is there already. At most `endOffset`.
+   * Raises the log start offset, durably, unless it is there already; then drops the segments wholly below it, but never
+   * the last one. At most `endOffset`.
    */
   trim(before: Offset): Promise<void>;
   /** Ends the segment that takes the appends, unless it is empty; the next append begins another. */

@@ -1,6 +1,6 @@
-import { BatchBuilder } from '../../src/batch/builder.js';
+import { BatchBuilder, encodeBatch } from '../../src/batch/builder.js';
 import { RECORD_BATCH_OVERHEAD } from '../../src/batch/layout.js';
-import { systemClock } from '../../src/core/clock.js';
+import { type Clock, systemClock } from '../../src/core/clock.js';
 import { type Logger, silentLogger } from '../../src/core/logger.js';
 import { type TopicId, toEpoch, toTopicId } from '../../src/core/types.js';
 import { Partition } from '../../src/partition/partition.js';
@@ -44,6 +44,48 @@ export function batchOf(values: readonly string[], timestampMs: number = Date.no
   return builder.build();
 }
 
+/** One line that was logged. */
+export interface LogLine {
+  readonly level: keyof Logger;
+  readonly fields: Readonly<Record<string, unknown>>;
+  readonly message: string;
+}
+
+/** A logger that keeps what it is told in `lines`. */
+export function recordingLogger(): Logger & { readonly lines: LogLine[] } {
+  const lines: LogLine[] = [];
+  const at =
+    (level: keyof Logger) =>
+    (fields: object, message: string): void =>
+      void lines.push({ level, fields: { ...fields }, message });
+  return { lines, debug: at('debug'), info: at('info'), warn: at('warn'), error: at('error') };
+}
+
+/** `log` with some of its members replaced. */
+export function overriding(log: PartitionLog, members: Partial<PartitionLog>): PartitionLog {
+  return new Proxy(log, {
+    get: (target, key) => {
+      const source = Object.hasOwn(members, key) ? members : target;
+      const value: unknown = Reflect.get(source, key, source);
+      return typeof value === 'function' ? value.bind(source) : value;
+    },
+  });
+}
+
+/** A finished batch with base offset 0 whose records have keys. */
+export function keyedBatch(
+  pairs: readonly (readonly [string, string | null])[],
+  timestampMs: number = Date.now(),
+): Buffer {
+  return encodeBatch(
+    pairs.map(([key, value], index) => ({
+      timestampMs: timestampMs + index,
+      key: Buffer.from(key),
+      value: value === null ? null : Buffer.from(value),
+    })),
+  );
+}
+
 export interface OpenPartition {
   readonly engine: StorageEngine;
   readonly log: PartitionLog;
@@ -55,10 +97,11 @@ export async function openPartition(
   overrides: Partial<PartitionConfig> = {},
   wrap: (log: PartitionLog) => PartitionLog = (log) => log,
   logger: Logger = silentLogger,
+  clock: Clock = systemClock,
 ): Promise<OpenPartition> {
   const config = { ...CONFIG, ...overrides };
-  const engine = openMemoryEngine({ clock: systemClock });
+  const engine = openMemoryEngine({ clock });
   const log = wrap(await engine.open({ topicId: TOPIC_ID, partition: 0 }, toEpoch(1), config));
-  const partition = new Partition({ topic: 't', log, config, clock: systemClock, logger });
+  const partition = new Partition({ topic: 't', log, config, clock, logger });
   return { engine, log, partition };
 }

@@ -1,37 +1,31 @@
-/** A clock that stands still until it is told to go on. */
 import type { Clock, Timer } from '../../src/core/clock.js';
 
-interface Pending {
-  readonly dueMs: number;
+interface ManualTimer {
+  readonly atMs: number;
   readonly callback: () => void;
 }
 
+/** A clock that stands still until the test moves it. Wall clock and monotonic clock move together. */
 export class ManualClock implements Clock {
-  #now: number;
-  #monotonic = 0;
-  readonly #pending = new Set<Pending>();
+  #nowMs: number;
+  readonly #timers = new Set<ManualTimer>();
 
-  constructor(nowMs: number = 1_700_000_000_000) {
-    this.#now = nowMs;
-  }
-
-  /** Timers that are set. */
-  get timerCount(): number {
-    return this.#pending.size;
+  constructor(nowMs: number) {
+    this.#nowMs = nowMs;
   }
 
   now(): number {
-    return this.#now;
+    return this.#nowMs;
   }
 
   monotonic(): number {
-    return this.#monotonic;
+    return this.#nowMs;
   }
 
   setTimer(delayMs: number, callback: () => void): Timer {
-    const pending = { dueMs: this.#monotonic + delayMs, callback };
-    this.#pending.add(pending);
-    return { cancel: () => void this.#pending.delete(pending) };
+    const timer: ManualTimer = { atMs: this.#nowMs + delayMs, callback };
+    this.#timers.add(timer);
+    return { cancel: () => void this.#timers.delete(timer) };
   }
 
   sleep(delayMs: number, signal?: AbortSignal): Promise<void> {
@@ -44,22 +38,27 @@ export class ManualClock implements Clock {
     });
   }
 
-  /** Lets time pass; timers ring in the order in which they are due. */
-  advance(ms: number): void {
-    const end = this.#monotonic + ms;
-    for (;;) {
-      const due = [...this.#pending].filter(({ dueMs }) => dueMs <= end).sort((a, b) => a.dueMs - b.dueMs)[0];
-      if (!due) break;
-      this.#pending.delete(due);
-      this.#pass(due.dueMs - this.#monotonic);
-      due.callback();
-    }
-    this.#pass(end - this.#monotonic);
+  /** Timers that wait. */
+  get timerCount(): number {
+    return this.#timers.size;
   }
 
-  #pass(ms: number): void {
-    const step = Math.max(0, ms);
-    this.#monotonic += step;
-    this.#now += step;
+  /** How long until the next timer fires, in ms; undefined when none waits. */
+  get nextTimerMs(): number | undefined {
+    const times = [...this.#timers].map(({ atMs }) => atMs - this.#nowMs);
+    return times.length === 0 ? undefined : Math.min(...times);
+  }
+
+  /** Moves time on and fires what is due, in the order of time. */
+  advance(byMs: number): void {
+    const end = this.#nowMs + byMs;
+    for (;;) {
+      const due = [...this.#timers].filter(({ atMs }) => atMs <= end).sort((a, b) => a.atMs - b.atMs)[0];
+      if (due === undefined) break;
+      this.#timers.delete(due);
+      this.#nowMs = Math.max(this.#nowMs, due.atMs);
+      due.callback();
+    }
+    this.#nowMs = end;
   }
 }

@@ -86,8 +86,8 @@ export class Maintenance {
   trim(before: Offset): Promise<void> {
     return this.#inTurn(async () => {
       const state = this.#state;
-      if (before <= state.startOffset) return;
-      await this.#replaceCheckpoint({ startOffset: before });
+      if (before < state.startOffset) return;
+      if (before > state.startOffset) await this.#replaceCheckpoint({ startOffset: before });
       state.startOffset = before;
       this.#dropBelow(before);
     });

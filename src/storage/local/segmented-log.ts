@@ -129,7 +129,7 @@ export class SegmentedLog {
   trim(before: Offset): Promise<void> {
     return this.#whileOpen(async () => {
       const { startOffset, endOffset } = this.#state;
-      if (before <= startOffset) return;
+      if (before < startOffset) return;
       if (before > endOffset) throw outOfRange(before, startOffset, endOffset);
       await this.#flush(before);
       this.#checkpointed = false;

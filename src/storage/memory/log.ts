@@ -188,7 +188,7 @@ export class MemoryLog implements PartitionLog {
   async trim(before: Offset): Promise<void> {
     this.#checkWritable();
     const state = this.#state;
-    if (before <= state.startOffset) return;
+    if (before < state.startOffset) return;
     if (before > state.endOffset) throw outOfRange(before, state.startOffset, state.endOffset);
     await this.flush(before);
     state.startOffset = before;

@@ -89,7 +89,8 @@ export class Intake {
     if (!state.isReady) return false;
     if (partition === undefined || partition < state.partitionCount || !Number.isInteger(partition)) return true;
     const known = this.#adoptNewest(state);
-    return known === undefined || partition < known.partitionCount || !this.#context.metadata.mayRecheck(known);
+    if (known === undefined || known.outdated) return false;
+    return partition < known.partitionCount || !this.#context.metadata.mayRecheck(known);
   }
 
   /**

@@ -17,7 +17,7 @@ export interface TopicMetadata {
   readonly partitionCount: number;
   /** When it was looked up, by the monotonic clock. */
   readonly lookedUpAtMs: number;
-  /** When somebody last doubted what is known of the topic, by the monotonic clock; -Infinity for never. */
+  /** When the topic was last looked up because of a doubt, in vain or not, by the monotonic clock; -Infinity: never. */
   recheckedAtMs: number;
   /** True once the broker has said something that contradicts this entry: look it up again before use. */
   outdated: boolean;
@@ -85,10 +85,12 @@ export class MetadataCache {
     return this.#ageMs(entry) >= this.maxAgeMs && this.mayRecheck(entry);
   }
 
-  /** Starts a lookup in the background when the entry will soon be too old. Its failure is no news. */
+  /** Starts a lookup in the background when the entry will soon be too old. Its failure is no news, for a while. */
   refreshEarly(entry: TopicMetadata): void {
-    if (this.#ageMs(entry) < this.maxAgeMs * EARLY) return;
-    this.refresh(entry.name).catch(() => {});
+    if (this.#ageMs(entry) < this.maxAgeMs * EARLY || !this.mayRecheck(entry)) return;
+    this.refresh(entry.name).catch(() => {
+      entry.recheckedAtMs = this.#clock.monotonic();
+    });
   }
 
   /** The newest entry, if there is one. */

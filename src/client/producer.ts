@@ -92,8 +92,9 @@ export class Producer implements AsyncDisposable {
   /**
    * Sends one record. Resolves when the broker has acknowledged it. Order within a partition is the order of the calls.
    * The record must not be changed before that.
-   * @throws LogError INVALID_RECORD, INVALID_TIMESTAMP, MESSAGE_TOO_LARGE, UNKNOWN_TOPIC_OR_PARTITION, REQUEST_TIMED_OUT
-   *   (not delivered in `deliveryTimeoutMs`), RESOURCE_LIMIT (too many calls wait already), CLOSED, CANCELLED
+   * @throws LogError INVALID_RECORD, INVALID_TIMESTAMP, MESSAGE_TOO_LARGE, UNKNOWN_TOPIC_OR_PARTITION, UNKNOWN_TOPIC_ID
+   *   (the topic was deleted and created anew meanwhile), REQUEST_TIMED_OUT (not delivered in `deliveryTimeoutMs`),
+   *   RESOURCE_LIMIT (too many calls wait already), CLOSED, CANCELLED
    */
   send<K, V>(topic: Topic<K, V>, record: RecordInput<K, V>, options?: SendOptions): Promise<SendResult> {
     return new Promise((resolve, reject) => {

@@ -2,6 +2,7 @@
 import { expect, test } from 'vitest';
 import { startBroker } from '../../src/broker.js';
 import { type Client, connect } from '../../src/client/client.js';
+import type { SendResult } from '../../src/client/completions.js';
 import type { ConnectOptions, ProducerOptions } from '../../src/client/options.js';
 import { keyPartitioner } from '../../src/client/partitioner.js';
 import type { Producer } from '../../src/client/producer.js';
@@ -123,6 +124,25 @@ test('an aged description goes on serving while no lookup succeeds', async () =>
   expect((await t.producer.send(words, { value: 'b' })).offset).toBe(1);
 });
 
+test('lookups in the background that fail are repeated once a second at most', async () => {
+  await using t = await start(1);
+  await t.producer.send(words, { value: 'a' });
+  t.broker.onUnary = (method) => (method === 'GetTopic' ? new LogError('STORAGE_ERROR', 'not now') : undefined);
+  t.clock.skip(MAX_AGE_MS * 0.9);
+  await until(async () => {
+    await t.producer.send(words, { value: 'b' });
+    return t.lookups() > 1;
+  }, 'a lookup fails');
+  t.broker.onUnary = () => undefined;
+  for (let i = 0; i < 3; i++) await t.producer.send(words, { value: 'c' });
+  expect(t.lookups()).toBe(2);
+  t.clock.skip(1_000);
+  await until(async () => {
+    await t.producer.send(words, { value: 'd' });
+    return t.lookups() > 2;
+  }, 'the lookup is repeated');
+});
+
 test('the age is an option, in ms', async () => {
   await using t = await start(1, {}, { metadataMaxAgeMs: 2_000 });
   await t.producer.send(words, { value: 'a' });
@@ -236,6 +256,64 @@ test('a record that may be in the old topic fails with its outcome unknown; thos
   expect(first).toMatchObject({ status: 'rejected', reason: { reason: 'UNKNOWN_TOPIC_ID', outcome: 'unknown' } });
   expect(second).toMatchObject({ status: 'fulfilled', value: { offset: 0 } });
   expect(await t.broker.partition('words').values()).toEqual(['behind']);
+});
+
+test('through random faults, increases and recreations no record is in two topics and order holds', async () => {
+  const seed = Math.floor(Math.random() * 2 ** 31);
+  let state = seed;
+  const random = (): number => {
+    state = (Math.imul(state, 1103515245) + 12345) & 0x7fffffff;
+    return state / 0x80000000;
+  };
+  await using t = await start(2, { batchBytes: 100, maxInFlight: 4 });
+  const topics = [t.broker.topics.get('words')];
+  let partitions = 2;
+  t.broker.onProduce = () => {
+    const dice = random();
+    if (dice < 0.02) return { kind: 'cut' };
+    if (dice < 0.04) return { kind: 'cut after append' };
+    if (dice < 0.08) return { kind: 'error', error: new LogError('BROKER_DRAINING', 'dice') };
+    if (dice < 0.1) {
+      setImmediate(() => {
+        t.broker.recreate('words', partitions);
+        topics.push(t.broker.topics.get('words'));
+      });
+    } else if (dice < 0.11 && partitions < 6) setImmediate(() => t.broker.addPartitions('words', ++partitions));
+    return undefined;
+  };
+  const values = Array.from({ length: 1_000 }, (_, i) => `w${i}`);
+  const sends: Promise<SendResult>[] = [];
+  for (const [i, value] of values.entries()) {
+    const partition = Math.floor(random() * partitions);
+    const sent = t.producer.send(words, { value, partition });
+    sent.catch(() => {}); // counted below
+    sends.push(sent);
+    if (i % 50 === 49) await Promise.allSettled(sends);
+  }
+  const results = await Promise.allSettled(sends);
+  const homes = new Map<string, number>();
+  const logs = new Map<string, string[]>();
+  for (const [home, made] of topics.entries()) {
+    for (const [partition, log] of (made?.partitions ?? []).entries()) {
+      const all = await log.values();
+      logs.set(`${home}/${partition}`, all);
+      const firsts = [...new Set(all)];
+      expect(firsts, `seed ${seed}`).toEqual(firsts.toSorted((a, b) => values.indexOf(a) - values.indexOf(b)));
+      for (const value of firsts) {
+        expect(homes.get(value) ?? home, `seed ${seed}: ${value}`).toBe(home);
+        homes.set(value, home);
+      }
+    }
+  }
+  for (const [i, result] of results.entries()) {
+    const value = values[i] ?? '';
+    const home = homes.get(value);
+    if (result.status === 'fulfilled') {
+      const { partition, offset } = result.value;
+      expect(logs.get(`${home}/${partition}`)?.[offset], `seed ${seed}`).toBe(value);
+    } else if (result.reason.outcome === 'none') expect(home, `seed ${seed}: ${value}`).toBeUndefined();
+  }
+  expect(results.filter(({ status }) => status === 'fulfilled').length, `seed ${seed}`).toBeGreaterThan(100);
 });
 
 test('records for a topic that stays deleted fail, saying so', async () => {

@@ -9,6 +9,7 @@ import type { MetadataStore, StorageEngine } from '../storage/engine.js';
 import { type DeletedRecords, type DeleteRecordsCommand, deleteRecords } from './delete-records.js';
 import { Fetcher } from './fetch.js';
 import { listOffsets, type OffsetAnswer, type OffsetQuery } from './list-offsets.js';
+import { LogManager } from './log-manager.js';
 import { Producer } from './produce.js';
 import { TopicCatalog } from './topic-catalog.js';
 import type { TopicOverrides } from './topic-config.js';
@@ -60,11 +61,13 @@ export class Broker {
   readonly nodeId: number = NODE_ID;
   readonly #options: BrokerOptions;
   readonly #clusterId: string;
+  readonly #logs: LogManager;
   #address: Address = { host: '127.0.0.1', port: 0 };
   #draining = false;
 
-  private constructor(options: BrokerOptions, clusterId: string, topics: Topics) {
+  private constructor(options: BrokerOptions, clusterId: string, topics: Topics, logs: LogManager) {
     this.#options = options;
+    this.#logs = logs;
     this.#clusterId = clusterId;
     this.topics = topics;
     this.produce = new Producer({ topics, clock: options.clock, isDraining: () => this.#draining });
@@ -76,13 +79,24 @@ export class Broker {
    * @throws LogError INVALID_CONFIG: the defaults for topics do not hold, by themselves or with a topic's own values
    */
   static async start(options: BrokerOptions): Promise<Broker> {
-    const { engine, random, clock, logger, limits, topicDefaults } = options;
+    const { engine, random, clock, logger, limits, topicDefaults, lifecycle } = options;
     const clusterId = await getOrCreate(engine.metadata, CLUSTER_ID_KEY, () => random.uuid());
     const epoch = await nextEpoch(engine.metadata);
     const catalog = new TopicCatalog(engine.metadata, random);
-    const topics = new Topics({ engine, catalog, epoch, clock, logger, limits, defaults: topicDefaults });
+    const topics: Topics = new Topics({
+      engine,
+      catalog,
+      epoch,
+      clock,
+      logger,
+      limits,
+      defaults: topicDefaults,
+      onTopicChanged: ({ record }) => logs.checkNow(record.name),
+    });
+    const logs = new LogManager({ topics, clock, logger, ...lifecycle });
     await topics.load();
-    return new Broker(options, clusterId, topics);
+    logs.start();
+    return new Broker(options, clusterId, topics, logs);
   }
 
   get defaultPartitions(): number {
@@ -111,9 +125,11 @@ export class Broker {
     return await listOffsets(this.topics, query);
   }
 
-  /** See `deleteRecords`. */
+  /** See `deleteRecords`. What the records took on disk is given back soon. */
   async deleteRecords(command: DeleteRecordsCommand): Promise<DeletedRecords[]> {
-    return await deleteRecords(this.topics, command);
+    const deleted = await deleteRecords(this.topics, command);
+    this.#logs.checkNow(command.topic);
+    return deleted;
   }
 
   get draining(): boolean {
@@ -129,6 +145,7 @@ export class Broker {
   /** Finishes what was accepted, syncs it and closes the storage cleanly. */
   async close(): Promise<void> {
     this.drain();
+    await this.#logs.close();
     await this.topics.close();
     await this.#options.engine.close();
   }

@@ -273,6 +273,7 @@ export class Appender {
       if (placement.isNew) {
         this.#startSegment(segment);
         segment.exists = true;
+        segment.createdMs = now;
         state.entriesDirty = true;
       }
       segment.modifiedMs = now;

@@ -210,8 +210,8 @@ export class Segment {
   dropped = false;
   /** Whether it was removed because compaction put another in its place. */
   replaced = false;
-  /** Wall clock in ms, stands in for the first timestamp of records that have none. */
-  readonly createdMs: number;
+  /** Wall clock in ms of its first append; stands in for the first timestamp of records that have none. */
+  createdMs: number;
   /** Wall clock in ms of the last append; stands in for the largest timestamp of records that have none. */
   modifiedMs: number;
 

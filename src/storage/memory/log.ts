@@ -21,7 +21,7 @@ import { compactInMemory } from './compaction.js';
 /** A run of batches that retention takes whole. */
 export interface MemorySegment {
   readonly baseOffset: number;
-  readonly createdMs: number;
+  createdMs: number;
   modifiedMs: number;
   sizeInBytes: number;
 }
@@ -120,6 +120,7 @@ export class MemoryLog implements PartitionLog {
       if (state.active.sizeInBytes + batch.length > state.config.segmentBytes) state.roll(baseOffsetOf(batch, 0));
       state.batches.push(batch);
       state.sizeInBytes += batch.length;
+      if (state.active.sizeInBytes === 0) state.active.createdMs = now;
       state.active.sizeInBytes += batch.length;
       state.active.modifiedMs = now;
     }

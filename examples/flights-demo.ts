@@ -105,7 +105,8 @@ async function withClient(broker: DemoBroker, work: (client: Client) => Promise<
 }
 
 async function write(client: Client, { flights, expected, copies, total, checks }: Demo): Promise<void> {
-  await client.admin.createTopic({ name: flightsTopic.name, partitions: PARTITIONS });
+  // The flights are of 2001: under the default of seven days they would be deleted at the first check.
+  await client.admin.createTopic({ name: flightsTopic.name, partitions: PARTITIONS, configs: { 'retention.ms': -1 } });
   const step = new Step('written, durable', total);
   const producer = client.producer({ compression: 'none' });
   const { count, partitions } = await producer.sendMany(flightsTopic, records(flights, copies, step));

@@ -125,11 +125,9 @@ export class Broker {
     return await listOffsets(this.topics, query);
   }
 
-  /** See `deleteRecords`. What the records took on disk is given back soon. */
+  /** See `deleteRecords`. */
   async deleteRecords(command: DeleteRecordsCommand): Promise<DeletedRecords[]> {
-    const deleted = await deleteRecords(this.topics, command);
-    this.#logs.checkNow(command.topic);
-    return deleted;
+    return await deleteRecords(this.topics, command);
   }
 
   get draining(): boolean {

@@ -391,8 +391,14 @@ export class Partition {
   async deleteRecords(before: number): Promise<Offset> {
     if (this.#closed) throw partitionClosed(this);
     this.checkDeletable(before);
-    await this.#log.trim(before === -1 ? this.highWatermark : toOffset(before));
-    return this.#log.startOffset;
+    const log = this.#log;
+    await log.trim(before === -1 ? this.highWatermark : toOffset(before));
+    // The segment that takes the appends stays, unless another takes its place: an empty log gives back all its space.
+    if (log.startOffset === log.endOffset && log.failure === undefined) {
+      await log.roll();
+      await log.trim(log.startOffset);
+    }
+    return log.startOffset;
   }
 
   /** @throws LogError as `deleteRecords`; nothing is changed */

@@ -240,12 +240,11 @@ describe('its execution', () => {
     expect(await retain(partition)).toBe(true);
   });
 
-  test('records deleted on request give back their space, on a compacted topic too', async () => {
+  test('records deleted on request give back their space at once, on a compacted topic too', async () => {
     const { partition, log } = await openPartition({ cleanupDelete: false, cleanupCompact: true });
     await partition.append([keyedBatch([['k', 'v']])], DURABLE);
     expect(await retain(partition)).toBe(false);
     await partition.deleteRecords(-1);
-    expect(await retain(partition)).toBe(true);
     expect([partition.logStartOffset, log.stats().sizeInBytes]).toEqual([1, 0]);
     expect(await retain(partition)).toBe(false);
   });

@@ -24,7 +24,7 @@ import {
   segmentName,
   TIME_INDEX_SUFFIX,
 } from './segment.js';
-import { writeSynced } from './small-files.js';
+import { writeSynced, writeWhole } from './small-files.js';
 
 export class Maintenance {
   readonly #context: EngineContext;
@@ -122,9 +122,12 @@ export class Maintenance {
     segment.contents.addLastTime(indexes);
     const offsets = indexes.offsets.encode();
     const times = indexes.times.encode();
+    // A segment that goes on growing is put in order only so that a start need not read it. Its indexes are checked when
+    // they are used, and built anew should a power cut have taken them: not worth a sync for each of thousands.
+    const write = isClosed ? writeSynced : writeWhole;
     try {
-      await writeSynced(fs, segment.offsetIndexPath, offsets);
-      await writeSynced(fs, segment.timeIndexPath, times);
+      await write(fs, segment.offsetIndexPath, offsets);
+      await write(fs, segment.timeIndexPath, times);
     } catch (error) {
       throw toStorageError('write the indexes of', segment.path, error, 'none');
     }

@@ -33,6 +33,16 @@ export function writeFully(fs: FileSystem, fd: number, buffer: Uint8Array, posit
   }
 }
 
+/** Writes a file, without making anything durable. */
+export async function writeWhole(fs: FileSystem, path: string, contents: Uint8Array): Promise<void> {
+  const fd = fs.openSync(path, 'create');
+  try {
+    writeFully(fs, fd, contents, 0);
+  } finally {
+    fs.closeSync(fd);
+  }
+}
+
 /** Writes a file and makes its contents durable; its directory entry is left to the caller. */
 export async function writeSynced(fs: FileSystem, path: string, contents: Uint8Array): Promise<void> {
   const fd = fs.openSync(path, 'create');

@@ -107,6 +107,14 @@ describe('a pass over keyed records', () => {
     expect(await recordsOf(third.batches)).toEqual(['3:c=1', '5:a=3', '6:d=2', '7:b=2', '8:e=1']);
   });
 
+  it('keeps what has no key while it lies beyond the end', async () => {
+    const { batches, pass } = await runPass([keyed(0, ['=1', 'a=1', 'b=1', 'a=2', 'c=1', 'd=1', '=2'])], {
+      maxMapBytes: 0,
+    });
+    expect(pass.cleanedOffset).toBe(5);
+    expect(await recordsOf(batches)).toEqual(['2:b=1', '3:a=2', '4:c=1', '5:d=1', '6:=2']);
+  });
+
   it('does nothing with an empty range', async () => {
     const batch = keyed(0, ['a=1', 'a=2']);
     const { results, pass } = await runPass([batch], { firstDirty: 2, upTo: 2 });

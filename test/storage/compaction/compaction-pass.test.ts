@@ -432,6 +432,15 @@ describe('batches that cannot be read', () => {
     expect(pass.recordsAfter).toBe(2_000_002);
   });
 
+  it('keep the tombstones behind them, which may delete what is in them', async () => {
+    const readable = keyed(0, ['a=1']);
+    const broken = altered(readable, (copy) => copy.writeInt16BE(7, 21));
+    const marked = (await runPass([readable, keyed(1, ['a', 'b=1'])], { deleteRetentionMs: 0 })).results[1]!;
+    const options = { nowMs: T0 + DAY };
+    expect(await recordsOf((await runPass([keyed(0, ['c=1']), marked], options)).batches)).toEqual(['0:c=1', '2:b=1']);
+    expect((await runPass([broken, marked], options)).results).toEqual([broken, marked]);
+  });
+
   it('do not hide a failure of the source', async () => {
     const failing = async function* (): AsyncGenerator<Buffer> {
       yield keyed(0, ['a=1']);

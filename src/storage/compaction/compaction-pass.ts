@@ -3,6 +3,8 @@
  * every batch from the log start on is judged against that map. The rules are Kafka's; what they leave open:
  *
  * - Tombstones and markers go in the first pass with `nowMs >= ` their delete horizon.
+ * - A batch whose records cannot be read, or not be written again, stays as it is: nothing goes in favour of what is in
+ *   it, and no tombstone behind it goes for its age, because a reader that can open it still needs them.
  * - A batch that the mapped range ends in gets no horizon yet: the rest of it has not become clean.
  * - Which transactions were aborted is found from their markers. A transaction whose marker lies beyond what may be read
  *   ends the mapped range, because its records can neither supersede others nor go.
@@ -221,7 +223,7 @@ export class CompactionPass implements PassCounters {
     if (this.#keep.length < count) this.#keep = new Uint8Array(count);
     const keep = this.#keep;
     const control = isControl(attributesOf(batch, 0));
-    const dropTombstones = hasDeleteHorizon(attributesOf(batch, 0)) && this.#isPastHorizon(batch);
+    const dropTombstones = this.#mayDropTombstones(batch);
     let keptCount = 0;
     let keptBytes = 0;
     let maxTimestamp: number = NO_TIMESTAMP;
@@ -246,6 +248,11 @@ export class CompactionPass implements PassCounters {
     if (cursor.offset >= this.cleanedOffset) return true;
     if (cursor.keyLength < 0 || (dropTombstones && cursor.valueLength < 0)) return false;
     return cursor.offset >= this.#plan.keys.get(cursor.buffer, cursor.keyStart, cursor.keyLength);
+  }
+
+  #mayDropTombstones(batch: Buffer): boolean {
+    // What an earlier batch holds that could not be cleaned may be what a tombstone deletes: it would come back.
+    return this.#unreadableBatches === 0 && hasDeleteHorizon(attributesOf(batch, 0)) && this.#isPastHorizon(batch);
   }
 
   #isPastHorizon(batch: Buffer): boolean {

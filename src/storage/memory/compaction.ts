@@ -6,8 +6,8 @@ import { type BatchSource, CompactionPass, emptied } from '../compaction/compact
 import type { CompactOptions, CompactResult } from '../engine.js';
 import type { MemoryLogState, MemorySegment } from './log.js';
 
-/** Work for some milliseconds; then the event loop gets its turn. */
-const BYTES_PER_TURN: number = 1024 * 1024;
+/** Work for some milliseconds, also with small records and long keys; then the event loop gets its turn. */
+const BYTES_PER_TURN: number = 256 * 1024;
 
 /** Throws when the log may not be written any more, or the batch is damaged. */
 export interface CompactionChecks {

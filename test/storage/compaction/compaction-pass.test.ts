@@ -107,6 +107,14 @@ describe('a pass over keyed records', () => {
     expect(await recordsOf(third.batches)).toEqual(['3:c=1', '5:a=3', '6:d=2', '7:b=2', '8:e=1']);
   });
 
+  it('keeps what has no key while it lies beyond the end', async () => {
+    const { batches, pass } = await runPass([keyed(0, ['=1', 'a=1', 'b=1', 'a=2', 'c=1', 'd=1', '=2'])], {
+      maxMapBytes: 0,
+    });
+    expect(pass.cleanedOffset).toBe(5);
+    expect(await recordsOf(batches)).toEqual(['2:b=1', '3:a=2', '4:c=1', '5:d=1', '6:=2']);
+  });
+
   it('does nothing with an empty range', async () => {
     const batch = keyed(0, ['a=1', 'a=2']);
     const { results, pass } = await runPass([batch], { firstDirty: 2, upTo: 2 });
@@ -422,6 +430,15 @@ describe('batches that cannot be read', () => {
     const { results, pass } = await runPass([keyed(0, ['a=1']), huge]);
     expect(results[1]).toBe(huge);
     expect(pass.recordsAfter).toBe(2_000_002);
+  });
+
+  it('keep the tombstones behind them, which may delete what is in them', async () => {
+    const readable = keyed(0, ['a=1']);
+    const broken = altered(readable, (copy) => copy.writeInt16BE(7, 21));
+    const marked = (await runPass([readable, keyed(1, ['a', 'b=1'])], { deleteRetentionMs: 0 })).results[1]!;
+    const options = { nowMs: T0 + DAY };
+    expect(await recordsOf((await runPass([keyed(0, ['c=1']), marked], options)).batches)).toEqual(['0:c=1', '2:b=1']);
+    expect((await runPass([broken, marked], options)).results).toEqual([broken, marked]);
   });
 
   it('do not hide a failure of the source', async () => {

@@ -13,8 +13,8 @@ export interface CompactorHooks {
   readonly replaced: (below: Offset) => void;
 }
 
-/** A pass ended early because the log was trimmed under it. Nothing is wrong: the next compaction begins anew. */
-class Trimmed extends Error {}
+/** How often a pass begins anew because the log was trimmed under it; the next compaction does the rest. */
+const MAX_TRIMS = 3;
 
 /** Sums over all passes. */
 interface Totals {
@@ -52,9 +52,14 @@ export class Compactor {
     const totals: Totals = { passCount: 0, bytesBefore: 0, bytesAfter: 0, recordsBefore: 0, recordsAfter: 0 };
     try {
       await this.#maintenance.finishAll();
-      while (Atomics.load(stop, 0) === 0 && (await this.#pass(options, stop, totals)));
+      let trims = 0;
+      while (Atomics.load(stop, 0) === 0 && trims < MAX_TRIMS) {
+        const outcome = await this.#pass(options, stop, totals);
+        if (outcome === 'done') break;
+        if (outcome === 'trimmed') trims++;
+      }
     } catch (error) {
-      if (!isExpected(error)) throw error;
+      if (!(error instanceof LogError) || error.reason !== 'CANCELLED') throw error;
     } finally {
       options.signal?.removeEventListener('abort', onAbort);
       this.#stop = undefined;
@@ -72,15 +77,16 @@ export class Compactor {
     return toOffset(Math.max(this.#state.cleanedOffset, this.#state.startOffset));
   }
 
-  /** Resolves to whether there is more to be done. */
-  async #pass(options: CompactOptions, stop: Int32Array, totals: Totals): Promise<boolean> {
+  /** Resolves to whether there is more to be done, or to do again because the log was trimmed meanwhile. */
+  async #pass(options: CompactOptions, stop: Int32Array, totals: Totals): Promise<'done' | 'more' | 'trimmed'> {
     const segments = this.#cleanable(options.upTo);
     const end = segments[segments.length - 1]?.contents.nextOffset ?? 0;
-    if (end <= this.#cleanedOffset) return false;
+    if (end <= this.#cleanedOffset) return 'done';
     await this.#context.reserve.refresh();
     if (this.#context.reserve.isShort()) throw noRoom(this.#state.directory);
     const before = this.#cleanedOffset;
     const summary = await this.#carryOut(this.#task(segments, options), segments, stop);
+    if (!summary) return 'trimmed';
     await this.#maintenance.noteCleaned(summary.cleanedOffset);
     totals.passCount++;
     totals.bytesBefore += summary.bytesBefore;
@@ -93,7 +99,7 @@ export class Compactor {
       this.#context.logger.warn(fields, 'batches that cannot be opened were kept as they are by compaction');
     }
     // A transaction that is not decided yet can hold a pass up; a later compaction goes on from there.
-    return summary.cleanedOffset < end && summary.cleanedOffset > before;
+    return summary.cleanedOffset < end && summary.cleanedOffset > before ? 'more' : 'done';
   }
 
   /** The closed segments up to an offset. @throws LogError CORRUPT_LOG when one of them is damaged */
@@ -125,16 +131,17 @@ export class Compactor {
     };
   }
 
-  async #carryOut(task: CleanTask, segments: readonly Segment[], stop: Int32Array): Promise<CleanSummary> {
+  /** Undefined when the log was trimmed under the pass: what it replaced by then is in place. */
+  async #carryOut(task: CleanTask, segments: readonly Segment[], stop: Int32Array): Promise<CleanSummary | undefined> {
     const run = this.#context.cleaner.run(task, stop);
     try {
       for (;;) {
         const result = await run.next();
         if (result.done) return result.value;
-        await this.#replace(result.value);
+        if (!(await this.#replace(result.value))) return undefined;
       }
     } catch (error) {
-      if (segments.some(({ dropped, replaced }) => dropped && !replaced)) throw new Trimmed();
+      if (segments.some(({ dropped, replaced }) => dropped && !replaced)) return undefined;
       if (error instanceof LogError && error.reason === 'CORRUPT_LOG') await this.#noteDamage(error, segments);
       throw error;
     } finally {
@@ -142,9 +149,11 @@ export class Compactor {
     }
   }
 
-  async #replace(group: CleanedGroup): Promise<void> {
-    if (!(await this.#maintenance.replaceSegments(group))) throw new Trimmed();
-    this.#hooks.replaced(toOffset(group.outputs[group.outputs.length - 1]!.facts.nextOffset));
+  /** @returns false when a source was trimmed away */
+  async #replace(group: CleanedGroup): Promise<boolean> {
+    const isDone = await this.#maintenance.replaceSegments(group);
+    if (isDone) this.#hooks.replaced(toOffset(group.outputs[group.outputs.length - 1]!.facts.nextOffset));
+    return isDone;
   }
 
   /** Readers are to know of it as well. */
@@ -164,11 +173,6 @@ const NOTHING: CleanSummary = {
   recordsAfter: 0,
   unreadableBatches: 0,
 };
-
-/** Stopped on request, or trimmed meanwhile: what is done stays done. */
-function isExpected(error: unknown): boolean {
-  return error instanceof Trimmed || (error instanceof LogError && error.reason === 'CANCELLED');
-}
 
 function noRoom(directory: string): LogError {
   return new LogError('STORAGE_FULL', `There is no room to compact ${directory} in: the disk is nearly full.`, {

@@ -12,6 +12,7 @@ import path from 'node:path';
 import { parseArgs } from 'node:util';
 import { type Client, connect, json, type RecordInput, string, topic } from 'tidelog';
 import { DemoBroker } from './flights/broker.js';
+import { keepLatest } from './flights/compaction.js';
 import { Delays, departureMs, type Flight, flightsByPartition, loadFlights } from './flights/data.js';
 import { Checks, heading, Step } from './flights/report.js';
 
@@ -67,6 +68,8 @@ async function main(): Promise<number> {
       heading('4. Replay');
       await replayFromTime(client, demo);
       await replayFromOffset(client, demo);
+      heading('5. Compact: keep the last flight of each airport');
+      await keepLatest(client, demo.flights, demo.copies, demo.checks);
     });
     demo.checks.check('the broker stopped cleanly again', (await broker.stop()) === 0);
   } finally {

@@ -85,5 +85,5 @@ function isSame(table: ReadonlyMap<string | null, Flight>, expected: ReadonlyMap
 }
 
 function mib(bytes: number): string {
-  return (bytes / 1024 / 1024).toFixed(1);
+  return (bytes / 1024 / 1024).toFixed(2);
 }

@@ -446,6 +446,23 @@ test('closing a log ends its compaction', async () => {
   expect(rig.messages('error')).toEqual([]);
 });
 
+test('after a restart with nothing behind the compacted segments, appends go into a segment of their own', async () => {
+  const rig = new LocalRig({ tailCacheBytes: 0 });
+  const engine = await rig.open();
+  const log = await engine.open(partition(), EPOCH, SMALL);
+  await fillKeyed(log, 60);
+  await log.roll();
+  await log.compact(optionsFor(log, { upTo: log.endOffset }));
+  expect(log.cleanedOffset).toBe(log.endOffset);
+  await engine.close();
+  const again = await openLog(rig, toEpoch(2));
+  await fillKeyed(again, 10);
+  const seen = await consume(again);
+  const crashed = rig.crash({ tailCacheBytes: 0 });
+  expect(await consume(await openLog(crashed, toEpoch(3)))).toEqual(seen);
+  expect(crashed.messages('warn')).toEqual([]);
+});
+
 test('segments without any record left shrink to one header', async () => {
   const rig = new LocalRig({ tailCacheBytes: 0 });
   const log = await openLog(rig);

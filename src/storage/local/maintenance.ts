@@ -233,7 +233,7 @@ export class Maintenance {
   /** Puts every closed segment in order that is not. */
   finishAll(): Promise<void> {
     return this.#inTurn(async () => {
-      const unfinished = this.#state.segments.filter(({ checksums }) => !checksums).slice(0, -1);
+      const unfinished = this.#state.segments.slice(0, -1).filter(({ checksums }) => !checksums);
       for (const segment of unfinished) await this.#writeIndexes(segment, true);
     });
   }

@@ -333,8 +333,9 @@ class Recovery {
     const startOffset = Math.max(checkpoint?.logStartOffset ?? 0, checkpoint ? 0 : (segments[0]?.baseOffset ?? 0));
     const recorded = Math.max(0, ...(checkpoint?.segments.map(({ nextOffset }) => nextOffset) ?? []));
     const endOffset = Math.max(last?.contents.nextOffset ?? 0, startOffset, this.#recoveryPoint, recorded);
-    // Nothing may be appended to a file that ends in damage, or at another offset than the log.
-    if (!last || last.contents.nextOffset !== endOffset || endsInDamage(last)) {
+    // Nothing may be appended to a file that ends in damage, or at another offset than the log, or whose index on disk has
+    // to hold every batch.
+    if (!last || last.contents.nextOffset !== endOffset || last.contents.cleaned || endsInDamage(last)) {
       segments.push(new Segment(this.#directory, endOffset, this.#context.clock.now(), false));
     }
     const lostFrom = last?.contents.nextOffset ?? startOffset;

@@ -104,6 +104,8 @@ function flawLine(item: Exclude<InspectedItem, { kind: 'batch' }>): string {
 
 /** Prints the records below their batch. Resolves to what is wrong with them, if anything. */
 async function printRecords(batch: InspectedBatch, output: Output): Promise<Flaw | undefined> {
+  // Compaction may have left nothing but the header, of a control batch too.
+  if (batch.recordCount === 0) return undefined;
   try {
     if (isControl(attributesOf(batch.bytes, 0))) {
       const { name, version } = readControlRecord(batch.bytes);

@@ -42,7 +42,10 @@ export async function serve(command: ServeCommand): Promise<void> {
   letHeapGrow();
   const signals = new StopSignals(logger);
   const startedMs = systemClock.monotonic();
-  const broker = await start(loaded, logger);
+  const broker = await start(loaded, logger).catch((error: unknown) => {
+    // What the defaults for topics say can only be held against the topics once those are read.
+    throw asUsageError(error);
+  });
   const dataDir = resolve(config['data.dir']);
   const startMs = Math.round(systemClock.monotonic() - startedMs);
   const addresses = { grpc: broker.address, http: broker.httpAddress };

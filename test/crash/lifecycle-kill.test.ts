@@ -1,0 +1,382 @@
+/**
+ * Invariants 1, 2, 4 and 7 under `kill -9` while the broker forgets: compaction, retention and the deletion of topics.
+ *
+ * The real command line in a process of its own compacts one topic, trims another by size and sees a third created and
+ * deleted all the time, is killed at a random moment, and started again on the same data. After each start everything
+ * ever acknowledged, and everything that a reader was ever shown, is compared with what is there.
+ */
+import { readdirSync } from 'node:fs';
+import path from 'node:path';
+import { afterAll, expect, test } from 'vitest';
+import { type Client, connect, LogError, nullable, type Producer, string, topic } from '../../src/index.js';
+import { type Server, tidelog, Workplace } from '../cli/support.js';
+import { until } from '../support/until.js';
+
+const LONG = process.env.TEST_LONG !== undefined;
+const ROUNDS = LONG ? 200 : 10;
+/** Acknowledgements in one round before the kill: at least 1, at most this. */
+const MAX_ACKS_BEFORE_KILL = 6000;
+const TABLE_PARTITIONS = 2;
+const SEGMENT_BYTES = 16_384;
+const RETENTION_BYTES = 65_536;
+const FLAGS = [
+  ...['--log-level', 'info'],
+  ...['--log-cleaner-backoff-ms', '2'],
+  ...['--log-retention-check-interval-ms', '10'],
+  ...['--log-file-delete-delay-ms', '20'],
+  ...['--log-segment-bytes', String(SEGMENT_BYTES)],
+];
+const seed = Number(process.env.TEST_SEED ?? Math.floor(Math.random() * 2 ** 31));
+
+/** A small repeatable generator (mulberry32). */
+function generator(start: number): () => number {
+  let state = start;
+  return () => {
+    state = (state + 0x6d2b79f5) | 0;
+    let t = Math.imul(state ^ (state >>> 15), 1 | state);
+    t = (t + Math.imul(t ^ (t >>> 7), 61 | t)) ^ t;
+    return ((t ^ (t >>> 14)) >>> 0) / 2 ** 32;
+  };
+}
+
+const random = generator(seed);
+const below = (limit: number): number => Math.floor(random() * limit);
+
+const table = topic('table', { key: string(), value: nullable(string()) });
+const events = topic('events', { value: string() });
+const churn = topic('churn', { value: string() });
+
+const workplace = new Workplace();
+const dataDir = workplace.path('data');
+
+afterAll(() => workplace.clean());
+
+/** What stands at which offset of a partition, by what was acknowledged and by what was read: it never changes. */
+class Ledger {
+  readonly #texts = new Map<number, string>();
+  readonly #acknowledged: number[] = [];
+
+  acknowledge(offset: number, text: string): void {
+    this.see(offset, text);
+    this.#acknowledged.push(offset);
+  }
+
+  see(offset: number, text: string): void {
+    const known = this.#texts.get(offset);
+    if (known !== undefined && known !== text) throw new Error(`offset ${offset} names ${known} and ${text}`);
+    this.#texts.set(offset, text);
+  }
+
+  /** Offsets that were acknowledged, from `least` on. */
+  acknowledgedFrom(least: number): number[] {
+    return this.#acknowledged.filter((offset) => offset >= least);
+  }
+}
+
+interface Update {
+  readonly sequence: number;
+  readonly value: string | null;
+}
+
+/** The last value of each key, where each key belongs to one producer. */
+class Table {
+  /** Keys with the last value acknowledged, or found after a kill. */
+  readonly #settled = new Map<string, string | null>();
+  /** What was sent later and has no answer, in order. */
+  readonly #unanswered = new Map<string, Update[]>();
+
+  send(key: string, update: Update): void {
+    const waiting = this.#unanswered.get(key);
+    if (waiting === undefined) this.#unanswered.set(key, [update]);
+    else waiting.push(update);
+  }
+
+  /** What a producer sent before it to the same key lies before it in the log. */
+  acknowledge(key: string, { sequence, value }: Update): void {
+    const waiting = this.#unanswered.get(key) ?? [];
+    if (!waiting.some((update) => update.sequence === sequence)) return;
+    this.#settled.set(key, value);
+    this.#unanswered.set(
+      key,
+      waiting.filter((update) => update.sequence > sequence),
+    );
+  }
+
+  /** Compares with what a reader from the start ends with; from here on what it found counts. */
+  compare(found: ReadonlyMap<string, string | null>): void {
+    for (const key of new Set([...this.#settled.keys(), ...this.#unanswered.keys(), ...found.keys()])) {
+      const waiting = this.#unanswered.get(key) ?? [];
+      const allowed = [this.#settled.get(key) ?? null, ...waiting.map(({ value }) => value)];
+      const actual = found.get(key) ?? null;
+      if (!allowed.includes(actual)) {
+        throw new Error(`key ${key}: the log ends with ${actual}, not with one of ${allowed.join(', ')}`);
+      }
+      this.#settled.set(key, actual);
+    }
+    this.#unanswered.clear();
+  }
+
+  /** Keys whose last record was a tombstone. */
+  get deletedKeys(): string[] {
+    return [...this.#settled].filter(([, value]) => value === null).map(([key]) => key);
+  }
+}
+
+/** The one topic that is made and deleted all the time; records say of which making they are. */
+interface Churn {
+  made: number;
+  state: 'gone' | 'creating' | 'there' | 'deleting';
+  /** Of the making under way. */
+  acknowledged: Map<string, string>;
+}
+
+const tableLedgers = Array.from({ length: TABLE_PARTITIONS }, () => new Ledger());
+const expectedTable = new Table();
+const eventLedger = new Ledger();
+const churning: Churn = { made: 0, state: 'gone', acknowledged: new Map() };
+/** By partition of the table: where the reader that follows goes on, and the offsets that it was shown. */
+const positions = Array.from({ length: TABLE_PARTITIONS }, () => 0);
+const shown = Array.from({ length: TABLE_PARTITIONS }, () => new Set<number>());
+
+let sequence = 0;
+let acks = 0;
+let eventStart = 0;
+let killed = false;
+let compactions = 0;
+let retentions = 0;
+let tombstonesRemoved = 0;
+
+/** A failure that the kill explains ends a load; any other is a defect. */
+function endOfLoad(error: unknown): void {
+  if (!killed) throw error;
+}
+
+/** Runs `step` over and over, `window` at once, until the broker is killed. */
+async function repeat(window: number, step: () => Promise<void>): Promise<void> {
+  const worker = async (): Promise<void> => {
+    while (!killed) await step().catch(endOfLoad);
+  };
+  await Promise.all(Array.from({ length: window }, worker));
+}
+
+const tableText = (key: string | null, value: string | null): string => JSON.stringify([key, value]);
+
+/** Updates a few keys over and over, deleting some of them, and makes others that it deletes for good soon after. */
+function updateTable(producer: Producer, name: string): Promise<void> {
+  const doomed: string[] = [];
+  return repeat(48, async () => {
+    const update = nextUpdate(name, doomed, ++sequence);
+    expectedTable.send(update.key, update);
+    const { key, value } = update;
+    const { partition, offset } = await producer.send(table, { key, value });
+    tableLedgers[partition]?.acknowledge(offset, tableText(key, value));
+    expectedTable.acknowledge(key, update);
+    acks++;
+  });
+}
+
+function nextUpdate(name: string, doomed: string[], number: number): Update & { readonly key: string } {
+  const dice = below(10);
+  if (dice === 0) {
+    const key = `${name}-once-${number}`;
+    doomed.push(key);
+    return { sequence: number, key, value: `${number}` };
+  }
+  const ending = dice === 1 ? doomed.shift() : undefined;
+  if (ending !== undefined) return { sequence: number, key: ending, value: null };
+  const value = dice === 2 ? null : `${number}`.padEnd(40 + below(80), '.');
+  return { sequence: number, key: `${name}-${below(60)}`, value };
+}
+
+function addEvents(producer: Producer): Promise<void> {
+  return repeat(16, async () => {
+    const value = `${++sequence}`.padEnd(200, '.');
+    const { offset } = await producer.send(events, { value });
+    eventLedger.acknowledge(offset, value);
+    acks++;
+  });
+}
+
+function makeAndDelete(client: Client, producer: Producer): Promise<void> {
+  return repeat(1, async () => {
+    const made = ++churning.made;
+    churning.acknowledged = new Map();
+    churning.state = 'creating';
+    await client.admin.createTopic({ name: 'churn', partitions: 2 });
+    churning.state = 'there';
+    const values = Array.from({ length: 6 }, (_, i) => `${made}/${i}`);
+    await Promise.all(
+      values.map(async (value, i) => {
+        const { partition, offset } = await producer.send(churn, { value, partition: i % 2 });
+        churning.acknowledged.set(`${partition}/${offset}`, value);
+      }),
+    );
+    churning.state = 'deleting';
+    await client.admin.deleteTopic('churn');
+    churning.state = 'gone';
+  });
+}
+
+/** Goes on where it was when the last broker was killed. Invariant 7: never backward, and past nothing that stays. */
+async function follow(client: Client): Promise<void> {
+  for await (const { partition, offset, key, value } of client.read(table, { from: { ...positions } })) {
+    if (offset < (positions[partition] ?? 0)) throw new Error(`a reader was taken back to ${partition}/${offset}`);
+    tableLedgers[partition]?.see(offset, tableText(key, value));
+    positions[partition] = offset + 1;
+    shown[partition]?.add(offset);
+  }
+}
+
+async function loadUntilKilled(server: Server): Promise<void> {
+  killed = false;
+  const client = await connect(server.address);
+  const options = { lingerMs: 1, closeTimeoutMs: 0 };
+  const load = Promise.all([
+    updateTable(client.producer({ ...options, acks: 'durable', batchBytes: 2048 }), 'a'),
+    updateTable(client.producer({ ...options, acks: 'written', compression: 'lz4' }), 'b'),
+    addEvents(client.producer(options)),
+    makeAndDelete(client, client.producer(options)),
+    follow(client).catch(endOfLoad),
+  ]);
+  const target = acks + 1 + below(MAX_ACKS_BEFORE_KILL);
+  await Promise.race([load, until(() => acks >= target, `${target} records are acknowledged`, 60_000)]);
+  killed = true;
+  const { stderr } = await server.stop('SIGKILL');
+  // What is still unanswered fails now instead of being tried again.
+  await client.close();
+  await load;
+  examineLog(stderr);
+}
+
+/** Nothing of all this is an error to the broker; and it does do what is to be interrupted. */
+function examineLog(stderr: string): void {
+  expect(stderr).not.toMatch(/"level":"(error|fatal)"/);
+  expect(stderr).not.toMatch(/failed|cannot|could not/);
+  compactions += stderr.split('"compacted"').length - 1;
+  retentions += stderr.split('"retention deleted segments"').length - 1;
+}
+
+async function verify(server: Server): Promise<void> {
+  await using client = await connect(server.address);
+  await verifyTable(client);
+  await verifyEvents(client);
+  await verifyChurn(client);
+  await verifyFiles(client);
+}
+
+/** Read while the broker may be compacting what the last one had left to do. */
+async function verifyTable(client: Client): Promise<void> {
+  const found = new Map<string, string | null>();
+  const next = Array.from({ length: TABLE_PARTITIONS }, () => 0);
+  for await (const { partition, offset, key, value } of client.read(table, { to: 'end' })) {
+    if (offset < (next[partition] ?? 0)) throw new Error(`offset ${partition}/${offset} comes after ${next[partition]}`);
+    next[partition] = offset + 1;
+    tableLedgers[partition]?.see(offset, tableText(key, value));
+    if (offset < (positions[partition] ?? 0) && !shown[partition]?.has(offset)) {
+      throw new Error(`a reader that went on to ${positions[partition]} was never shown ${partition}/${offset}`);
+    }
+    if (key === null) throw new Error(`${partition}/${offset} has no key`);
+    found.set(key, value);
+  }
+  const { partitions } = await client.admin.getTopic('table');
+  for (const { partition, highWatermark } of partitions) {
+    expect(tableLedgers[partition]?.acknowledgedFrom(highWatermark)).toEqual([]);
+  }
+  expectedTable.compare(found);
+  tombstonesRemoved = expectedTable.deletedKeys.filter((key) => !found.has(key)).length;
+}
+
+async function verifyEvents(client: Client): Promise<void> {
+  const describe = async () => (await client.admin.getTopic('events')).partitions[0]!;
+  await until(
+    async () => (await describe()).sizeBytes < RETENTION_BYTES + SEGMENT_BYTES,
+    'retention has deleted all that it may',
+  );
+  const { logStartOffset, highWatermark, sizeBytes } = await describe();
+  expect(logStartOffset).toBeGreaterThanOrEqual(eventStart);
+  eventStart = logStartOffset;
+  if (logStartOffset > 0) expect(sizeBytes).toBeGreaterThanOrEqual(RETENTION_BYTES);
+  let next = logStartOffset;
+  for await (const { offset, value } of client.read(events, { to: 'end' })) {
+    expect(offset).toBe(next++);
+    eventLedger.see(offset, value);
+  }
+  expect(next).toBe(highWatermark);
+  expect(eventLedger.acknowledgedFrom(highWatermark)).toEqual([]);
+}
+
+/** A topic whose deletion was acknowledged stays away, one whose making was is there, with its own records alone. */
+async function verifyChurn(client: Client): Promise<void> {
+  const { state, made, acknowledged } = churning;
+  const isThere = (await client.admin.listTopics()).some(({ name }) => name === 'churn');
+  if (state === 'gone') expect(isThere).toBe(false);
+  if (state === 'there') expect(isThere).toBe(true);
+  if (!isThere) return;
+  const found = new Map<string, string>();
+  for await (const { partition, offset, value } of client.read(churn, { to: 'end' })) {
+    expect(value.split('/')[0]).toBe(String(made));
+    found.set(`${partition}/${offset}`, value);
+  }
+  for (const [place, value] of acknowledged) expect(found.get(place)).toBe(value);
+  await client.admin.deleteTopic('churn');
+  churning.state = 'gone';
+}
+
+/** Once the broker rests there are the directories of its topics, and in them nothing that is half done or replaced. */
+async function verifyFiles(client: Client): Promise<void> {
+  const topics = await client.admin.listTopics();
+  const wanted = topics.flatMap(({ topicId, partitionCount }) =>
+    Array.from({ length: partitionCount }, (_, partition) => `${topicId}-${partition}`),
+  );
+  const directories = (): string[] => readdirSync(path.join(dataDir, 'logs')).sort();
+  await expect.poll(directories, { timeout: 10_000 }).toEqual(wanted.sort());
+  await expect.poll(leftOver, { timeout: 10_000 }).toEqual([]);
+}
+
+function leftOver(): string[] {
+  const names = readdirSync(dataDir, { recursive: true, encoding: 'utf8' });
+  return names.filter((name) => /\.(cleaned|swap|deleted|tmp)$/.test(name));
+}
+
+async function createTopics(server: Server): Promise<void> {
+  await using client = await connect(server.address);
+  await client.admin.createTopic({
+    name: 'table',
+    partitions: TABLE_PARTITIONS,
+    configs: { 'cleanup.policy': 'compact', 'min.cleanable.dirty.ratio': 0.05, 'delete.retention.ms': 20 },
+  });
+  await client.admin.createTopic({ name: 'events', configs: { 'retention.bytes': RETENTION_BYTES } });
+}
+
+test(
+  `${ROUNDS} kills while logs are compacted, trimmed and deleted lose, change and revive nothing (invariants 1, 2, 4, 7)`,
+  async () => {
+    try {
+      for (let round = 0; round < ROUNDS; round++) {
+        const server = await workplace.serve('data', ...FLAGS);
+        if (round === 0) await createTopics(server);
+        await verify(server);
+        await loadUntilKilled(server);
+      }
+      const server = await workplace.serve('data', ...FLAGS);
+      await verify(server);
+      const { code, stderr } = await server.stop();
+      expect(code).toBe(0);
+      examineLog(stderr);
+      const verified = await tidelog(['log', 'verify', dataDir]);
+      expect(verified.stdout).toMatch(/^No corruption\.$/m);
+      expect(verified.code).toBe(0);
+    } catch (error) {
+      const reason = error instanceof LogError ? `${error.reason}: ` : '';
+      console.error(`${reason}repeat with: TEST_SEED=${seed} npx vitest run test/crash/lifecycle-kill.test.ts`);
+      throw error;
+    }
+    expect(acks).toBeGreaterThan(ROUNDS);
+    expect(compactions).toBeGreaterThan(ROUNDS);
+    expect(retentions).toBeGreaterThan(ROUNDS);
+    expect(tombstonesRemoved).toBeGreaterThan(0);
+    expect(churning.made).toBeGreaterThan(ROUNDS);
+    expect(eventStart).toBeGreaterThan(0);
+  },
+  LONG ? 3_600_000 : 120_000,
+);

@@ -48,6 +48,27 @@ test('what was appended since the disk was asked counts as used', async () => {
   expect(log.endOffset).toBe(1);
 });
 
+test('room for less than what was refused is no news: the log does not change its mind every second', async () => {
+  const clock = new ManualClock(BASE_TIME);
+  const rig = new LocalRig({ clock, diskReserveBytes: RESERVE });
+  rig.fs.freeSpace = RESERVE + 1000;
+  const log = await (await rig.open()).open(partition(), EPOCH, CONFIG);
+  const asked = (): number => rig.fs.count('freeBytes');
+  for (let second = 0; second < 3; second++) {
+    await failureOf(log.append([batchAt(0, { bytes: 2000 })], toOffset(0)));
+    const before = asked();
+    clock.advance(1000);
+    await expect.poll(asked).toBe(before + 1);
+  }
+  await fill(log, 1);
+  expect(rig.messages('error')).toHaveLength(1);
+  expect(rig.messages('info')).toEqual([]);
+
+  rig.fs.freeSpace = RESERVE + 10_000;
+  clock.advance(1000);
+  await expect.poll(() => rig.messages('info')).toEqual(['the disk has room again: appends are taken']);
+});
+
 test('the disk is asked at most once a second, and not at all without appends', async () => {
   const clock = new ManualClock(BASE_TIME);
   const rig = new LocalRig({ clock, diskReserveBytes: RESERVE });

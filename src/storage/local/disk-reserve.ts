@@ -22,7 +22,8 @@ export class DiskReserve {
   /** As the file system said last; until it has, nothing is refused. */
   #freeBytes: number = Number.POSITIVE_INFINITY;
   #appendedSince = 0;
-  #refusing = false;
+  /** The largest append refused since there was room for all; 0 while none is. */
+  #refusedBytes = 0;
   #timer: Timer | undefined;
   #asking: Promise<void> | undefined;
   #closed = false;
@@ -49,7 +50,7 @@ export class DiskReserve {
   take(bytes: number): void {
     if (this.#reserveBytes === 0) return;
     this.#checkLater();
-    if (this.isShort(bytes)) throw this.#refuse();
+    if (this.isShort(bytes)) throw this.#refuse(bytes);
     this.#appendedSince += bytes;
   }
 
@@ -69,7 +70,7 @@ export class DiskReserve {
     this.#timer = this.#clock.setTimer(CHECK_INTERVAL_MS, () => {
       this.#timer = undefined;
       void this.refresh().then(() => {
-        if (this.#refusing) this.#checkLater();
+        if (this.#refusedBytes > 0) this.#checkLater();
       });
     });
   }
@@ -84,15 +85,17 @@ export class DiskReserve {
     }
     // What was appended while the file system answered may or may not be counted in its answer.
     this.#appendedSince -= appendedBefore;
-    if (!this.#refusing || this.isShort()) return;
-    this.#refusing = false;
+    // Room for less would be taken back by the next append of that size, second after second.
+    if (this.#refusedBytes === 0 || this.isShort(this.#refusedBytes)) return;
+    this.#refusedBytes = 0;
     this.#logger.info({ ...this.#facts() }, 'the disk has room again: appends are taken');
   }
 
-  #refuse(): LogError {
+  #refuse(bytes: number): LogError {
     const facts = this.#facts();
-    if (!this.#refusing) {
-      this.#refusing = true;
+    const isFirst = this.#refusedBytes === 0;
+    this.#refusedBytes = Math.max(this.#refusedBytes, bytes);
+    if (isFirst) {
       this.#logger.error(facts, 'the disk is nearly full: appends are refused, reading and deleting go on');
     }
     return new LogError(

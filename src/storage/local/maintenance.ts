@@ -15,6 +15,7 @@ import type { EngineContext, LogState } from './log-state.js';
 import {
   CLEANED_SUFFIX,
   DELETED_SUFFIX,
+  type IndexChecksums,
   LOG_SUFFIX,
   OFFSET_INDEX_SUFFIX,
   Segment,
@@ -143,7 +144,8 @@ export class Maintenance {
     const path = join(directory, CHECKPOINT_NAME);
     const records: SegmentRecord[] = [];
     for (const segment of changes.segments ?? segments) {
-      if (segment.checksums) records.push({ ...segment.contents.facts, ...segment.checksums });
+      const checksums = segment.checksums ?? checksumsOfCleaned(segment);
+      if (checksums) records.push({ ...segment.contents.facts, ...checksums });
     }
     const checkpoint = {
       version: 1 as const,
@@ -325,6 +327,18 @@ export class Maintenance {
       throw error;
     }
   }
+}
+
+/** No file has it: 2^32 is no CRC-32C. */
+const NO_CHECKSUM: number = 2 ** 32;
+
+/**
+ * A compacted segment is in every checkpoint, also while its indexes are not as they should be: without a record, the
+ * next start would take its holes for damage.
+ */
+function checksumsOfCleaned({ contents, offsetIndexCrc }: Segment): IndexChecksums | undefined {
+  if (!contents.cleaned) return undefined;
+  return { offsetIndexCrc: offsetIndexCrc ?? NO_CHECKSUM, timeIndexCrc: NO_CHECKSUM };
 }
 
 /** What a checkpoint is to say before the state says it: the state follows once that is durable. */

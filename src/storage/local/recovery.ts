@@ -213,6 +213,7 @@ class Recovery {
         epochAt: epochsUpTo(record),
         sequence: await this.#sequenceOf(entry, checkpoint),
       });
+      segment.offsetIndexCrc = record?.offsetIndexCrc;
       segment.contents = entry.scan.contents;
       segment.indexes = entry.scan.indexes;
       segment.damages = entry.scan.damages;
@@ -333,8 +334,9 @@ class Recovery {
     const startOffset = Math.max(checkpoint?.logStartOffset ?? 0, checkpoint ? 0 : (segments[0]?.baseOffset ?? 0));
     const recorded = Math.max(0, ...(checkpoint?.segments.map(({ nextOffset }) => nextOffset) ?? []));
     const endOffset = Math.max(last?.contents.nextOffset ?? 0, startOffset, this.#recoveryPoint, recorded);
-    // Nothing may be appended to a file that ends in damage, or at another offset than the log.
-    if (!last || last.contents.nextOffset !== endOffset || endsInDamage(last)) {
+    // Nothing may be appended to a file that ends in damage, or at another offset than the log; nor to one that compaction
+    // wrote: what its index does not hold would be taken for a torn tail.
+    if (!last || last.contents.nextOffset !== endOffset || last.contents.cleaned || endsInDamage(last)) {
       segments.push(new Segment(this.#directory, endOffset, this.#context.clock.now(), false));
     }
     const lostFrom = last?.contents.nextOffset ?? startOffset;

@@ -170,6 +170,8 @@ class Recovery {
       if (!stat) continue;
       const segment = new Segment(this.#directory, baseOffset, stat.modifiedMs, true);
       const record = records.get(baseOffset);
+      segment.createdMs = record?.createdMs ?? segment.createdMs;
+      segment.modifiedMs = record?.modifiedMs ?? segment.modifiedMs;
       // Left by an append that could not be written. If it once held something, the gap in the offsets tells.
       if (stat.size === 0 && !record) {
         await this.#remove(segment);

@@ -171,7 +171,8 @@ export class LogCleaner {
     // What was closed under the compaction - a deleted topic, a broker that stops - is no news.
     if (this.#stop.signal.aborted || partition.lifecycle.isClosed) return;
     const fields = { ...placeOf(partition), reason: error.reason, err: error };
-    if (error.reason === 'CORRUPT_LOG') {
+    // Damage below the log start goes with its segment, which may take long.
+    if (error.reason === 'CORRUPT_LOG' && damagedOffset(error, partition) >= partition.logStartOffset) {
       this.#holds.set(partition, { kind: 'damaged', offset: damagedOffset(error, partition) });
       this.#options.logger.error(fields, 'a damaged log is not compacted until its start has passed the damage');
       return;

@@ -213,6 +213,20 @@ describe('the log cleaner', () => {
     await world.cleaner.close();
   });
 
+  test('damage below the log start, which goes with its segment, is not looked for without a pause', async () => {
+    const world = new World();
+    const partition = await world.add('damaged', 3, {}, async () => {
+      throw new LogError('CORRUPT_LOG', 'a flipped bit', { metadata: { offset: 0 } });
+    });
+    await partition.deleteRecords(1);
+    world.cleaner.start();
+    await world.look();
+    expect(world.calls).toHaveLength(1);
+    for (let i = 0; i < 4; i++) await world.look();
+    expect(world.calls.length).toBeLessThan(5);
+    await world.cleaner.close();
+  });
+
   test('a partition that is closed under its compaction is no news', async () => {
     const world = new World();
     await world.add('gone', 3, {}, () => Promise.reject(new LogError('CLOSED', 'The log is closed.')));

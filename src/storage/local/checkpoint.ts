@@ -33,6 +33,8 @@ const segmentSchema = v.object({
   cleaned: v.optional(v.boolean(), false),
   offsetIndexCrc: wholeNumber,
   timeIndexCrc: wholeNumber,
+  createdMs: v.optional(v.number()),
+  modifiedMs: v.optional(v.number()),
 });
 
 const checkpointSchema = v.object({
@@ -44,7 +46,12 @@ const checkpointSchema = v.object({
 });
 
 /** A segment whose `.log`, `.index` and `.timeindex` were synced. */
-export type SegmentRecord = SegmentFacts & IndexChecksums;
+export type SegmentRecord = SegmentFacts &
+  IndexChecksums & {
+    /** Of a compacted segment: see `Segment`. For others the file tells. */
+    readonly createdMs?: number | undefined;
+    readonly modifiedMs?: number | undefined;
+  };
 
 /** A replacement of segments that is decided, though not all files may have their names yet. */
 export interface Swap {

@@ -51,7 +51,7 @@ export class Compactor {
     if (options.signal?.aborted || this.#closed) onAbort();
     const totals: Totals = { passCount: 0, bytesBefore: 0, bytesAfter: 0, recordsBefore: 0, recordsAfter: 0 };
     try {
-      await this.#maintenance.finishAll();
+      await this.#maintenance.prepareCompaction();
       let trims = 0;
       while (Atomics.load(stop, 0) === 0 && trims < MAX_TRIMS) {
         const outcome = await this.#pass(options, stop, totals);
@@ -82,10 +82,11 @@ export class Compactor {
     const segments = this.#cleanable(options.upTo);
     const end = segments[segments.length - 1]?.contents.nextOffset ?? 0;
     if (end <= this.#cleanedOffset) return 'done';
+    const before = this.#cleanedOffset;
+    const task = this.#task(segments, options);
     await this.#context.reserve.refresh();
     if (this.#context.reserve.isShort()) throw noRoom(this.#state.directory);
-    const before = this.#cleanedOffset;
-    const summary = await this.#carryOut(this.#task(segments, options), segments, stop);
+    const summary = await this.#carryOut(task, segments, stop);
     if (!summary) return 'trimmed';
     await this.#maintenance.noteCleaned(summary.cleanedOffset);
     totals.passCount++;
@@ -102,7 +103,7 @@ export class Compactor {
     return summary.cleanedOffset < end && summary.cleanedOffset > before ? 'more' : 'done';
   }
 
-  /** The closed segments up to an offset. @throws LogError CORRUPT_LOG when one of them is damaged */
+  /** The closed segments up to an offset. @throws LogError CORRUPT_LOG when one of them is damaged or missing */
   #cleanable(upTo: Offset): Segment[] {
     const { segments, durableOffset } = this.#state;
     const limit = Math.min(upTo, durableOffset);
@@ -111,6 +112,8 @@ export class Compactor {
       if (segment.contents.nextOffset > limit || !segment.checksums) break;
       const damage = segment.damages[0];
       if (damage) throw corruptLog(segment.path, damage.position, damage.offset, damage.nextOffset, damage.why);
+      const previous = found[found.length - 1];
+      if (previous && previous.contents.nextOffset !== segment.baseOffset) throw missingBetween(previous, segment);
       found.push(segment);
     }
     return found;
@@ -173,6 +176,12 @@ const NOTHING: CleanSummary = {
   recordsAfter: 0,
   unreadableBatches: 0,
 };
+
+/** Segments that are joined across a gap would hide it. */
+function missingBetween({ path, contents }: Segment, next: Segment): LogError {
+  const { sizeInBytes, nextOffset } = contents;
+  return corruptLog(path, sizeInBytes, nextOffset, next.baseOffset, 'a part of the log is missing');
+}
 
 function noRoom(directory: string): LogError {
   return new LogError('STORAGE_FULL', `There is no room to compact ${directory} in: the disk is nearly full.`, {

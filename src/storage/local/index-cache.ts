@@ -134,6 +134,7 @@ export class IndexCache {
     segment.damages = withTail(scan, segment);
     if (segment.indexes) return segment.indexes;
     // The files are not to be trusted; they are written again with the next checkpoint.
+    segment.offsetIndexCrc = segment.checksums?.offsetIndexCrc ?? segment.offsetIndexCrc;
     segment.checksums = undefined;
     scan.contents.addLastTime(scan.indexes);
     this.keep(segment, scan.indexes);
@@ -141,8 +142,8 @@ export class IndexCache {
   }
 
   async #cleanedSequence(segment: Segment): Promise<OffsetSequence> {
-    const { checksums } = segment;
-    const offsets = checksums && (await readOffsetIndex(this.#fs, segment.offsetIndexPath, checksums.offsetIndexCrc));
+    const crc = segment.checksums?.offsetIndexCrc ?? segment.offsetIndexCrc;
+    const offsets = crc === undefined ? undefined : await readOffsetIndex(this.#fs, segment.offsetIndexPath, crc);
     return offsets ? new IndexedSequence(segment.baseOffset, offsets) : ASCENDING;
   }
 

@@ -137,10 +137,23 @@ export class LogReader {
       if (nextOffset <= startOffset || baseOffset >= to || maxTimestamp <= (newest?.timestampMs ?? NO_TIMESTAMP))
         continue;
       const isInside = maxTimestampOffset >= startOffset && maxTimestampOffset < to;
-      const timestampMs = isInside ? maxTimestamp : await this.#times.newest(segment, startOffset, to);
+      const timestampMs = isInside ? maxTimestamp : await this.#newestWithin(segment, startOffset, to);
+      // Not the segments of the log any more: begins anew.
+      if (timestampMs === undefined) return await this.#newestSegment(to);
       if (timestampMs > (newest?.timestampMs ?? NO_TIMESTAMP)) newest = { segment, timestampMs };
     }
     return newest;
+  }
+
+  /** Undefined when the segment was replaced or trimmed away meanwhile. */
+  async #newestWithin(segment: Segment, startOffset: number, to: number): Promise<number | undefined> {
+    try {
+      const newest = await this.#times.newest(segment, startOffset, to);
+      return segment.dropped ? undefined : newest;
+    } catch (error) {
+      if (segment.dropped) return undefined;
+      throw error;
+    }
   }
 
   async #readFile(from: Offset, to: Offset, maxBytes: number): Promise<LogSlice> {
@@ -168,7 +181,9 @@ export class LogReader {
     try {
       lease = await this.#acquire(segment);
       const place = await this.#placeOf(segment, from);
-      return await this.#readFrom(lease, place, from, to, maxBytes);
+      const result = await this.#readFrom(lease, place, from, to, maxBytes);
+      // Its name may have led to the file of another one.
+      return segment.replaced && result instanceof Mismatch ? undefined : result;
     } catch (error) {
       if (segment.replaced) return undefined;
       if (segment.dropped) throw outOfRange(from, this.#state.startOffset, this.#state.endOffset);

@@ -4,6 +4,7 @@
  * scanned, at the next start.
  */
 import { join } from 'node:path';
+import { setImmediate as nextTurn } from 'node:timers/promises';
 import { crc32c } from '../../batch/crc32c.js';
 import { LogError } from '../../core/errors.js';
 import { type Offset, toOffset } from '../../core/types.js';
@@ -15,6 +16,7 @@ import type { EngineContext, LogState } from './log-state.js';
 import {
   CLEANED_SUFFIX,
   DELETED_SUFFIX,
+  type IndexChecksums,
   LOG_SUFFIX,
   OFFSET_INDEX_SUFFIX,
   Segment,
@@ -25,6 +27,9 @@ import {
   TIME_INDEX_SUFFIX,
 } from './segment.js';
 import { writeSynced, writeWhole } from './small-files.js';
+
+/** Segments that lose their names before others get a turn of the event loop: three renames of some 20 us each. */
+const RETIRED_PER_TURN = 64;
 
 export class Maintenance {
   readonly #context: EngineContext;
@@ -89,7 +94,7 @@ export class Maintenance {
       if (before < state.startOffset) return;
       if (before > state.startOffset) await this.#replaceCheckpoint({ startOffset: before });
       state.startOffset = before;
-      this.#dropBelow(before);
+      while (this.#dropSomeBelow(before)) await nextTurn();
     });
   }
 
@@ -143,7 +148,8 @@ export class Maintenance {
     const path = join(directory, CHECKPOINT_NAME);
     const records: SegmentRecord[] = [];
     for (const segment of changes.segments ?? segments) {
-      if (segment.checksums) records.push({ ...segment.contents.facts, ...segment.checksums });
+      const checksums = segment.checksums ?? checksumsOfCleaned(segment);
+      if (checksums) records.push({ ...segment.contents.facts, ...checksums, ...timesOfCleaned(segment) });
     }
     const checkpoint = {
       version: 1 as const,
@@ -159,15 +165,18 @@ export class Maintenance {
     }
   }
 
-  #dropBelow(before: Offset): void {
+  /** Drops the first segments that lie below an offset. @returns whether there may be more */
+  #dropSomeBelow(before: Offset): boolean {
     const { segments, config } = this.#state;
+    const most = Math.min(segments.length - 1, RETIRED_PER_TURN);
     let count = 0;
-    while (count < segments.length - 1 && segments[count + 1]!.baseOffset <= before) count++;
-    if (count === 0) return;
+    while (count < most && segments[count + 1]!.baseOffset <= before) count++;
+    if (count === 0) return false;
     const dropped = segments.slice(0, count);
     this.#state.segments = segments.slice(count);
     const doomed = dropped.flatMap((segment) => this.#retire(segment));
     this.#context.removals.add(doomed, config.fileDeleteDelayMs);
+    return count === most;
   }
 
   /**
@@ -202,13 +211,15 @@ export class Maintenance {
    */
   replaceSegments({ sources, outputs }: CleanedGroup): Promise<boolean> {
     return this.#inTurn(async () => {
-      const segments = outputs.map((output) => this.#openOutput(output));
-      const swap = { sources, outputs: segments.map(({ baseOffset }) => baseOffset) };
+      const swap = { sources, outputs: outputs.map(({ facts }) => facts.baseOffset) };
+      const first = this.#indexOfSources(sources);
+      if (first < 0) {
+        await this.#discard(swap.outputs);
+        return false;
+      }
+      const replaced = this.#state.segments.slice(first, first + sources.length);
+      const segments = outputs.map((output) => this.#openOutput(output, replaced));
       try {
-        if (this.#indexOfSources(sources) < 0) {
-          await this.#discard(swap.outputs);
-          return false;
-        }
         await this.#finishSwap();
         await this.#decide(swap, segments);
       } catch (error) {
@@ -230,12 +241,29 @@ export class Maintenance {
     });
   }
 
-  /** Puts every closed segment in order that is not. */
-  finishAll(): Promise<void> {
+  /**
+   * Puts every closed and durable segment in order that is not, and removes what a compaction has left that broke off.
+   * @throws LogError when the files cannot be written
+   */
+  prepareCompaction(): Promise<void> {
     return this.#inTurn(async () => {
-      const unfinished = this.#state.segments.slice(0, -1).filter(({ checksums }) => !checksums);
-      for (const segment of unfinished) await this.#writeIndexes(segment, true);
+      await this.#removeLeftovers();
+      const { segments, durableOffset } = this.#state;
+      const closed = segments.slice(0, -1).filter(({ contents }) => contents.nextOffset <= durableOffset);
+      for (const segment of closed) if (!segment.checksums) await this.#writeIndexes(segment, true);
     });
+  }
+
+  async #removeLeftovers(): Promise<void> {
+    const { fs } = this.#context;
+    const { directory } = this.#state;
+    try {
+      for (const name of await fs.readdir(directory)) {
+        if (name.endsWith(CLEANED_SUFFIX)) await fs.unlink(join(directory, name));
+      }
+    } catch (error) {
+      throw toStorageError('tidy up', directory, error, 'none');
+    }
   }
 
   /** Place of the sources in the list of segments; -1 when they are not all there, one after the other. */
@@ -246,9 +274,11 @@ export class Maintenance {
     return areThere && first + sources.length < segments.length ? first : -1;
   }
 
-  #openOutput({ facts, checksums }: CleanedSegment): Segment {
-    const { directory } = this.#state;
-    const segment = new Segment(directory, facts.baseOffset, this.#context.clock.now(), true);
+  #openOutput({ facts, checksums }: CleanedSegment, sources: readonly Segment[]): Segment {
+    // Timestamps may be missing in the records, so what stands in for them must not become younger by compaction.
+    const createdMs = Math.min(...sources.map((source) => source.createdMs));
+    const segment = new Segment(this.#state.directory, facts.baseOffset, createdMs, true);
+    segment.modifiedMs = Math.max(...sources.map((source) => source.modifiedMs));
     segment.contents = new SegmentContents(facts.baseOffset, facts);
     segment.checksums = checksums;
     return segment;
@@ -291,15 +321,11 @@ export class Maintenance {
     const state = this.#state;
     const first = this.#indexOfSources(swap.sources);
     const sources = state.segments.slice(first, first + swap.sources.length);
-    // Timestamps may be missing in the records, so what stands in for them must not become younger by compaction.
-    const modifiedMs = Math.max(...sources.map((source) => source.modifiedMs));
     for (const source of sources) source.replaced = true;
     const doomed = sources.flatMap((source) => this.#retire(source));
-    for (const segment of segments) {
-      segment.modifiedMs = modifiedMs;
-      takeNames(this.#context.fs, segment);
-    }
-    state.segments.splice(first, sources.length, ...segments);
+    for (const segment of segments) takeNames(this.#context.fs, segment);
+    // A new list: whoever goes through the old one meets segments that say that they were replaced.
+    state.segments = state.segments.toSpliced(first, sources.length, ...segments);
     state.swap = swap;
     this.#context.removals.add(doomed, state.config.fileDeleteDelayMs);
   }
@@ -325,6 +351,23 @@ export class Maintenance {
       throw error;
     }
   }
+}
+
+/** No file has it: 2^32 is no CRC-32C. */
+const NO_CHECKSUM: number = 2 ** 32;
+
+/**
+ * A compacted segment is in every checkpoint, also while its indexes are not as they should be: without a record, the
+ * next start would take its holes for damage.
+ */
+function checksumsOfCleaned({ contents, offsetIndexCrc }: Segment): IndexChecksums | undefined {
+  if (!contents.cleaned) return undefined;
+  return { offsetIndexCrc: offsetIndexCrc ?? NO_CHECKSUM, timeIndexCrc: NO_CHECKSUM };
+}
+
+/** The file of a compacted segment is younger than what it holds. */
+function timesOfCleaned({ contents, createdMs, modifiedMs }: Segment): Pick<SegmentRecord, 'createdMs' | 'modifiedMs'> {
+  return contents.cleaned ? { createdMs, modifiedMs } : {};
 }
 
 /** What a checkpoint is to say before the state says it: the state follows once that is durable. */

@@ -170,6 +170,8 @@ class Recovery {
       if (!stat) continue;
       const segment = new Segment(this.#directory, baseOffset, stat.modifiedMs, true);
       const record = records.get(baseOffset);
+      segment.createdMs = record?.createdMs ?? segment.createdMs;
+      segment.modifiedMs = record?.modifiedMs ?? segment.modifiedMs;
       // Left by an append that could not be written. If it once held something, the gap in the offsets tells.
       if (stat.size === 0 && !record) {
         await this.#remove(segment);
@@ -213,6 +215,7 @@ class Recovery {
         epochAt: epochsUpTo(record),
         sequence: await this.#sequenceOf(entry, checkpoint),
       });
+      segment.offsetIndexCrc = record?.offsetIndexCrc;
       segment.contents = entry.scan.contents;
       segment.indexes = entry.scan.indexes;
       segment.damages = entry.scan.damages;
@@ -333,8 +336,8 @@ class Recovery {
     const startOffset = Math.max(checkpoint?.logStartOffset ?? 0, checkpoint ? 0 : (segments[0]?.baseOffset ?? 0));
     const recorded = Math.max(0, ...(checkpoint?.segments.map(({ nextOffset }) => nextOffset) ?? []));
     const endOffset = Math.max(last?.contents.nextOffset ?? 0, startOffset, this.#recoveryPoint, recorded);
-    // Nothing may be appended to a file that ends in damage, or at another offset than the log, or whose index on disk has
-    // to hold every batch.
+    // Nothing may be appended to a file that ends in damage, or at another offset than the log; nor to one that compaction
+    // wrote: what its index does not hold would be taken for a torn tail.
     if (!last || last.contents.nextOffset !== endOffset || last.contents.cleaned || endsInDamage(last)) {
       segments.push(new Segment(this.#directory, endOffset, this.#context.clock.now(), false));
     }

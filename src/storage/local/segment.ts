@@ -200,6 +200,8 @@ export class Segment {
   indexes: SegmentIndexes | undefined;
   /** Set when both index files are on disk, synced and complete. */
   checksums: IndexChecksums | undefined;
+  /** Of the offset index on disk as it is meant to be, while there are no `checksums`. Compacted segments only need it. */
+  offsetIndexCrc: number | undefined;
   /** Ascending. */
   damages: readonly Damage[] = [];
   /** Keeps the file open while it holds bytes that no sync has covered. */

@@ -49,6 +49,8 @@ export class TimeLookup {
       const search = new TimeSearch(timestampMs, startOffset);
       const scanned = await this.#scan(segment, range.from, range.endPosition, search);
       if (scanned && (search.found !== undefined || !range.isSure)) return search.found;
+      // Its name may have led to the file of another one; the caller looks there.
+      if (segment.dropped) return undefined;
       await this.#hooks.investigate(segment, 'an index does not match the log');
     }
     // Without any index: for a segment whose damage took the place that an index entry names.

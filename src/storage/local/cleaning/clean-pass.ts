@@ -93,6 +93,8 @@ const READ_BYTES: number = 1024 * 1024;
 const WRITE_BYTES: number = 1024 * 1024;
 /** ... and synced after this much, so that no sync keeps the disk from others for long. */
 const SYNC_BYTES: number = 16 * 1024 * 1024;
+/** Segments joined into one at most: they lose their names in one go, three renames of some 20 us each. */
+const MAX_GROUP_SEGMENTS = 64;
 
 /**
  * Yields each group when it is written and synced; goes on with the next when asked for it. Files of a group that is
@@ -136,7 +138,8 @@ function* groupsOf(sources: readonly CleanSource[], segmentBytes: number): Gener
     const first = group[0];
     const fits =
       first === undefined ||
-      (bytes + source.sizeInBytes <= Math.min(segmentBytes, MAX_SEGMENT_BYTES) &&
+      (group.length < MAX_GROUP_SEGMENTS &&
+        bytes + source.sizeInBytes <= Math.min(segmentBytes, MAX_SEGMENT_BYTES) &&
         source.nextOffset - 1 - first.baseOffset <= MAX_RELATIVE_OFFSET);
     if (!fits) {
       yield group;
@@ -212,6 +215,9 @@ async function* batchesOf(
       yield* piece.batches;
       if (result.tail) throw corruptLog(path, result.tail.position, result.tail.offset, undefined, result.tail.why);
       ({ position, nextOffset: offset } = result);
+    }
+    if (offset !== source.nextOffset) {
+      throw corruptLog(path, position, offset, source.nextOffset, 'the file ends too early');
     }
   } catch (error) {
     throw toStorageError('read', path, error, 'none');

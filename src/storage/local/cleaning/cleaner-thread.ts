@@ -49,6 +49,8 @@ export class CleanerThread {
   /** Whether passes run here. */
   #inline: boolean;
   #idleTimer: Timer | undefined;
+  /** Ends with the pass that was asked for last. */
+  #last: Promise<void> = Promise.resolve();
   #closed = false;
 
   constructor(fs: FileSystem, clock: Clock, logger: Logger) {
@@ -59,10 +61,30 @@ export class CleanerThread {
   }
 
   /**
-   * Runs a pass (see `cleanPass`). One at a time: the caller sees to that.
+   * Runs a pass (see `cleanPass`), after those that were asked for before.
    * @param stop set its first element to 1, with `Atomics.store`, to end the pass soon with CANCELLED
    */
   async *run(task: CleanTask, stop: Int32Array): CleanerRun {
+    const before = this.#last;
+    let leave = (): void => undefined;
+    this.#last = new Promise((resolve) => {
+      leave = resolve;
+    });
+    try {
+      await before;
+      return yield* this.#runAlone(task, stop);
+    } finally {
+      leave();
+    }
+  }
+
+  async close(): Promise<void> {
+    this.#closed = true;
+    this.#idleTimer?.cancel();
+    await this.#thread?.end();
+  }
+
+  async *#runAlone(task: CleanTask, stop: Int32Array): CleanerRun {
     if (this.#closed) throw new LogError('CLOSED', 'The storage engine is closed.');
     this.#idleTimer?.cancel();
     const thread = this.#inline ? undefined : await this.#start();
@@ -72,12 +94,6 @@ export class CleanerThread {
     } finally {
       this.#endWhenIdle();
     }
-  }
-
-  async close(): Promise<void> {
-    this.#closed = true;
-    this.#idleTimer?.cancel();
-    await this.#thread?.end();
   }
 
   /** The thread; undefined when it cannot be started, which is not tried again. */
@@ -101,7 +117,12 @@ export class CleanerThread {
   #endWhenIdle(): void {
     if (this.#closed) return;
     this.#idleTimer?.cancel();
-    this.#idleTimer = this.#clock.setTimer(IDLE_MS, () => void this.#thread?.end());
+    this.#idleTimer = this.#clock.setTimer(IDLE_MS, () => {
+      const thread = this.#thread;
+      // A pass that begins while it ends must not be given to it.
+      this.#thread = undefined;
+      void thread?.end();
+    });
   }
 }
 

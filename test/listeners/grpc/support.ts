@@ -93,7 +93,14 @@ export interface Running {
 
 /** A broker in memory (or as told) with a raw client. */
 export async function run(options: Partial<StartBrokerOptions> = {}): Promise<Running> {
-  const broker = await startBroker({ storage: 'memory', logger: silentLogger, clock: systemClock, ...options });
+  const broker = await startBroker({
+    storage: 'memory',
+    logger: silentLogger,
+    clock: systemClock,
+    // Some records here are years old.
+    topicDefaults: { 'retention.ms': -1 },
+    ...options,
+  });
   const raw = new RawClient(broker.address);
   return {
     broker,

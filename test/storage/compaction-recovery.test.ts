@@ -210,3 +210,19 @@ test('the newest timestamp can be asked for while segments are replaced', async 
     await compaction;
   }
 });
+
+test('a disk that refuses the last renames of a replacement, again and again, costs no record', async () => {
+  const rig = new LocalRig({ tailCacheBytes: 0 });
+  const log = await openLog(rig);
+  await fillKeyed(log, 120);
+  const { table } = await consume(log);
+  rig.fs.rule = (call) => (call.name === 'renameSync' && call.path.endsWith('.swap') ? 'EIO' : undefined);
+  for (let i = 0; i < 3; i++) {
+    expect(await reasonOf(log.compact(optionsFor(log)))).toBe('STORAGE_ERROR');
+    expect((await consume(log)).table).toEqual(table);
+  }
+  expect((await consume(await openLog(rig.crash(), toEpoch(2)))).table).toEqual(table);
+  rig.fs.rule = () => undefined;
+  await log.compact(optionsFor(log));
+  expect((await consume(log)).table).toEqual(table);
+});

@@ -38,7 +38,10 @@ export interface DeletedRecords {
  * @throws LogError UNKNOWN_TOPIC_OR_PARTITION, UNKNOWN_TOPIC_ID, INVALID_TOPIC (internal), INVALID_REQUEST,
  *   OFFSET_OUT_OF_RANGE with the valid range: nothing was deleted; STORAGE_ERROR: some may have been
  */
-export async function deleteRecords(topics: Topics, command: DeleteRecordsCommand): Promise<DeletedRecords[]> {
+export async function deleteRecords(
+  topics: Pick<Topics, 'partition'>,
+  command: DeleteRecordsCommand,
+): Promise<DeletedRecords[]> {
   refuseInternal(command.topic, 'emptied');
   checkTargets(command.partitions);
   const deletions = command.partitions.map((target) => ({
@@ -59,8 +62,10 @@ export async function deleteRecords(topics: Topics, command: DeleteRecordsComman
 }
 
 async function offsetAt(partition: Partition, timeMs: number): Promise<number> {
+  // As it is now: what is appended while this looks may well be of that time or later.
+  const end = partition.highWatermark;
   const found = await partition.findByTime(timeMs);
-  return found?.offset ?? HIGH_WATERMARK;
+  return found?.offset ?? end;
 }
 
 function checkTargets(targets: readonly RecordsToDelete[]): void {

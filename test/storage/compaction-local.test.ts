@@ -277,10 +277,13 @@ describe('a compacted segment', () => {
           bytes[at] = bytes[at]! ^ 0x10;
           return bytes;
         });
-        expect(await consume(await openLog(again, toEpoch(2))), `${name}, byte ${at}`).toEqual(all);
+        const engine = await again.open();
+        const log = await engine.open(partition(), toEpoch(2), SMALL);
+        expect(await consume(log), `${name}, byte ${at}`).toEqual(all);
+        await engine.close();
       }
     }
-  });
+  }, 300_000);
 
   test('that is damaged keeps its log from being compacted further, and says where', async () => {
     const { rig } = await compacted();

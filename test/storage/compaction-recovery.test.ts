@@ -1,6 +1,6 @@
 /** What a start makes of compacted segments that are not as the last process meant to leave them (invariants 4, 13, 15). */
 import { readdirSync, readFileSync, rmSync, writeFileSync } from 'node:fs';
-import { join } from 'node:path';
+import { dirname, join } from 'node:path';
 import { setImmediate as nextTurn } from 'node:timers/promises';
 import { describe, expect, test } from 'vitest';
 import { type Epoch, toEpoch, toOffset } from '../../src/core/types.js';
@@ -209,4 +209,35 @@ test('the newest timestamp can be asked for while segments are replaced', async 
     }
     await compaction;
   }
+});
+
+test('a disk that refuses the last renames of a replacement, again and again, costs no record', async () => {
+  const rig = new LocalRig({ tailCacheBytes: 0 });
+  const log = await openLog(rig);
+  await fillKeyed(log, 120);
+  const { table } = await consume(log);
+  rig.fs.rule = (call) => (call.name === 'renameSync' && call.path.endsWith('.swap') ? 'EIO' : undefined);
+  for (let i = 0; i < 3; i++) {
+    expect(await reasonOf(log.compact(optionsFor(log)))).toBe('STORAGE_ERROR');
+    expect((await consume(log)).table).toEqual(table);
+  }
+  expect((await consume(await openLog(rig.crash(), toEpoch(2)))).table).toEqual(table);
+  rig.fs.rule = () => undefined;
+  await log.compact(optionsFor(log));
+  expect((await consume(log)).table).toEqual(table);
+});
+
+test('logs that are compacted at the same time take turns', async () => {
+  const rig = new LocalRig({ tailCacheBytes: 0 });
+  const engine = await rig.open();
+  const logs = await Promise.all([1, 2].map((n) => engine.open(partition(n), EPOCH, SMALL)));
+  for (const log of logs) await fillKeyed(log, 120);
+  const before = rig.fs.calls.length;
+  const results = await Promise.all(logs.map((log) => log.compact(optionsFor(log))));
+  expect(results.map(({ passCount }) => passCount)).toEqual([1, 1]);
+  const written = rig.fs.calls
+    .slice(before)
+    .filter(({ name, path }) => name === 'openSync' && path.endsWith('.cleaned'));
+  const directories = written.map(({ path }) => dirname(path));
+  expect(directories.filter((directory, i) => directory !== directories[i - 1])).toHaveLength(2);
 });

@@ -7,7 +7,7 @@
  *     metadata.log, recovery-point-offset-checkpoint
  *     logs/             a directory for each partition, <topic id>-<partition>
  */
-import { join } from 'node:path';
+import { dirname, join } from 'node:path';
 import * as v from 'valibot';
 import { errorMessage, LogError } from '../../core/errors.js';
 import type { Logger } from '../../core/logger.js';
@@ -72,7 +72,7 @@ async function takeLock(fs: FileSystem, path: string): Promise<FileLock> {
   const lockPath = join(path, LOCK_NAME);
   let lock: FileLock | undefined;
   try {
-    await fs.mkdir(join(path, LOGS_NAME));
+    await createDirectories(fs, path);
     lock = await fs.tryLock(lockPath);
   } catch (error) {
     throw unusable(path, error);
@@ -84,6 +84,14 @@ async function takeLock(fs: FileSystem, path: string): Promise<FileLock> {
     `The data directory ${path} is in use by process ${pid}. Stop that process, or choose another data directory.`,
     { metadata: { data_dir: path, pid } },
   );
+}
+
+/** Makes the entries of what it creates outside of the data directory durable; those inside follow with the first file. */
+async function createDirectories(fs: FileSystem, path: string): Promise<void> {
+  const created: string[] = [];
+  for (let at = path; at !== dirname(at) && !(await fs.stat(at)); at = dirname(at)) created.push(at);
+  await fs.mkdir(join(path, LOGS_NAME));
+  for (const at of created) await fs.syncDirectory(dirname(at));
 }
 
 async function readPid(fs: FileSystem, lockPath: string): Promise<string> {

@@ -309,11 +309,18 @@ export class Maintenance {
       this.#isUndecided = false;
       for (const path of outputs.flatMap((base) => segmentFiles(directory, base))) {
         await fs.unlink(path + CLEANED_SUFFIX);
-        await fs.unlink(path + SWAP_SUFFIX);
+        if (!this.#isInUse(path + SWAP_SUFFIX)) await fs.unlink(path + SWAP_SUFFIX);
       }
     } catch (error) {
       logger.warn({ directory, err: error }, 'what compaction wrote in vain could not be removed');
     }
+  }
+
+  /** Whether the file serves a segment under this name: one that an earlier replacement could not give its own. */
+  #isInUse(path: string): boolean {
+    return this.#state.segments.some((segment) =>
+      [segment.path, segment.offsetIndexPath, segment.timeIndexPath].includes(path),
+    );
   }
 
   /** In one go, so that nobody meets a name without its file. */

@@ -91,7 +91,7 @@ class Recovery {
       checkpoint,
     );
     await this.#scanUnvouched(segments, checkpoint);
-    const kept = await this.#settleTails(segments);
+    const kept = await this.#dropOutlived(await this.#settleTails(segments), checkpoint?.logStartOffset ?? 0);
     this.#checkOrder(kept);
     return this.#assemble(kept, checkpoint);
   }
@@ -251,6 +251,14 @@ class Recovery {
     const kept = found.slice(0, last + 1);
     for (const [i, entry] of kept.entries()) await this.#settleTail(entry, kept[i + 1]?.segment.baseOffset);
     return kept;
+  }
+
+  /** Trimmed segments at the end, which a power cut gave their names back while later ones had lost theirs. */
+  async #dropOutlived(found: FoundSegment[], logStartOffset: number): Promise<FoundSegment[]> {
+    let count = found.length;
+    while (count > 0 && found[count - 1]!.segment.contents.nextOffset < logStartOffset) count--;
+    for (const { segment } of found.slice(count)) await this.#remove(segment);
+    return found.slice(0, count);
   }
 
   #holdsAnything({ segment, scan, fileSize, record }: FoundSegment): boolean {

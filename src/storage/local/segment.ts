@@ -191,7 +191,7 @@ export interface IndexChecksums {
 export class Segment {
   readonly baseOffset: number;
   readonly directory: string;
-  /** Of the three files. They change only should the last step of replacing it fail (see `SegmentSwap`). */
+  /** Of the three files. They change only should the last step of replacing it fail (see `Maintenance.replaceSegments`). */
   path: string;
   offsetIndexPath: string;
   timeIndexPath: string;

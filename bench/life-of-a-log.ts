@@ -52,6 +52,8 @@ export const LIFE_SCENARIOS: readonly Scenario[] = [
       return {
         ...named('answer idle', answerTimes(result.idleAnswersMs)),
         ...named('answer compacting', answerTimes(result.busyAnswersMs)),
+        'event loop longest': ms(result.eventLoop.longestMs),
+        'event loop p99': ms(result.eventLoop.p99Ms),
         compacted: mb(result.megabytesPerSecond),
         'size before': megabytes(result.sizeBefore / 1e6),
         'size after': megabytes(result.sizeAfter / 1e6),

@@ -1,9 +1,14 @@
 /** How long a broker leaves its clients without an answer while it compacts a large partition. */
-import { rmSync } from 'node:fs';
+import { execFile } from 'node:child_process';
+import { cpSync, rmSync } from 'node:fs';
 import { setTimeout as sleep } from 'node:timers/promises';
+import { fileURLToPath } from 'node:url';
+import { promisify } from 'node:util';
 import { bytes, type Client, connect, string, topic } from 'tidelog';
 import { BrokerProcess } from '../../test/support/broker-process.js';
 import { Probe, probeFor } from '../support/load.js';
+
+const run = promisify(execFile);
 
 const MIB = 1024 * 1024;
 const TOTAL_BYTES = 1024 * MIB;
@@ -20,7 +25,14 @@ const SAMPLE_MS = 250;
 const UNCHANGED_MS = 5_000;
 const LIMIT_MS = 600_000;
 
+/** Delays of the broker's event loop while it compacts, in ms, as the broker itself sees them. */
+export interface EventLoopDelays {
+  readonly longestMs: number;
+  readonly p99Ms: number;
+}
+
 export interface CompactionResult {
+  readonly eventLoop: EventLoopDelays;
   /** Answer times in ms. */
   readonly idleAnswersMs: readonly number[];
   readonly busyAnswersMs: readonly number[];
@@ -43,10 +55,28 @@ export async function compaction(): Promise<CompactionResult> {
       await sleep(UNCHANGED_MS);
       return probeFor(client, IDLE_PROBE_MS);
     });
+    const eventLoop = await eventLoopDelays(dataDir);
     const cleaning = await BrokerProcess.start(dataDir, ['--log-cleaner-backoff-ms', '100']);
-    return await whileRunning(cleaning, async (client) => ({ idleAnswersMs, ...(await watch(cleaning, client)) }));
+    return await whileRunning(cleaning, async (client) => ({
+      eventLoop,
+      idleAnswersMs,
+      ...(await watch(cleaning, client)),
+    }));
   } finally {
     rmSync(dataDir, { recursive: true, force: true });
+  }
+}
+
+/** Compacts a copy of the data. */
+async function eventLoopDelays(dataDir: string): Promise<EventLoopDelays> {
+  const copy = BrokerProcess.temporaryDirectory();
+  const script = fileURLToPath(new URL('../children/compacting-broker.ts', import.meta.url));
+  try {
+    cpSync(dataDir, copy, { recursive: true });
+    const { stdout } = await run(process.execPath, ['--import', 'tsx', script, copy]);
+    return JSON.parse(stdout) as EventLoopDelays;
+  } finally {
+    rmSync(copy, { recursive: true, force: true });
   }
 }
 
@@ -84,7 +114,10 @@ function keyOf(number: number): string {
   return `key-${String(number).padStart(6, '0')}`;
 }
 
-async function watch(broker: BrokerProcess, client: Client): Promise<Omit<CompactionResult, 'idleAnswersMs'>> {
+async function watch(
+  broker: BrokerProcess,
+  client: Client,
+): Promise<Omit<CompactionResult, 'eventLoop' | 'idleAnswersMs'>> {
   const residentBefore = broker.residentBytes;
   await using probing = await connect(broker.address);
   const probe = new Probe(probing);

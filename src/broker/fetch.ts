@@ -151,7 +151,12 @@ export class Fetcher {
     const chunkBytes = Math.min(Math.max(maxBytes, 1), MAX_FETCH_BYTES);
     const wake = this.#wakeUp(signal);
     const ready = new ReadyQueue(wake);
-    const readings = positions.map((position) => ({ position, offset: position.offset, queued: false, done: false }));
+    const readings = positions.map((position) => ({
+      position: this.#pinned(position),
+      offset: position.offset,
+      queued: false,
+      done: false,
+    }));
     const stops = readings.map((reading) => this.#listen(reading.position, () => ready.add(reading)));
     for (const reading of readings) ready.add(reading);
     let open = readings.length;
@@ -173,6 +178,12 @@ export class Fetcher {
       for (const stop of stops) stop();
       this.#waiting.delete(wake);
     }
+  }
+
+  /** Of a stream that names no topic id: reading must not go on in a topic that takes the place of this one. */
+  #pinned(position: FetchPosition): FetchPosition {
+    const topicId = position.topicId === '' ? this.#topics.idOf(position.topic) : undefined;
+    return topicId === undefined ? position : { ...position, topicId };
   }
 
   /** Reads the next piece of one partition; undefined when there is nothing to say. */

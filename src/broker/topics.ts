@@ -3,7 +3,7 @@ import type { Clock } from '../core/clock.js';
 import { LogError, toLogError } from '../core/errors.js';
 import type { Logger } from '../core/logger.js';
 import { forEachLimit } from '../core/semaphore.js';
-import type { Epoch } from '../core/types.js';
+import type { Epoch, TopicId } from '../core/types.js';
 import { Partition } from '../partition/partition.js';
 import type { PartitionConfig } from '../partition/partition-config.js';
 import type { StorageEngine } from '../storage/engine.js';
@@ -316,6 +316,11 @@ export class Topics {
     const topic = this.#topics.get(name);
     if (topic === undefined) throw unknownTopic(name);
     return topic;
+  }
+
+  /** The id that a name has now; undefined when there is no such topic. */
+  idOf(name: string): TopicId | undefined {
+    return this.#topics.get(name)?.record.id;
   }
 
   /**

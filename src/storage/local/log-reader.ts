@@ -1,6 +1,6 @@
 /** Reading one log: finding batches by offset or time, checking each, and saying where the log is damaged. */
 import { setImmediate as nextTurn } from 'node:timers/promises';
-import { baseOffsetOf, NO_TIMESTAMP, nextOffsetOf, RECORD_BATCH_OVERHEAD, sizeInBytesOf } from '../../batch/layout.js';
+import { baseOffsetOf, nextOffsetOf, RECORD_BATCH_OVERHEAD, sizeInBytesOf } from '../../batch/layout.js';
 import { checkBatch, checkFraming } from '../../batch/validate.js';
 import type { LogError } from '../../core/errors.js';
 import { type Offset, toOffset } from '../../core/types.js';
@@ -56,7 +56,6 @@ export class LogReader {
   readonly #context: EngineContext;
   readonly #state: LogState;
   readonly #tail: LogTail;
-  readonly #times: TimeLookup;
   /** Where the last reads ended, by offset, the latest last. */
   readonly #remembered = new Map<number, Place>();
 
@@ -64,7 +63,11 @@ export class LogReader {
     this.#context = context;
     this.#state = state;
     this.#tail = tail;
-    this.#times = new TimeLookup(context, state, {
+  }
+
+  /** Looking up times reads through here. */
+  createTimeLookup(): TimeLookup {
+    return new TimeLookup(this.#context, this.#state, {
       acquire: (segment) => this.#acquire(segment),
       sequenceOf: (segment) => this.#sequenceOf(segment),
       investigate: (segment, why) => this.#investigate(segment, new Mismatch(0, segment.baseOffset, why)),
@@ -79,81 +82,6 @@ export class LogReader {
     if (from >= limit) return { chunks: [], byteLength: 0, nextOffset: from };
     const budget = Math.max(1, Math.min(maxBytes, MAX_READ_BYTES));
     return this.#tail.read(from, limit, budget) ?? this.#readFile(from, limit, budget);
-  }
-
-  /** See `PartitionLog.batchForTime`. */
-  async batchForTime(timestampMs: number): Promise<Offset | undefined> {
-    let from: number = this.#state.startOffset;
-    for (let segment = this.#segmentFrom(from); segment; segment = this.#segmentFrom(from)) {
-      const found = await this.#findTime(segment, timestampMs, Math.max(from, this.#state.startOffset));
-      if (found !== undefined) return toOffset(Math.max(found, this.#state.startOffset));
-      // Compaction has put another one in its place, or trimming has moved the start: looks again.
-      if (segment.dropped) from = Math.max(from, this.#state.startOffset);
-      else if (segment === this.#state.active) return undefined;
-      else from = segment.contents.nextOffset;
-    }
-    return undefined;
-  }
-
-  /** The first segment that holds anything from offset `from` on. */
-  #segmentFrom(from: number): Segment | undefined {
-    const { segments } = this.#state;
-    const index = Math.max(0, this.#state.segmentIndexFor(from));
-    const at = segments[index];
-    return at && at.contents.nextOffset > from ? at : segments[index + 1];
-  }
-
-  async #findTime(segment: Segment, timestampMs: number, startOffset: number): Promise<number | undefined> {
-    if (segment.contents.maxTimestamp < timestampMs) return undefined;
-    try {
-      return await this.#times.find(segment, timestampMs, startOffset);
-    } catch (error) {
-      if (segment.dropped) return undefined;
-      throw error;
-    }
-  }
-
-  /** See `PartitionLog.batchForMaxTimestamp`. */
-  async batchForMaxTimestamp(to: Offset): Promise<Offset | undefined> {
-    for (;;) {
-      const candidate = await this.#newestSegment(to);
-      if (candidate === undefined) return undefined;
-      const { segment, timestampMs } = candidate;
-      const found = await this.#findTime(segment, timestampMs, this.#state.startOffset);
-      if (found !== undefined) return toOffset(Math.max(found, this.#state.startOffset));
-      if (!segment.dropped) return undefined;
-    }
-  }
-
-  /**
-   * The first segment that holds the largest timestamp of `[startOffset, to)`, and that timestamp. What is known of a
-   * segment as a whole is enough unless its newest batch lies outside of the range.
-   */
-  async #newestSegment(to: number): Promise<{ segment: Segment; timestampMs: number } | undefined> {
-    let newest: { segment: Segment; timestampMs: number } | undefined;
-    const { startOffset, segments } = this.#state;
-    for (const segment of segments) {
-      const { maxTimestamp, maxTimestampOffset, baseOffset, nextOffset } = segment.contents;
-      if (nextOffset <= startOffset || baseOffset >= to || maxTimestamp <= (newest?.timestampMs ?? NO_TIMESTAMP))
-        continue;
-      const isInside = maxTimestampOffset >= startOffset && maxTimestampOffset < to;
-      const timestampMs = isInside ? maxTimestamp : await this.#newestWithin(segment, startOffset, to);
-      // Not the segments of the log any more: begins anew.
-      if (timestampMs === undefined) return await this.#newestSegment(to);
-      if (timestampMs > (newest?.timestampMs ?? NO_TIMESTAMP)) newest = { segment, timestampMs };
-    }
-    return newest;
-  }
-
-  /** Undefined when the segment was replaced or trimmed away meanwhile. */
-  async #newestWithin(segment: Segment, startOffset: number, to: number): Promise<number | undefined> {
-    try {
-      const newest = await this.#times.newest(segment, startOffset, to);
-      return segment.dropped ? undefined : newest;
-    } catch (error) {
-      if (segment.dropped) return undefined;
-      throw error;
-    }
   }
 
   async #readFile(from: Offset, to: Offset, maxBytes: number): Promise<LogSlice> {

@@ -10,6 +10,7 @@ import { Flusher } from './flusher.js';
 import { toStorageError } from './io-errors.js';
 import { LogReader } from './log-reader.js';
 import type { EngineContext, LogState } from './log-state.js';
+import { LogTimes } from './log-times.js';
 import { Maintenance } from './maintenance.js';
 import type { Segment } from './segment.js';
 import { LogTail } from './tail-cache.js';
@@ -21,6 +22,7 @@ export class SegmentedLog {
   readonly #tail: LogTail;
   readonly #appender: Appender;
   readonly #reader: LogReader;
+  readonly #times: LogTimes;
   readonly #flusher: Flusher;
   readonly #maintenance: Maintenance;
   readonly #compactor: Compactor;
@@ -36,6 +38,7 @@ export class SegmentedLog {
     this.#checkpointed = checkpointed;
     this.#tail = new LogTail(context.tail);
     this.#reader = new LogReader(context, state, this.#tail);
+    this.#times = new LogTimes(state, this.#reader.createTimeLookup());
     this.#flusher = new Flusher(context.syncs, () => this.#sync());
     this.#maintenance = new Maintenance(context, state, (upTo) => this.#flush(upTo));
     this.#appender = new Appender(context, state, this.#tail, {
@@ -119,11 +122,11 @@ export class SegmentedLog {
   }
 
   batchForTime(timestampMs: number): Promise<Offset | undefined> {
-    return this.#whileOpen(() => this.#reader.batchForTime(timestampMs));
+    return this.#whileOpen(() => this.#times.batchForTime(timestampMs));
   }
 
   batchForMaxTimestamp(to: Offset): Promise<Offset | undefined> {
-    return this.#whileOpen(() => this.#reader.batchForMaxTimestamp(to));
+    return this.#whileOpen(() => this.#times.batchForMaxTimestamp(to));
   }
 
   trim(before: Offset): Promise<void> {

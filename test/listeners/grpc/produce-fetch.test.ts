@@ -106,6 +106,23 @@ describe('refusals carry their reason and the numbers', () => {
     await rejection(raw.fetch({ positions: [{ ...request, offset: 0 }] }), 'UNKNOWN_TOPIC_ID');
   });
 
+  test('a stream that names no id does not go on in a topic that takes the place of its own', async () => {
+    const { raw } = running;
+    await raw.createTopic('renewed');
+    const stream = raw.fetchStream({ positions: [{ topic: 'renewed', topicId: '', partition: 0, offset: 0 }] });
+    const messages: FetchStreamResponse[] = [];
+    stream.on('data', (message: FetchStreamResponse) => messages.push(message)).on('error', () => {});
+    await raw.produce({ topic: 'renewed', partition: 0, batches: [batchOf(['old'])] });
+    await until(() => messages.length === 1, 'the first record came');
+    await raw.call('AdminService', 'DeleteTopic', { name: 'renewed' });
+    await raw.createTopic('renewed');
+    await raw.produce({ topic: 'renewed', partition: 0, batches: [batchOf(['new', 'new'])] });
+    await until(() => messages.length === 2, 'the stream said what became of its topic');
+    const error = messages[1]?.partition.error;
+    expect(error && fromStatusMessage(error).reason).toMatch(/^UNKNOWN_TOPIC/);
+    stream.cancel();
+  });
+
   test('batches and plain records in one request', async () => {
     const request = { topic: 't', batches: [batchOf(['a'])], records: [{ offset: 0, timestampMs: 0, headers: [] }] };
     await rejection(running.raw.produce(request), 'INVALID_REQUEST');
@@ -370,6 +387,6 @@ describe('FetchStream', () => {
     await ended;
     const error = received[1]?.partition.error;
     if (!error) throw new Error('expected an error');
-    expect(fromStatusMessage(error).reason).toBe('UNKNOWN_TOPIC_OR_PARTITION');
+    expect(fromStatusMessage(error).reason).toBe('UNKNOWN_TOPIC_ID');
   });
 });

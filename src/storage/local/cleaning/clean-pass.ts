@@ -1,16 +1,3 @@
-/**
- * One pass of compaction over the files of a log: reads the segments with every check, maps the keys of the part that
- * is not compacted yet, and writes the segments anew, several small ones into one, under names that end in `.cleaned`.
- * Puts nothing in the place of anything: that is for whoever asked, group by group.
- *
- * Runs in a worker thread or, where there is none, on the event loop; it knows only the file system and its task, which
- * is plain data.
- *
- * Invariants: the segments written for a group cover exactly the offsets of its sources, each ending where the next
- * begins; every batch in them has an entry in the offset index; all their files are synced before the group is yielded.
- */
-import { join } from 'node:path';
-import { crc32c } from '../../../batch/crc32c.js';
 import { nextOffsetOf, sizeInBytesOf } from '../../../batch/layout.js';
 import { LogError } from '../../../core/errors.js';
 import { CompactionPass, emptied } from '../../compaction/compaction-pass.js';
@@ -20,21 +7,8 @@ import { readOffsetIndex } from '../index-cache.js';
 import { corruptLog, toStorageError } from '../io-errors.js';
 import { ASCENDING, DENSE, IndexedSequence, type OffsetSequence } from '../offset-sequence.js';
 import { scanBatches } from '../scanner.js';
-import {
-  CLEANED_SUFFIX,
-  type IndexChecksums,
-  LOG_SUFFIX,
-  MAX_RELATIVE_OFFSET,
-  MAX_SEGMENT_BYTES,
-  OFFSET_INDEX_SUFFIX,
-  SegmentContents,
-  type SegmentFacts,
-  SegmentIndexes,
-  segmentFiles,
-  segmentName,
-  TIME_INDEX_SUFFIX,
-} from '../segment.js';
-import { writeFully, writeSynced } from '../small-files.js';
+import { MAX_RELATIVE_OFFSET, MAX_SEGMENT_BYTES } from '../segment.js';
+import { type CleanedSegment, GroupWriter } from './segment-writer.js';
 
 /** A segment to be compacted: closed, synced and free of known damage. */
 export interface CleanSource {
@@ -62,12 +36,6 @@ export interface CleanTask {
   readonly segmentBytes: number;
 }
 
-/** A segment that was written: what a checkpoint says of it. */
-export interface CleanedSegment {
-  readonly facts: SegmentFacts;
-  readonly checksums: IndexChecksums;
-}
-
 /** Segments that take the place of others. */
 export interface CleanedGroup {
   /** Base offsets, one segment after the other. */
@@ -89,10 +57,6 @@ export interface CleanSummary {
 
 /** Batches are taken from a scan in pieces of about this size. */
 const READ_BYTES: number = 1024 * 1024;
-/** Output is written in pieces of this size, ... */
-const WRITE_BYTES: number = 1024 * 1024;
-/** ... and synced after this much, so that no sync keeps the disk from others for long. */
-const SYNC_BYTES: number = 16 * 1024 * 1024;
 /** Segments joined into one at most: they lose their names in one go, three renames of some 20 us each. */
 const MAX_GROUP_SEGMENTS = 64;
 
@@ -160,7 +124,7 @@ async function cleanGroup(
   shouldStop: () => boolean,
 ): Promise<readonly CleanedSegment[]> {
   const end = group[group.length - 1]!.nextOffset;
-  const writer = new GroupWriter(fs, task, group[0]!.baseOffset);
+  const writer = new GroupWriter(fs, task.directory, group[0]!.baseOffset, task.segmentBytes);
   try {
     for (const source of group) {
       for await (const batch of batchesOf(fs, source, shouldStop)) {
@@ -270,136 +234,5 @@ class Piece {
     why: string;
   }): void {
     throw corruptLog(this.#path, position, offset, nextOffset, why);
-  }
-}
-
-/** Writes the batches of a group into one segment, or several when one would grow too large. */
-class GroupWriter {
-  readonly #fs: FileSystem;
-  readonly #task: CleanTask;
-  readonly #finished: CleanedSegment[] = [];
-  #segment: SegmentWriter;
-
-  constructor(fs: FileSystem, task: CleanTask, baseOffset: number) {
-    this.#fs = fs;
-    this.#task = task;
-    this.#segment = new SegmentWriter(fs, task.directory, baseOffset);
-  }
-
-  async write(batch: Buffer): Promise<void> {
-    if (!this.#segment.takes(batch, this.#task.segmentBytes)) {
-      const { nextOffset } = this.#segment;
-      this.#finished.push(await this.#segment.finish());
-      this.#segment = new SegmentWriter(this.#fs, this.#task.directory, nextOffset);
-    }
-    await this.#segment.write(batch);
-  }
-
-  async finish(): Promise<readonly CleanedSegment[]> {
-    this.#finished.push(await this.#segment.finish());
-    return this.#finished;
-  }
-
-  /** Removes everything written. A file that cannot be removed is rubbish to the next start. */
-  async discard(): Promise<void> {
-    this.#segment.close();
-    const bases = [...this.#finished.map(({ facts }) => facts.baseOffset), this.#segment.baseOffset];
-    for (const path of bases.flatMap((base) => segmentFiles(this.#task.directory, base))) {
-      await this.#fs.unlink(path + CLEANED_SUFFIX).catch(() => undefined);
-    }
-  }
-}
-
-class SegmentWriter {
-  readonly baseOffset: number;
-  readonly #fs: FileSystem;
-  readonly #path: string;
-  readonly #fd: number;
-  readonly #contents: SegmentContents;
-  readonly #indexes = new SegmentIndexes();
-  #pending: Buffer[] = [];
-  #pendingBytes = 0;
-  #position = 0;
-  #unsyncedBytes = 0;
-  #closed = false;
-
-  constructor(fs: FileSystem, directory: string, baseOffset: number) {
-    this.#fs = fs;
-    this.baseOffset = baseOffset;
-    this.#path = join(directory, segmentName(baseOffset));
-    this.#contents = new SegmentContents(baseOffset, undefined, true);
-    this.#fd = this.#attempt(() => fs.openSync(this.#path + LOG_SUFFIX + CLEANED_SUFFIX, 'create'));
-  }
-
-  get nextOffset(): number {
-    return this.#contents.nextOffset;
-  }
-
-  /** Whether the batch fits. An empty segment takes anything. */
-  takes(batch: Buffer, segmentBytes: number): boolean {
-    const { sizeInBytes } = this.#contents;
-    if (sizeInBytes === 0) return true;
-    if (sizeInBytes + batch.length > Math.min(segmentBytes, MAX_SEGMENT_BYTES)) return false;
-    return !this.#indexes.offsets.isFull && !this.#indexes.times.isFull;
-  }
-
-  async write(batch: Buffer): Promise<void> {
-    // Every batch has an entry in the index, so its interval does not matter.
-    this.#contents.add(batch, 0, this.#indexes, 0);
-    this.#pending.push(batch);
-    this.#pendingBytes += batch.length;
-    if (this.#pendingBytes >= WRITE_BYTES) await this.#flush();
-  }
-
-  /** Makes all its files durable; their names are not yet. */
-  async finish(): Promise<CleanedSegment> {
-    await this.#flush();
-    this.#contents.addLastTime(this.#indexes);
-    const offsets = this.#indexes.offsets.encode();
-    const times = this.#indexes.times.encode();
-    try {
-      await this.#fs.fdatasync(this.#fd);
-      this.close();
-      await writeSynced(this.#fs, this.#path + OFFSET_INDEX_SUFFIX + CLEANED_SUFFIX, offsets);
-      await writeSynced(this.#fs, this.#path + TIME_INDEX_SUFFIX + CLEANED_SUFFIX, times);
-    } catch (error) {
-      throw this.#failure(error);
-    }
-    const checksums = { offsetIndexCrc: crc32c(offsets), timeIndexCrc: crc32c(times) };
-    return { facts: this.#contents.facts, checksums };
-  }
-
-  close(): void {
-    if (this.#closed) return;
-    this.#closed = true;
-    this.#fs.closeSync(this.#fd);
-  }
-
-  async #flush(): Promise<void> {
-    const bytes = Buffer.concat(this.#pending);
-    this.#attempt(() => writeFully(this.#fs, this.#fd, bytes, this.#position));
-    this.#position += bytes.length;
-    this.#unsyncedBytes += bytes.length;
-    this.#pending = [];
-    this.#pendingBytes = 0;
-    if (this.#unsyncedBytes < SYNC_BYTES) return;
-    this.#unsyncedBytes = 0;
-    try {
-      await this.#fs.fdatasync(this.#fd);
-    } catch (error) {
-      throw this.#failure(error);
-    }
-  }
-
-  #attempt<T>(work: () => T): T {
-    try {
-      return work();
-    } catch (error) {
-      throw this.#failure(error);
-    }
-  }
-
-  #failure(error: unknown): LogError {
-    return toStorageError('write', this.#path + LOG_SUFFIX + CLEANED_SUFFIX, error, 'none');
   }
 }

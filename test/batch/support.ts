@@ -2,6 +2,7 @@ import { type BatchOptions, encodeBatch, type RecordInput } from '../../src/batc
 import { BATCH_LENGTH_AT, LOG_OVERHEAD, writeCrc, writeInt32 } from '../../src/batch/layout.js';
 import { type DecodeLimits, openRecords } from '../../src/batch/records.js';
 import { LogError, type Reason } from '../../src/core/errors.js';
+import { randomFrom } from '../support/random.js';
 
 /** Base timestamp of the test vectors. */
 export const T0 = 1_700_000_000_000;
@@ -116,13 +117,8 @@ export async function reasonOf(run: () => unknown): Promise<Reason> {
   return (await errorOf(run)).reason;
 }
 
-/** A small seeded generator (mulberry32) for tests that print their seed. */
+/** Whole numbers below a limit, from a seed. */
 export function seeded(seed: number): (below: number) => number {
-  let state = seed >>> 0;
-  return (below) => {
-    state = (state + 0x6d2b79f5) >>> 0;
-    let mixed = Math.imul(state ^ (state >>> 15), state | 1);
-    mixed ^= mixed + Math.imul(mixed ^ (mixed >>> 7), mixed | 61);
-    return Math.floor((((mixed ^ (mixed >>> 14)) >>> 0) / 2 ** 32) * below);
-  };
+  const random = randomFrom(seed);
+  return (below) => Math.floor(random() * below);
 }

@@ -8,6 +8,7 @@ import { rmSync } from 'node:fs';
 import { afterAll, expect, test } from 'vitest';
 import { type Client, connect, type PartitionRange, type Producer, string, topic } from '../../src/index.js';
 import { BrokerProcess } from '../support/broker-process.js';
+import { randomFrom } from '../support/random.js';
 
 const LONG = process.env.TEST_LONG !== undefined;
 const ROUNDS = LONG ? 500 : 20;
@@ -16,18 +17,7 @@ const PARTITIONS = 4;
 const MAX_ACKS_BEFORE_KILL = 3000;
 const seed = Number(process.env.TEST_SEED ?? Math.floor(Math.random() * 2 ** 31));
 
-/** A small repeatable generator (mulberry32). */
-function generator(start: number): () => number {
-  let state = start;
-  return () => {
-    state = (state + 0x6d2b79f5) | 0;
-    let t = Math.imul(state ^ (state >>> 15), 1 | state);
-    t = (t + Math.imul(t ^ (t >>> 7), 61 | t)) ^ t;
-    return ((t ^ (t >>> 14)) >>> 0) / 2 ** 32;
-  };
-}
-
-const random = generator(seed);
+const random = randomFrom(seed);
 const orders = topic('orders', { value: string() });
 const dataDir = BrokerProcess.temporaryDirectory();
 

@@ -20,6 +20,7 @@ import {
   topic,
 } from '../../src/index.js';
 import { type Server, tidelog, Workplace } from '../cli/support.js';
+import { randomFrom } from '../support/random.js';
 import { until } from '../support/until.js';
 import { Ledger, Table, type Update } from './ledger.js';
 
@@ -39,18 +40,7 @@ const FLAGS = [
 ];
 const seed = Number(process.env.TEST_SEED ?? Math.floor(Math.random() * 2 ** 31));
 
-/** A small repeatable generator (mulberry32). */
-function generator(start: number): () => number {
-  let state = start;
-  return () => {
-    state = (state + 0x6d2b79f5) | 0;
-    let t = Math.imul(state ^ (state >>> 15), 1 | state);
-    t = (t + Math.imul(t ^ (t >>> 7), 61 | t)) ^ t;
-    return ((t ^ (t >>> 14)) >>> 0) / 2 ** 32;
-  };
-}
-
-const random = generator(seed);
+const random = randomFrom(seed);
 const below = (limit: number): number => Math.floor(random() * limit);
 
 const table = topic('table', { key: string(), value: nullable(string()) });

@@ -5,8 +5,9 @@ import { Partition } from '../../src/partition/partition.js';
 import type { PartitionConfig } from '../../src/partition/partition-config.js';
 import type { PartitionLog } from '../../src/storage/engine.js';
 import { consume, fillKeyed, type Seen } from '../storage/keyed.js';
-import { DiskRig, LOG_CONFIG, PowerCuts, type Remains, randomFrom } from '../storage/power-cuts.js';
+import { DiskRig, LOG_CONFIG, PowerCuts, type Remains } from '../storage/power-cuts.js';
 import { EPOCH, partition as partitionId } from '../storage/support.js';
+import { randomFrom } from '../support/random.js';
 import { CONFIG } from './support.js';
 
 const LONG = process.env.TEST_LONG !== undefined;

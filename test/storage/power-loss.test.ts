@@ -3,8 +3,9 @@ import { expect, test } from 'vitest';
 import { encodeBatch } from '../../src/batch/builder.js';
 import { type Offset, toEpoch, toOffset } from '../../src/core/types.js';
 import type { PartitionLog } from '../../src/storage/engine.js';
+import { randomFrom } from '../support/random.js';
 import { consume, expectOneOfEachKey, fillKeyed, optionsFor, type Seen } from './keyed.js';
-import { DiskRig, LOG_CONFIG, PowerCuts, type Remains, randomFrom } from './power-cuts.js';
+import { DiskRig, LOG_CONFIG, PowerCuts, type Remains } from './power-cuts.js';
 import { BASE_TIME, EPOCH, partition } from './support.js';
 
 const LONG = process.env.TEST_LONG !== undefined;

@@ -9,6 +9,8 @@ const config: ViteUserConfig = defineConfig({
     env: { GRPC_VERBOSITY: 'NONE' },
     testTimeout: 30_000,
     hookTimeout: 30_000,
+    // A condition is waited for as long as a busy machine may need; the default of 1 s is less.
+    expect: { poll: { timeout: 15_000, interval: 5 } },
   },
 });
 

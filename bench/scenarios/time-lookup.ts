@@ -2,6 +2,7 @@
 import { rmSync } from 'node:fs';
 import { bytes, type Client, connect, type OffsetSpec, type RecordInput, topic } from 'tidelog';
 import { BrokerProcess } from '../../test/support/broker-process.js';
+import { randomFrom } from '../../test/support/random.js';
 
 const RECORDS = 10_000_000;
 const CHUNK_RECORDS = 100_000;
@@ -23,7 +24,7 @@ export interface TimeLookupResult {
 /** Lookups of random times in 10 million records of one partition, by a broker that was just started. */
 export async function timeLookup(): Promise<TimeLookupResult> {
   const dataDir = BrokerProcess.temporaryDirectory();
-  const random = pseudoRandom();
+  const random = randomFrom(0x7ede106);
   // The last record is not in the future.
   const firstTimestampMs = Date.now() - RECORDS - JITTER_MS;
   try {
@@ -107,15 +108,4 @@ function checkNear(offset: number, expected: number): void {
 
 function checkLatest(offset: number): void {
   if (offset !== RECORDS) throw new Error(`the log ends at ${offset} instead of ${RECORDS}`);
-}
-
-/** Numbers in [0, 1), the same in every run (mulberry32). */
-function pseudoRandom(): () => number {
-  let state = 0x7ede106;
-  return () => {
-    state = (state + 0x6d2b79f5) | 0;
-    let mixed = Math.imul(state ^ (state >>> 15), 1 | state);
-    mixed = (mixed + Math.imul(mixed ^ (mixed >>> 7), 61 | mixed)) ^ mixed;
-    return ((mixed ^ (mixed >>> 14)) >>> 0) / 2 ** 32;
-  };
 }

@@ -192,6 +192,11 @@ export function isControl(attributes: number): boolean {
   return (attributes & CONTROL_BIT) !== 0;
 }
 
+/** Largest timestamp of the records of a batch. What compaction has emptied keeps its time, but holds no record of it. */
+export function newestRecordTimeOf(buf: Buffer, at: number): number {
+  return recordCountOf(buf, at) === 0 ? NO_TIMESTAMP : maxTimestampOf(buf, at);
+}
+
 /** Whether every record of the batch carries the batch's maxTimestamp. */
 export function isLogAppendTime(attributes: number): boolean {
   return (attributes & LOG_APPEND_TIME_BIT) !== 0;

@@ -19,8 +19,6 @@ export interface ManagedTopics {
 
 /** Partitions looked at before others get a turn: less than a ms of work where nothing has changed. */
 export const PARTITIONS_PER_TURN = 256;
-/** The longest delay that a timer takes, 24 days. */
-export const MAX_TIMER_MS: number = 2 ** 31 - 1;
 /** A partition that fails is left alone for the cleaner's back-off, but at least this long; at last for an hour. */
 const MIN_HOLD_MS = 1000;
 const MAX_HOLD_MS = 3_600_000;
@@ -82,8 +80,8 @@ export class LogCleaner {
   #plan(): void {
     if (this.#stop.signal.aborted) return;
     this.#timer?.cancel();
-    const delayMs = Math.min(this.#options.cleanerBackoffMs, MAX_TIMER_MS);
-    this.#timer = this.#options.clock.setTimer(delayMs, () => this.wake());
+    const { clock, cleanerBackoffMs } = this.#options;
+    this.#timer = clock.setTimer(cleanerBackoffMs, () => this.wake());
   }
 
   /** Never rejects: a failure in here must not end the cleaning for good. */
@@ -150,7 +148,7 @@ export class LogCleaner {
     try {
       const run = { maxMapBytes: cleanerDedupeBufferBytes, signal: this.#stop.signal };
       const result = await partition.lifecycle.compact(plan, run);
-      this.#logCompacted(partition, plan, result, clock.monotonic() - began);
+      if (result.passCount > 0) this.#logCompacted(partition, plan, result, clock.monotonic() - began);
       // Nothing gained, yet due as before: at once again would be for ever.
       if (result.cleanedOffset <= before) this.#hold(partition);
       else this.#holds.delete(partition);

@@ -4,7 +4,7 @@ import { toLogError } from '../core/errors.js';
 import type { Logger } from '../core/logger.js';
 import type { Partition } from '../partition/partition.js';
 import type { RetentionPlan } from '../partition/retention.js';
-import { LogCleaner, MAX_TIMER_MS, type ManagedTopics, PARTITIONS_PER_TURN, placeOf } from './log-cleaner.js';
+import { LogCleaner, type ManagedTopics, PARTITIONS_PER_TURN, placeOf } from './log-cleaner.js';
 
 /** The first pass comes this soon at the latest, so that a broker restarted often still gets round to it. */
 const MAX_INITIAL_DELAY_MS = 30_000;
@@ -77,7 +77,7 @@ export class LogManager {
 
   #plan(delayMs: number): void {
     if (this.#closed) return;
-    this.#timer = this.#options.clock.setTimer(Math.min(delayMs, MAX_TIMER_MS), () => {
+    this.#timer = this.#options.clock.setTimer(delayMs, () => {
       this.#passIsDue = true;
       this.#startRunning();
     });

@@ -1,4 +1,4 @@
-/** Topic configuration: Kafka's names and meanings, one table. */
+/** Topic configuration: Kafka's names and meanings (`retention.records` is ours), one table. */
 import {
   assertKnownKey,
   type ConfigKey,

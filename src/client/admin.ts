@@ -68,9 +68,12 @@ export interface PartitionDescription {
   readonly logEndOffset: number;
   readonly segmentCount: number;
   readonly sizeBytes: number;
-  /** Largest timestamp of the log's first record batch, in ms since the epoch; undefined when it has none. */
+  /**
+   * Largest timestamp of the oldest record batch on disk, in ms since the epoch; undefined when there is none. What was
+   * deleted counts until its segment goes.
+   */
   readonly oldestTimestampMs: number | undefined;
-  /** Largest timestamp of all records, in ms since the epoch; undefined when none has one. */
+  /** Largest timestamp of what is on disk, in ms since the epoch; undefined when there is none. */
   readonly newestTimestampMs: number | undefined;
   /** Why the partition takes no appends, if so. */
   readonly failureReason: string | undefined;
@@ -118,8 +121,8 @@ export interface ClusterDescription {
 }
 
 /**
- * Administration of a broker. Calls that do no harm when they are carried out twice, and those that certainly had no
- * effect, are repeated after a failure that may pass, until the client's `requestTimeoutMs` is over. All methods reject with LogError.
+ * Administration of a broker. Idempotent calls, and others that certainly had no effect, are repeated after a failure
+ * that may pass, until the client's `requestTimeoutMs` is over. All methods reject with LogError.
  */
 export class Admin {
   readonly #channel: Channel;
@@ -165,7 +168,7 @@ export class Admin {
     let pageToken = '';
     do {
       const request = { pageSize: LIST_PAGE_SIZE, pageToken, includeInternal: options.includeInternal ?? false };
-      const page = await this.#repeatable(methods.listTopics, request, options);
+      const page = await this.#idempotent(methods.listTopics, request, options);
       for (const topic of page.topics) topics.push(summarizeTopic(topic));
       if (page.nextPageToken !== '' && page.nextPageToken === pageToken) {
         throw new LogError('INTERNAL', 'The broker returned the same page of topics twice.');
@@ -200,7 +203,7 @@ export class Admin {
     const { name, partitions: partitionCount = 0, validateOnly = false } = update;
     const request = { name, partitionCount, setConfigs, resetConfigs, validateOnly };
     // The request says how the topic is to be, not by how much to change it: carried out twice, it comes to the same.
-    const response = await this.#repeatable(methods.updateTopic, request, options);
+    const response = await this.#idempotent(methods.updateTopic, request, options);
     return describeTopic(response.topic);
   }
 
@@ -218,7 +221,7 @@ export class Admin {
     const request = { topic: nameOf(topic), topicId: '', partitions: partitions.map(toTarget) };
     // A log start offset only rises, so that the same offset or time comes to the same the second time. The high
     // watermark is the one that holds when the broker gets to it, at any time until this call is answered.
-    return (await this.#repeatable(methods.deleteRecords, request, options)).partitions;
+    return (await this.#idempotent(methods.deleteRecords, request, options)).partitions;
   }
 
   /**
@@ -232,19 +235,19 @@ export class Admin {
     options: CallOptions = {},
   ): Promise<PartitionOffset[]> {
     const request: ListOffsetsRequest = { topic: nameOf(topic), partitions: [...partitions], ...positionOf(spec) };
-    const response = await this.#repeatable(methods.listOffsets, request, options);
+    const response = await this.#idempotent(methods.listOffsets, request, options);
     return response.offsets
       .map(({ partition, offset, timestampMs }) => ({ partition, offset, timestampMs: timestampMs ?? undefined }))
       .sort((a, b) => a.partition - b.partition);
   }
 
   async describeCluster(options: CallOptions = {}): Promise<ClusterDescription> {
-    return this.#repeatable(methods.describeCluster, {}, options);
+    return this.#idempotent(methods.describeCluster, {}, options);
   }
 
   /** The topic as the broker describes it. For the client's own use. */
   async lookUpTopic(name: string, options: CallOptions = {}): Promise<TopicMessage> {
-    return (await this.#repeatable(methods.getTopic, { name }, options)).topic;
+    return (await this.#idempotent(methods.getTopic, { name }, options)).topic;
   }
 
   /** The client was closed: calls fail from here on. */
@@ -252,8 +255,8 @@ export class Admin {
     this.#closed = true;
   }
 
-  /** A call that does no more when it is carried out twice: any failure that may pass is worth another try. */
-  #repeatable<Request, Response>(
+  /** Repeated after any failure that may pass. */
+  #idempotent<Request, Response>(
     method: Method<Request, Response>,
     request: Request,
     options: CallOptions,
@@ -261,7 +264,7 @@ export class Admin {
     return this.#call(method, request, options, () => true);
   }
 
-  /** A call whose effects count: repeated only while it certainly had none. */
+  /** A call that is not idempotent: repeated only while it certainly had no effect. */
   #change<Request, Response>(
     method: Method<Request, Response>,
     request: Request,

@@ -1,4 +1,5 @@
 /** The producer's buffer limit, and who waits for room in it. */
+import { cancelled, onAbort, throwIfAborted } from './failures.js';
 import { Fifo } from './fifo.js';
 
 /** Something to do once there is room. `run` must not throw. */
@@ -48,6 +49,25 @@ export class ByteGate {
   enter(entry: GateEntry): void {
     this.#waiting.push(entry);
     this.#drain();
+  }
+
+  /** Resolves when there is room and the caller's turn has come. @throws LogError CANCELLED once `signal` is aborted */
+  room(signal: AbortSignal | undefined): Promise<void> {
+    return new Promise((resolve, reject) => {
+      throwIfAborted(signal);
+      const entry: GateEntry = {
+        abandoned: false,
+        run: () => {
+          stopListening();
+          resolve();
+        },
+      };
+      const stopListening = onAbort(signal, () => {
+        entry.abandoned = true;
+        reject(cancelled(signal as AbortSignal));
+      });
+      this.enter(entry);
+    });
   }
 
   #drain(): void {

@@ -28,7 +28,7 @@ export class Lane {
   stream: ProduceStream | undefined;
   /** One of those in flight has failed: the others are awaited, then all goes again in order. */
   draining = false;
-  /** A batch at the head is being split. */
+  /** A batch at the head is being split, or the topic is looked up because it was deleted. */
   held = false;
   /** Nothing is sent before this time on the monotonic clock. */
   retryAtMs = 0;

@@ -13,7 +13,7 @@ export interface PartitionSpan {
 }
 
 export interface ReadPlan {
-  /** By which the broker tells when the topic has been recreated since. */
+  /** By which the broker tells when the topic has been deleted since, recreated or not. */
   readonly topicId: string;
   /** Of the topic, whether they are read or not. */
   readonly partitionCount: number;

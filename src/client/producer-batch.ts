@@ -4,7 +4,7 @@ import { compressBatch } from '../batch/compression.js';
 import type { Codec } from '../batch/layout.js';
 import { openRecords } from '../batch/records.js';
 import { assert } from '../core/assert.js';
-import type { LogError } from '../core/errors.js';
+import { LogError } from '../core/errors.js';
 import { type BatchAck, type Completion, splitCompletions } from './completions.js';
 import type { TopicMetadata } from './metadata-cache.js';
 
@@ -78,6 +78,19 @@ export class ProducerBatch {
     this.settled = true;
     for (const completion of this.completions) completion.fail(error);
     this.bytes = undefined;
+  }
+
+  /** An attempt has failed, and may be repeated. */
+  noteFailure(error: LogError): void {
+    this.lastError = error;
+    if (error.outcome === 'unknown') this.maybeWritten = true;
+  }
+
+  /** `error` with what is known about whether this batch may have been written. */
+  withOutcome(error: LogError): LogError {
+    const outcome = this.maybeWritten || this.inFlight ? 'unknown' : 'none';
+    if (error.outcome === outcome) return error;
+    return new LogError(error.reason, error.message, { metadata: error.metadata, cause: error.cause, outcome });
   }
 
   /**

@@ -1,4 +1,5 @@
 /** The producer as its users see it: what may be sent when, and who waits. */
+import { setImmediate as nextTurn } from 'node:timers/promises';
 import { BufferPool } from '../batch/buffer-pool.js';
 import { errorMessage, LogError, toLogError } from '../core/errors.js';
 import { Accumulator } from './accumulator.js';
@@ -93,7 +94,7 @@ export class Producer implements AsyncDisposable {
    * Sends one record. Resolves when the broker has acknowledged it. Order within a partition is the order of the calls.
    * The record must not be changed before that.
    * @throws LogError INVALID_RECORD, INVALID_TIMESTAMP, MESSAGE_TOO_LARGE, UNKNOWN_TOPIC_OR_PARTITION, UNKNOWN_TOPIC_ID
-   *   (the topic was deleted and created anew meanwhile), REQUEST_TIMED_OUT (not delivered in `deliveryTimeoutMs`),
+   *   (the topic was deleted meanwhile), REQUEST_TIMED_OUT (not delivered in `deliveryTimeoutMs`),
    *   RESOURCE_LIMIT (too many calls wait already), CLOSED, CANCELLED
    */
   send<K, V>(topic: Topic<K, V>, record: RecordInput<K, V>, options?: SendOptions): Promise<SendResult> {
@@ -336,21 +337,9 @@ export class Producer implements AsyncDisposable {
   }
 
   #room(signal: AbortSignal | undefined): Promise<void> {
-    return new Promise((resolve, reject) => {
-      throwIfAborted(signal);
-      const entry: GateEntry = {
-        abandoned: false,
-        run: () => {
-          stopListening();
-          resolve();
-        },
-      };
-      const stopListening = onAbort(signal, () => {
-        entry.abandoned = true;
-        reject(cancelled(signal as AbortSignal));
-      });
-      this.#enterGate(entry);
-    });
+    const room = this.#gate.room(signal);
+    this.#sealWhenStuck();
+    return room;
   }
 
   async #flush(): Promise<void> {
@@ -407,10 +396,4 @@ export class Producer implements AsyncDisposable {
     this.#sealWhenStuck();
     if (this.#sender.isIdle && this.#accumulator.isEmpty) this.#alarm.cancel();
   }
-}
-
-function nextTurn(): Promise<void> {
-  return new Promise((resolve) => {
-    setImmediate(resolve);
-  });
 }

@@ -38,7 +38,7 @@ export class TopicReader<K, V> implements AsyncIterable<ReadRecord<K, V>> {
 
   /**
    * One record at a time. The iteration throws LogError: UNKNOWN_TOPIC_OR_PARTITION, UNKNOWN_TOPIC_ID (the topic was
-   * recreated), OFFSET_OUT_OF_RANGE, CORRUPT_LOG, CORRUPT_MESSAGE, INVALID_RECORD (a serde refused a record), CANCELLED
+   * deleted meanwhile), OFFSET_OUT_OF_RANGE, CORRUPT_LOG, CORRUPT_MESSAGE, INVALID_RECORD (a serde refused a record), CANCELLED
    * (the signal), CLOSED (the client).
    */
   [Symbol.asyncIterator](): AsyncIterableIterator<ReadRecord<K, V>> {

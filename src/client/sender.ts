@@ -5,6 +5,7 @@ import type { AcksName } from '../rpc/messages.js';
 import type { Channel } from './channel.js';
 import type { BatchAck } from './completions.js';
 import { closedError } from './failures.js';
+import { FlushWaiters } from './flush-waiters.js';
 import type { Lane } from './lane.js';
 import { isUnknownTopic, type MetadataCache, type TopicMetadata } from './metadata-cache.js';
 import { methods } from './methods.js';
@@ -32,12 +33,6 @@ export interface SenderContext {
   readonly wakeAt: (atMs: number) => void;
 }
 
-interface FlushWaiter {
-  readonly upToSequence: number;
-  remaining: number;
-  readonly resolve: () => void;
-}
-
 /**
  * Sends batches over one stream at a time. Invariants, by which order within a partition holds through failures:
  * a lane sends only its queue's head; after a failure it waits until nothing is in flight, puts what may be repeated
@@ -50,7 +45,7 @@ export class Sender implements StreamOwner {
   readonly #waitingForRetry = new Set<Lane>();
   readonly #waitingForStream = new Set<Lane>();
   readonly #streams = new Set<ProduceStream>();
-  #flushWaiters: FlushWaiter[] = [];
+  readonly #flushWaiters = new FlushWaiters();
   #current: ProduceStream | undefined;
   #closed = false;
   #whenStreamsEnded: (() => void) | undefined;
@@ -120,12 +115,7 @@ export class Sender implements StreamOwner {
 
   /** Resolves when everything that was sealed so far is settled. */
   flush(): Promise<void> {
-    const batches = [...this.#unsettled];
-    const last = batches.at(-1);
-    if (last === undefined) return Promise.resolve();
-    return new Promise((resolve) => {
-      this.#flushWaiters.push({ upToSequence: last.sequence, remaining: batches.length, resolve });
-    });
+    return this.#flushWaiters.wait([...this.#unsettled]);
   }
 
   /** Half-closes the streams and resolves when the broker has ended them: what it was sent, it has. */
@@ -141,7 +131,7 @@ export class Sender implements StreamOwner {
   /** Fails whatever is unsettled and drops the streams. */
   abort(error: LogError): void {
     this.#closed = true;
-    for (const batch of [...this.#unsettled]) this.#fail(batch, withOutcome(error, batch));
+    for (const batch of [...this.#unsettled]) this.#fail(batch, batch.withOutcome(error));
     for (const stream of [...this.#streams]) stream.abort(error);
     this.#waitingForRetry.clear();
     this.#waitingForStream.clear();
@@ -235,7 +225,7 @@ export class Sender implements StreamOwner {
       batch.inFlight = false;
       if (ack !== undefined) this.#succeed(batch, ack);
       if (batch.settled || error === undefined) continue;
-      noteFailure(batch, error);
+      batch.noteFailure(error);
       if (error.reason === 'MESSAGE_TOO_LARGE' && batch.recordCount > 1) {
         tooLarge ??= batch;
         again.push(batch);
@@ -247,7 +237,7 @@ export class Sender implements StreamOwner {
         recreated ??= batch.target;
         waitFor ??= error;
         again.push(batch);
-      } else this.#fail(batch, withOutcome(error, batch));
+      } else this.#fail(batch, batch.withOutcome(error));
     }
     lane.queue = [...again, ...lane.queue];
     if (waitFor !== undefined) this.#backOff(lane, waitFor);
@@ -290,7 +280,7 @@ export class Sender implements StreamOwner {
   }
 
   #failAll(lane: Lane, lost: TopicMetadata, error: LogError): void {
-    for (const batch of batchesFor(lane, lost)) this.#fail(batch, withOutcome(error, batch));
+    for (const batch of batchesFor(lane, lost)) this.#fail(batch, batch.withOutcome(error));
   }
 
   #backOff(lane: Lane, error: LogError): void {
@@ -335,9 +325,7 @@ export class Sender implements StreamOwner {
       part.lastError = batch.lastError;
       this.#unsettled.add(part);
     }
-    for (const waiter of this.#flushWaiters) {
-      if (batch.sequence <= waiter.upToSequence) waiter.remaining += parts.length - 1;
-    }
+    this.#flushWaiters.onReplaced(batch, parts.length);
   }
 
   #giveUpSilentStreams(nowMs: number): void {
@@ -355,7 +343,7 @@ export class Sender implements StreamOwner {
     const { deliveryTimeoutMs } = this.#context.options;
     for (const batch of [...this.#unsettled]) {
       if (batch.sealedAtMs + deliveryTimeoutMs > nowMs) continue;
-      this.#fail(batch, withOutcome(deliveryTimedOut(batch, deliveryTimeoutMs), batch));
+      this.#fail(batch, batch.withOutcome(deliveryTimedOut(batch, deliveryTimeoutMs)));
     }
   }
 
@@ -388,13 +376,7 @@ export class Sender implements StreamOwner {
   #onSettled(batch: ProducerBatch): void {
     this.#unsettled.delete(batch);
     this.#context.onSettled(batch);
-    if (this.#flushWaiters.length === 0) return;
-    for (const waiter of this.#flushWaiters) {
-      if (batch.sequence <= waiter.upToSequence) waiter.remaining--;
-    }
-    const done = this.#flushWaiters.filter((waiter) => waiter.remaining === 0);
-    this.#flushWaiters = this.#flushWaiters.filter((waiter) => waiter.remaining > 0);
-    for (const waiter of done) waiter.resolve();
+    this.#flushWaiters.onSettled(batch);
   }
 }
 
@@ -404,11 +386,6 @@ function firstUnsettled(queue: ProducerBatch[]): ProducerBatch | undefined {
   return queue[0];
 }
 
-function noteFailure(batch: ProducerBatch, error: LogError): void {
-  batch.lastError = error;
-  if (error.outcome === 'unknown') batch.maybeWritten = true;
-}
-
 function deliveryTimedOut(batch: ProducerBatch, timeoutMs: number): LogError {
   const last = batch.lastError === undefined ? '' : ` The last attempt failed: ${batch.lastError.message}`;
   const where = `${batch.topic}-${batch.partition}`;
@@ -416,11 +393,4 @@ function deliveryTimedOut(batch: ProducerBatch, timeoutMs: number): LogError {
     metadata: { topic: batch.topic, partition: batch.partition },
     cause: batch.lastError,
   });
-}
-
-/** `error` with what is known about whether the batch may have been written. */
-function withOutcome(error: LogError, batch: ProducerBatch): LogError {
-  const outcome = batch.maybeWritten || batch.inFlight ? 'unknown' : 'none';
-  if (error.outcome === outcome) return error;
-  return new LogError(error.reason, error.message, { metadata: error.metadata, cause: error.cause, outcome });
 }

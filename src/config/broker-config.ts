@@ -1,11 +1,10 @@
 /** The configuration of the broker: one table of keys from which parsing, flags, help and documentation follow. */
 import { TOPIC_CONFIG_KEYS, type TopicConfigKeys } from '../broker/topic-config.js';
+import { MAX_TIMER_MS } from '../core/clock.js';
 import { type Address, address, type ConfigKey, type ConfigKeys, integer, oneOf, text } from '../core/config-key.js';
 
 const MIB = 1024 * 1024;
 const GIB = 1024 * MIB;
-/** The longest time that a timer of Node.js takes. */
-const MAX_TIMER_MS = 2 ** 31 - 1;
 
 export type LogLevel = 'trace' | 'debug' | 'info' | 'warn' | 'error' | 'fatal';
 
@@ -107,6 +106,8 @@ export const TOPIC_DEFAULT_NAMES: ReadonlyMap<string, string> = new Map(
   Object.keys(TOPIC_CONFIG_KEYS).map((name) => [name, topicDefaultName(name)]),
 );
 
+const DEFAULT_KEYS: TopicDefaultKeys = topicDefaultKeys();
+
 function topicDefaultKeys(): TopicDefaultKeys {
   const entries = Object.entries<ConfigKey<unknown>>(TOPIC_CONFIG_KEYS);
   const keys = Object.fromEntries(entries.map(([name, key]) => [topicDefaultName(name), key]));
@@ -118,10 +119,10 @@ function topicDefaultKeys(): TopicDefaultKeys {
 export const BROKER_OWN_KEYS: ConfigKeys = OWN_KEYS;
 
 /** The broker's keys for topics that do not set theirs: each with the default and the meaning of the topic's key. */
-export const TOPIC_DEFAULT_KEYS: ConfigKeys = topicDefaultKeys();
+export const TOPIC_DEFAULT_KEYS: ConfigKeys = DEFAULT_KEYS;
 
 /** Every key of the broker. Sizes are in bytes. */
-export const BROKER_CONFIG_KEYS: BrokerConfigKeys = { ...OWN_KEYS, ...topicDefaultKeys() };
+export const BROKER_CONFIG_KEYS: BrokerConfigKeys = { ...OWN_KEYS, ...DEFAULT_KEYS };
 
 /** The same table by any name, for loops. */
 export const BROKER_KEYS: ConfigKeys = BROKER_CONFIG_KEYS;

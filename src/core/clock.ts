@@ -1,5 +1,8 @@
 import { performance } from 'node:perf_hooks';
 
+/** The longest delay of a timer, 24 days in ms: Node.js would take a longer one for 1 ms. */
+export const MAX_TIMER_MS: number = 2 ** 31 - 1;
+
 /** A timer that its owner must cancel when it no longer needs it. */
 export interface Timer {
   cancel(): void;
@@ -11,9 +14,12 @@ export interface Clock {
   now(): number;
   /** Monotonic clock in ms with fractions; only differences mean anything. */
   monotonic(): number;
-  /** Calls `callback` once, `delayMs` from now. Does not keep the process alive. */
+  /**
+   * Calls `callback` once, `delayMs` from now, at the latest after `MAX_TIMER_MS`: who waits for longer looks at the time
+   * again. Does not keep the process alive.
+   */
   setTimer(delayMs: number, callback: () => void): Timer;
-  /** Resolves after `delayMs`. Keeps the process alive; rejects with the signal's reason when aborted. */
+  /** Resolves after `delayMs`, at the latest after `MAX_TIMER_MS`. Keeps the process alive; rejects with the signal's reason when aborted. */
   sleep(delayMs: number, signal?: AbortSignal): Promise<void>;
 }
 
@@ -21,7 +27,7 @@ export const systemClock: Clock = {
   now: () => Date.now(),
   monotonic: () => performance.now(),
   setTimer(delayMs: number, callback: () => void): Timer {
-    const handle = setTimeout(callback, delayMs);
+    const handle = setTimeout(callback, Math.min(delayMs, MAX_TIMER_MS));
     handle.unref();
     return { cancel: () => clearTimeout(handle) };
   },
@@ -35,10 +41,13 @@ export const systemClock: Clock = {
         clearTimeout(handle);
         reject(signal?.reason);
       };
-      const handle = setTimeout(() => {
-        signal?.removeEventListener('abort', onAbort);
-        resolve();
-      }, delayMs);
+      const handle = setTimeout(
+        () => {
+          signal?.removeEventListener('abort', onAbort);
+          resolve();
+        },
+        Math.min(delayMs, MAX_TIMER_MS),
+      );
       signal?.addEventListener('abort', onAbort, { once: true });
     });
   },

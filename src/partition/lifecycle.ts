@@ -133,7 +133,8 @@ export class PartitionLifecycle {
   async compact(plan: CompactionPlan, run: CompactionRun): Promise<CompactResult> {
     const stop = new AbortController();
     const abort = (): void => stop.abort(run.signal.reason);
-    if (run.signal.aborted) abort();
+    // Closed since the plan was made, which nothing would tell this compaction any more.
+    if (run.signal.aborted || this.#closed) abort();
     run.signal.addEventListener('abort', abort, { once: true });
     this.#compaction = stop;
     const { log, config } = this.#target;

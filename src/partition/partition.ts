@@ -1,7 +1,7 @@
 import { recordCountOf, setLogAppendTime, stampBatch } from '../batch/layout.js';
 import { refuseProducerState, validateForAppend } from '../batch/validate.js';
 import { assert } from '../core/assert.js';
-import type { Clock, Timer } from '../core/clock.js';
+import type { Clock } from '../core/clock.js';
 import { LogError, toLogError } from '../core/errors.js';
 import type { Logger } from '../core/logger.js';
 import { type Offset, toOffset } from '../core/types.js';
@@ -9,6 +9,7 @@ import type { LogSlice, PartitionLog } from '../storage/engine.js';
 import { type LanePlace, precedingFailed } from './append-lane.js';
 import { checkCompactable } from './compactable.js';
 import { partitionClosed, undeletableOffset, unreadableOffset, wrongOffset } from './errors.js';
+import { GroupSync } from './group-sync.js';
 import { PartitionLifecycle } from './lifecycle.js';
 import type { PartitionConfig } from './partition-config.js';
 import { findNewestRecord, findRecordByTime, type RecordPosition } from './time-lookup.js';
@@ -44,18 +45,8 @@ interface PendingAppend {
   readonly reject: (error: LogError) => void;
 }
 
-interface AwaitingSync {
-  readonly endOffset: number;
-  readonly result: AppendResult;
-  readonly pending: PendingAppend;
-}
-
-/** Data written but not asked to be durable is synced once this much has gathered, whatever flush.ms says. */
-const FLUSH_BYTES = 8 * 1024 * 1024;
 /** One append to the log takes at most this much of what waits, so that a sync can begin in between. */
 const GROUP_BYTES = 4 * 1024 * 1024;
-/** The longest delay that a timer takes, 24 days; flush.ms may be longer. */
-const MAX_TIMER_MS = 2 ** 31 - 1;
 
 export interface PartitionOptions {
   readonly topic: string;
@@ -83,13 +74,7 @@ export class Partition {
   #queue: PendingAppend[] = [];
   #writing = false;
   #appendsFail = false;
-  readonly #awaitingSync: AwaitingSync[] = [];
-  /** The run of syncs under way, if any. Never rejects. */
-  #syncRun: Promise<void> | undefined;
-  #syncWanted = false;
-  #unsyncedBytes = 0;
-  #syncTimer: Timer | undefined;
-  readonly #listeners = new Set<() => void>();
+  readonly #sync: GroupSync;
   #closed = false;
   #closing: Promise<void> | undefined;
   #drained: (() => void) | undefined;
@@ -100,6 +85,7 @@ export class Partition {
     this.#config = options.config;
     this.#clock = options.clock;
     this.#logger = options.logger;
+    this.#sync = new GroupSync({ ...options, flushMs: options.config.flushMs });
     this.lifecycle = new PartitionLifecycle(this, options.clock, options.logger);
   }
 
@@ -237,7 +223,7 @@ export class Partition {
     }
     this.#noteAppend(undefined);
     for (const { pending, result } of accepted) this.#written(pending, result);
-    this.#planSync();
+    this.#sync.plan();
   }
 
   /** One line when appends begin to fail, one when they work again: not one for each of thousands in between. */
@@ -273,70 +259,13 @@ export class Partition {
   }
 
   #written(pending: PendingAppend, result: AppendResult): void {
-    this.#unsyncedBytes += pending.byteLength;
-    if (pending.options.acks === 'durable') {
-      this.#awaitingSync.push({ endOffset: result.lastOffset + 1, result, pending });
-    } else {
+    this.#sync.noteWritten(pending.byteLength);
+    if (pending.options.acks !== 'durable') {
       pending.resolve(result);
+      return;
     }
-  }
-
-  /** Syncs now when somebody waits for it - a producer, or a reader at the tail - or when much has gathered. */
-  #planSync(): void {
-    if (this.#awaitingSync.length > 0 || this.#listeners.size > 0 || this.#unsyncedBytes >= FLUSH_BYTES) {
-      this.#startSync();
-    } else {
-      this.#syncTimer ??= this.#clock.setTimer(Math.min(this.#config.flushMs, MAX_TIMER_MS), () => {
-        this.#syncTimer = undefined;
-        this.#startSync();
-      });
-    }
-  }
-
-  #startSync(): void {
-    this.#syncWanted = true;
-    this.#syncRun ??= this.#syncAll()
-      .catch((error: unknown) => this.#reportDefect(error))
-      .finally(() => {
-        this.#syncRun = undefined;
-      });
-  }
-
-  async #syncAll(): Promise<void> {
-    while (this.#syncWanted) {
-      this.#syncWanted = false;
-      this.#syncTimer?.cancel();
-      this.#syncTimer = undefined;
-      this.#unsyncedBytes = 0;
-      try {
-        await this.#log.flush(this.#log.endOffset);
-      } catch (error) {
-        this.#failAwaiting(toLogError(error));
-        break;
-      }
-      this.#acknowledgeDurable();
-      this.#notify();
-      if (this.#awaitingSync.length > 0) this.#syncWanted = true;
-    }
-  }
-
-  #acknowledgeDurable(): void {
-    const durable = this.#log.durableOffset;
-    let count = 0;
-    for (const waiting of this.#awaitingSync) {
-      if (waiting.endOffset > durable) break;
-      waiting.pending.resolve(waiting.result);
-      count++;
-    }
-    this.#awaitingSync.splice(0, count);
-  }
-
-  #failAwaiting(error: LogError): void {
-    this.#logger.error(
-      { topic: this.topic, partition: this.index, reason: error.reason, err: error },
-      'sync failed: the partition acknowledges nothing more until the broker is restarted',
-    );
-    for (const waiting of this.#awaitingSync.splice(0)) waiting.pending.reject(error);
+    const { resolve, reject } = pending;
+    this.#sync.whenDurable({ endOffset: result.lastOffset + 1, resolve: () => resolve(result), reject });
   }
 
   /**
@@ -377,10 +306,7 @@ export class Partition {
   configure(config: PartitionConfig): void {
     this.#config = config;
     this.#log.configure(config);
-    if (this.#syncTimer === undefined) return;
-    this.#syncTimer.cancel();
-    this.#syncTimer = undefined;
-    this.#planSync();
+    this.#sync.configure(config.flushMs);
   }
 
   /**
@@ -412,13 +338,7 @@ export class Partition {
    * While somebody listens, every write is synced at once, so that readers at the tail do not wait for flush.ms.
    */
   onAdvance(listener: () => void): () => void {
-    this.#listeners.add(listener);
-    if (this.#log.durableOffset < this.#log.endOffset && this.#log.failure === undefined) this.#startSync();
-    return () => this.#listeners.delete(listener);
-  }
-
-  #notify(): void {
-    for (const listener of this.#listeners) listener();
+    return this.#sync.onAdvance(listener);
   }
 
   /** Takes no more calls from here on, and tells those who listen; `close` does the rest. Idempotent. */
@@ -426,7 +346,7 @@ export class Partition {
     if (this.#closed) return;
     this.#closed = true;
     this.lifecycle.close();
-    this.#notify();
+    this.#sync.notify();
   }
 
   /** Finishes what was accepted, makes it durable and lets go of the log. Idempotent. */
@@ -442,11 +362,7 @@ export class Partition {
         this.#drained = resolve;
       });
     }
-    this.#syncTimer?.cancel();
-    this.#syncTimer = undefined;
-    if (this.#log.failure === undefined && this.#log.durableOffset < this.#log.endOffset) this.#startSync();
-    this.#notify();
-    await this.#syncRun;
+    await this.#sync.finish();
     await this.#log.close();
   }
 

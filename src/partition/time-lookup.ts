@@ -19,8 +19,8 @@ const RECORDS_PER_TURN = 32_768;
 
 /**
  * The first record at or above the log start offset and below `upTo` whose timestamp is `>= timestampMs`.
- * Timestamps need not rise with offsets: "first" is by offset. A batch that compaction has emptied keeps its largest
- * timestamp without having the record; the search then goes on behind it, by headers, in reads of 64 KiB.
+ * Timestamps need not rise with offsets: "first" is by offset. Where the records that a batch claims the time by lie below
+ * the log start offset, the search goes on behind it, by headers, in reads of 64 KiB.
  */
 export async function findRecordByTime(
   log: PartitionLog,

@@ -44,6 +44,11 @@ export function statsOf(segments: readonly SegmentInfo[]): LogStats {
   return { segmentCount: segments.length, sizeInBytes, oldestTimestamp, newestTimestamp };
 }
 
+/** @param what a log, by a name that its owner knows */
+export function compactedAlready(what: string): LogError {
+  return new LogError('CONCURRENT_UPDATE', `${what} is being compacted already.`);
+}
+
 export function wrongOffset(at: Offset, endOffset: Offset): LogError {
   return new LogError('WRONG_OFFSET', `The log ends at offset ${endOffset}, not at ${at}. Nothing was appended.`, {
     metadata: { expected_offset: at, log_end_offset: endOffset },

@@ -58,9 +58,12 @@ export interface LogSlice {
 export interface LogStats {
   readonly segmentCount: number;
   readonly sizeInBytes: number;
-  /** Largest timestamp of the log's first batch, in ms since the epoch; -1 when no batch has one. */
+  /**
+   * Largest timestamp of the first batch of the first segment that has one, in ms since the epoch; -1 when none has. Of
+   * segments as a whole: what lies below `startOffset` counts until its segment goes.
+   */
   readonly oldestTimestamp: number;
-  /** Largest timestamp of all, in ms since the epoch; -1 when no batch has one. */
+  /** Largest timestamp of all segments, in ms since the epoch; -1 when none has one. */
   readonly newestTimestamp: number;
 }
 
@@ -167,9 +170,9 @@ export interface PartitionLog extends AsyncDisposable {
   /**
    * Removes records that a later record with the same key has made obsolete, old tombstones and what aborted
    * transactions left, from the segments below `upTo`. Offsets stay as they are. The last segment is never touched. A
-   * crash at any point leaves each replaced segment as it was or as it is meant to be. One compaction at a time.
+   * crash at any point leaves each replaced segment as it was or as it is meant to be.
    * @throws LogError CORRUPT_LOG (a segment is damaged), STORAGE_FULL, STORAGE_ERROR: what was not replaced by then
-   *   is as it was; CLOSED
+   *   is as it was; CONCURRENT_UPDATE: the log is being compacted already; CLOSED
    */
   compact(options: CompactOptions): Promise<CompactResult>;
   /** Follows a changed configuration from the next append on. */

@@ -1,3 +1,4 @@
+import { setImmediate as nextTurn } from 'node:timers/promises';
 import { describe, expect, test } from 'vitest';
 import type { ManagedPartition, ManagedTopics } from '../../src/broker/log-cleaner.js';
 import { LogManager } from '../../src/broker/log-manager.js';
@@ -61,18 +62,25 @@ function failing(log: PartitionLog, error: () => Error | undefined): PartitionLo
   });
 }
 
+/** Lets a pass that has wrongly begun show itself: it begins in a turn of its own. */
+async function settle(): Promise<void> {
+  for (let turn = 0; turn < 5; turn++) await nextTurn();
+}
+
 describe('retention over all partitions', () => {
   test('the first pass comes after 30 s at the latest, the next ones at the interval', async () => {
     const world = new World();
     const first = await world.add('a', EXPIRED);
     world.manager.start();
     world.clock.advance(29_999);
+    await settle();
     expect(first.logStartOffset).toBe(0);
     world.clock.advance(1);
     await expect.poll(() => first.logStartOffset).toBe(1);
     const second = await world.add('b', EXPIRED);
     await expect.poll(() => world.clock.timerCount).toBe(2);
     world.clock.advance(5 * MINUTE - 1);
+    await settle();
     expect(second.logStartOffset).toBe(0);
     world.clock.advance(1);
     await expect.poll(() => second.logStartOffset).toBe(1);

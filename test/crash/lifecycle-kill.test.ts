@@ -203,13 +203,17 @@ async function momentToKill(topicId: string): Promise<void> {
     }
   });
   const enough = target + MAX_ACKS_BEFORE_KILL;
-  await Promise.race([compacting, until(() => killed || acks >= enough, `${enough} records are acknowledged`, 60_000)]);
-  for (const watcher of watchers) watcher.close();
+  const enoughAcks = until(() => killed || acks >= enough, `${enough} records are acknowledged`, 60_000);
+  try {
+    await Promise.race([compacting, enoughAcks]);
+  } finally {
+    for (const watcher of watchers) watcher.close();
+  }
 }
 
 async function loadUntilKilled(server: Server): Promise<void> {
   killed = false;
-  const client = await connect(server.address);
+  await using client = await connect(server.address);
   const { topicId } = await client.admin.getTopic('table');
   const options = { lingerMs: 1, closeTimeoutMs: 0 };
   const load = Promise.all([
@@ -220,8 +224,11 @@ async function loadUntilKilled(server: Server): Promise<void> {
     makeAndDelete(client, client.producer(options)),
     follow(client).catch(endOfLoad),
   ]);
-  await Promise.race([load, momentToKill(topicId)]);
-  killed = true;
+  try {
+    await Promise.race([load, momentToKill(topicId)]);
+  } finally {
+    killed = true;
+  }
   const { stderr } = await server.stop('SIGKILL');
   // What is still unanswered fails now instead of being tried again.
   await client.close();

@@ -1,3 +1,4 @@
+import { setImmediate as nextTurn } from 'node:timers/promises';
 import { describe, expect, test } from 'vitest';
 import { encodeBatch } from '../../src/batch/builder.js';
 import { compressBatch } from '../../src/batch/compression.js';
@@ -7,6 +8,7 @@ import { rejection } from '../support/rejection.js';
 import { batchOf, CONFIG, keyedBatch, openPartition } from './support.js';
 
 const WRITTEN = { acks: 'written' } as const;
+const MIB = 1024 * 1024;
 const COMPACTED = { cleanupCompact: true, cleanupDelete: false } as const;
 
 function halfKeyed(): Buffer {
@@ -81,15 +83,23 @@ describe('a compacted topic', () => {
   });
 
   test('checks a batch of very many records in turns', async () => {
-    const { partition } = await openPartition({ ...COMPACTED, maxMessageBytes: 1024 * 1024 });
+    const { partition } = await openPartition({ ...COMPACTED, maxMessageBytes: 4 * MIB, segmentBytes: 4 * MIB });
     const record = { timestampMs: Date.now(), key: Buffer.from('k'), value: null };
-    const records = Array.from({ length: 70_000 }, () => record);
+    const records = Array.from({ length: 200_000 }, () => record);
+    let turns = 0;
+    let checking = true;
+    const counting = (async () => {
+      for (; checking; turns++) await nextTurn();
+    })();
     await partition.append([encodeBatch(records)], WRITTEN);
+    checking = false;
+    await counting;
+    expect(turns).toBeGreaterThan(4);
     const last = { ...record, key: null };
     const bad = encodeBatch([...records.slice(1), last]);
     const error = await rejection(partition.append([bad], WRITTEN), 'INVALID_RECORD');
-    expect(error.metadata).toMatchObject({ batch_index: '0', record_index: '69999' });
-    expect(partition.logEndOffset).toBe(70_000);
+    expect(error.metadata).toMatchObject({ batch_index: '0', record_index: '199999' });
+    expect(partition.logEndOffset).toBe(200_000);
   });
 
   test('after a refusal that took time, the later appends of its lane are not tried, those of others are', async () => {

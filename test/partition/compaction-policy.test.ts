@@ -187,6 +187,25 @@ describe('on a partition', () => {
     expect(signal?.aborted).toBe(true);
   });
 
+  test('a compaction that was planned before its partition closed is stopped from the beginning', async () => {
+    let signal: AbortSignal | undefined;
+    const { partition, log } = await openPartition({ cleanupCompact: true }, (inner) =>
+      overriding(inner, {
+        compact: (options) => {
+          signal = options.signal;
+          return inner.compact(options);
+        },
+      }),
+    );
+    await partition.append([keyedBatch([['k', 'v']])], DURABLE);
+    await log.roll();
+    const plan = partition.lifecycle.planCompaction();
+    partition.retire();
+    const run = { maxMapBytes: 1024, signal: new AbortController().signal };
+    expect(await partition.lifecycle.compact(plan!, run)).toMatchObject({ passCount: 0 });
+    expect(signal?.aborted).toBe(true);
+  });
+
   test('an idle active segment becomes cleanable by being rolled', async () => {
     const clock = new ManualClock(NOW);
     const { partition } = await openPartition(

@@ -175,8 +175,16 @@ test('retention never removes more than the policy says, never the active segmen
       expect(plan.segmentCount).toBe(Math.min(droppedCount, segments.length - 1));
       expect([...plan.reasons.values()].reduce((sum, count) => sum + count, 0)).toBe(plan.segmentCount);
       expect(plan.newStartOffset).toBe(Math.max(logStartOffset, segments[plan.segmentCount]?.baseOffset ?? -1));
-      // Nothing more is due before the time that the plan names, when nothing but time changes.
-      if (kept.length === 0 || !Number.isFinite(plan.nextDueMs) || plan.nextDueMs <= NOW) return;
+    }),
+  );
+});
+
+test('nothing more is due before the time that a plan names, when nothing but time changes', () => {
+  fc.assert(
+    fc.property(INPUT, fc.nat({ max: 1_000_000 }), (drawn, retentionMs) => {
+      const input = { ...drawn, limits: { ...drawn.limits, cleanupDelete: true, retentionMs } };
+      const plan = planRetention(input);
+      fc.pre(Number.isFinite(plan.nextDueMs) && plan.nextDueMs > NOW);
       const before = planRetention({ ...input, nowMs: plan.nextDueMs - 1 });
       expect(before.segmentCount).toBe(plan.segmentCount);
       expect(before.rollFirst).toBe(plan.rollFirst);

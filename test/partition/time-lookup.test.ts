@@ -79,9 +79,9 @@ describe('the first record at or after a time', () => {
     expect(reads[0]).toBeLessThanOrEqual(64 * 1024);
   });
 
-  test('emptied batches that claim the time are passed over, in several reads', async () => {
-    const emptied = Array.from({ length: 3000 }, () => ({ times: [], holes: 2, claimed: 5000 }));
-    const { log, reads } = counting(await logOf({ times: [1000] }, ...emptied, { times: [4000, 6000, 7000] }));
+  test('batches that claim the time without a record of it are passed over, in several reads', async () => {
+    const claiming = Array.from({ length: 3000 }, () => ({ times: [1000], holes: 1, claimed: 5000 }));
+    const { log, reads } = counting(await logOf({ times: [1000] }, ...claiming, { times: [4000, 6000, 7000] }));
     expect(await findRecordByTime(log, log.endOffset, 4500)).toEqual({ offset: 6002, timestampMs: 6000 });
     expect(reads.length).toBeGreaterThan(1);
     expect(Math.max(...reads)).toBeLessThanOrEqual(64 * 1024);
@@ -210,7 +210,7 @@ test('both lookups agree with a look at every record, whatever is out of order, 
         const largest = Math.max(-1, ...readable.map(({ timestampMs }) => timestampMs));
         const newest = readable.find(({ timestampMs }) => timestampMs === largest && largest >= 0);
         const isWholeBatches = bases.includes(upTo) || upTo === at;
-        if (!isWholeBatches) return;
+        fc.pre(isWholeBatches);
         expect(await findRecordByTime(log, upTo, wanted)).toEqual(byTime);
         expect(await findNewestRecord(log, upTo)).toEqual(newest);
       },

@@ -65,6 +65,7 @@ test('a failure in the thread comes back with its reason, and the thread serves 
     nodeFileSystem: ConstructorParameters<typeof CleanerThread>[0];
   };
   const cleaner = new CleanerThread(nodeFileSystem, systemClock, recordingLogger());
+  onTestFinished(() => cleaner.close());
   const directory = temporaryDirectory();
   const stop = new Int32Array(new SharedArrayBuffer(4));
   const path = join(directory, 'missing.log');

@@ -322,6 +322,14 @@ export function describeConformance(name: string, openEngine: () => Promise<Engi
         expect(await consume()).toEqual(['3:a=4', '4:a=5']);
       });
 
+      test('one at a time', async () => {
+        await writeSegments(['a=1', 'a=2']);
+        const first = compact();
+        expect(await reasonOf(compact())).toBe('CONCURRENT_UPDATE');
+        expect(await first).toMatchObject({ cleanedOffset: 2, recordsAfter: 1 });
+        expect(await consume()).toEqual(['1:a=2']);
+      });
+
       test('an empty log has nothing to compact', async () => {
         expect(await compact()).toMatchObject({ passCount: 0, cleanedOffset: 0, bytesBefore: 0, recordsAfter: 0 });
       });

@@ -78,6 +78,7 @@ test('the disk is asked at most once a second, and not at all without appends', 
   clock.advance(60_000);
   expect(asked()).toBe(1);
   await fill(log, 50);
+  expect([asked(), clock.nextTimerMs]).toEqual([1, 1000]);
   clock.advance(1000);
   await expect.poll(asked).toBe(2);
 });

@@ -91,7 +91,11 @@ async function expectKept(
   for (const record of seen.records) expect(record, at).toEqual(byOffset.get(record.offset));
   expectOneOfEachKey(seen, log.cleanedOffset);
   expect(rig.messages('error'), at).toEqual([]);
-  expect((await rig.filesOfLog()).filter((name) => /\.(cleaned|swap|deleted|tmp)$/.test(name), at)).toEqual([]);
+  const names = await rig.filesOfLog();
+  expect(
+    names.filter((name) => /\.(cleaned|swap|deleted|tmp)$/.test(name)),
+    at,
+  ).toEqual([]);
   return seen;
 }
 

@@ -22,6 +22,7 @@ test('trimmed files lose their names at once and go after file.delete.delay.ms',
   expect(deleted.length).toBeGreaterThan(4);
   await log.trim(toOffset(12));
   clock.advance(999);
+  expect(clock.nextTimerMs).toBe(1);
   expect(deletedFiles(rig)).toEqual(expect.arrayContaining([...deleted]));
   clock.advance(1);
   await expect.poll(() => deletedFiles(rig)).toEqual([]);

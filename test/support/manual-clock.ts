@@ -1,4 +1,4 @@
-import type { Clock, Timer } from '../../src/core/clock.js';
+import { type Clock, MAX_TIMER_MS, type Timer } from '../../src/core/clock.js';
 
 interface ManualTimer {
   readonly atMs: number;
@@ -23,7 +23,7 @@ export class ManualClock implements Clock {
   }
 
   setTimer(delayMs: number, callback: () => void): Timer {
-    const timer: ManualTimer = { atMs: this.#nowMs + delayMs, callback };
+    const timer: ManualTimer = { atMs: this.#nowMs + Math.min(delayMs, MAX_TIMER_MS), callback };
     this.#timers.add(timer);
     return { cancel: () => void this.#timers.delete(timer) };
   }

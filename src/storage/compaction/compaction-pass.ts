@@ -53,10 +53,6 @@ export interface PassOptions {
 
 /** What a pass was given and what it made of it. */
 export interface PassCounters {
-  readonly batchesBefore: number;
-  readonly batchesAfter: number;
-  readonly bytesBefore: number;
-  readonly bytesAfter: number;
   /** Records, control records among them. */
   readonly recordsBefore: number;
   readonly recordsAfter: number;
@@ -81,7 +77,7 @@ interface Plan {
   readonly cleanedOffset: number;
 }
 
-export class CompactionPass implements PassCounters {
+export class CompactionPass {
   /** End of what was mapped, and of what this pass cleans: `upTo`, or less. */
   readonly cleanedOffset: number;
   readonly #plan: Plan;
@@ -90,13 +86,7 @@ export class CompactionPass implements PassCounters {
   /** Producers of whose current transaction something was kept. */
   readonly #keptSinceMarker = new Set<number>();
   #keep = new Uint8Array(1024);
-  #batchesBefore = 0;
-  #batchesAfter = 0;
-  #bytesBefore = 0;
-  #bytesAfter = 0;
-  #recordsBefore = 0;
-  #recordsAfter = 0;
-  #unreadableBatches = 0;
+  readonly #counters = { recordsBefore: 0, recordsAfter: 0, unreadableBatches: 0 };
 
   private constructor(plan: Plan, options: PassOptions) {
     this.#plan = plan;
@@ -114,32 +104,8 @@ export class CompactionPass implements PassCounters {
     return new CompactionPass(await mapKeys(source, options), options);
   }
 
-  get batchesBefore(): number {
-    return this.#batchesBefore;
-  }
-
-  get batchesAfter(): number {
-    return this.#batchesAfter;
-  }
-
-  get bytesBefore(): number {
-    return this.#bytesBefore;
-  }
-
-  get bytesAfter(): number {
-    return this.#bytesAfter;
-  }
-
-  get recordsBefore(): number {
-    return this.#recordsBefore;
-  }
-
-  get recordsAfter(): number {
-    return this.#recordsAfter;
-  }
-
-  get unreadableBatches(): number {
-    return this.#unreadableBatches;
+  get counters(): PassCounters {
+    return this.#counters;
   }
 
   /**
@@ -155,13 +121,9 @@ export class CompactionPass implements PassCounters {
   }
 
   #account(batch: Buffer, cleaned: Cleaned): Cleaned {
-    this.#batchesBefore++;
-    this.#bytesBefore += batch.length;
-    this.#recordsBefore += recordCountOf(batch, 0);
+    this.#counters.recordsBefore += recordCountOf(batch, 0);
     if (cleaned === undefined) return undefined;
-    this.#batchesAfter++;
-    this.#bytesAfter += cleaned.length;
-    this.#recordsAfter += recordCountOf(cleaned, 0);
+    this.#counters.recordsAfter += recordCountOf(cleaned, 0);
     const attributes = attributesOf(batch, 0);
     if (isTransactional(attributes) && !isControl(attributes)) this.#keptSinceMarker.add(producerIdOf(batch, 0));
     return cleaned;
@@ -208,7 +170,7 @@ export class CompactionPass implements PassCounters {
 
   #unreadable(batch: Buffer, error: unknown): Buffer {
     if (!isUnreadable(error)) throw error;
-    this.#unreadableBatches++;
+    this.#counters.unreadableBatches++;
     return batch;
   }
 
@@ -252,7 +214,9 @@ export class CompactionPass implements PassCounters {
 
   #mayDropTombstones(batch: Buffer): boolean {
     // What an earlier batch holds that could not be cleaned may be what a tombstone deletes: it would come back.
-    return this.#unreadableBatches === 0 && hasDeleteHorizon(attributesOf(batch, 0)) && this.#isPastHorizon(batch);
+    return (
+      this.#counters.unreadableBatches === 0 && hasDeleteHorizon(attributesOf(batch, 0)) && this.#isPastHorizon(batch)
+    );
   }
 
   #isPastHorizon(batch: Buffer): boolean {

@@ -8,6 +8,7 @@ import {
   producerIdOf,
   recordCountOf,
 } from '../../batch/layout.js';
+import { partitionPoint } from '../../core/binary-search.js';
 import { LogError } from '../../core/errors.js';
 
 export type MarkerType = 'COMMIT' | 'ABORT';
@@ -70,14 +71,7 @@ export class TransactionOutcomes {
     const runs = this.#runs.get(producerId);
     if (runs === undefined || offset < this.#from) return false;
     const { ends, aborts } = runs;
-    let low = 0;
-    let high = ends.length;
-    while (low < high) {
-      const middle = (low + high) >>> 1;
-      if (ends[middle]! <= offset) low = middle + 1;
-      else high = middle;
-    }
-    return aborts[low] ?? false;
+    return aborts[partitionPoint(ends.length, (run) => ends[run]! <= offset)] ?? false;
   }
 
   #noteMarker(batch: Buffer, producerId: number, offset: number): void {

@@ -1,6 +1,7 @@
 /** Compaction of one log: pass after pass, each group of segments put in its place as it is written. */
 import { LogError } from '../../core/errors.js';
 import { type Offset, toOffset } from '../../core/types.js';
+import { compactedAlready } from '../batches.js';
 import type { CompactOptions, CompactResult } from '../engine.js';
 import type { CleanedGroup, CleanSource, CleanSummary, CleanTask } from './cleaning/clean-pass.js';
 import { corruptLog } from './io-errors.js';
@@ -13,7 +14,7 @@ export interface CompactorHooks {
   readonly replaced: (below: Offset) => void;
 }
 
-/** How often a pass begins anew because the log was trimmed under it; the next compaction does the rest. */
+/** Passes that a trim may cut short before the rest is left to the next compaction. */
 const MAX_TRIMS = 3;
 
 /** Sums over all passes. */
@@ -43,7 +44,7 @@ export class Compactor {
 
   /** See `PartitionLog.compact`. */
   async compact(options: CompactOptions): Promise<CompactResult> {
-    if (this.#stop) throw new LogError('CONCURRENT_UPDATE', `${this.#state.directory} is being compacted already.`);
+    if (this.#stop) throw compactedAlready(this.#state.directory);
     const stop = new Int32Array(new SharedArrayBuffer(Int32Array.BYTES_PER_ELEMENT));
     const onAbort = (): void => void Atomics.store(stop, 0, 1);
     this.#stop = stop;

@@ -2,8 +2,8 @@
  * Space that appends leave free on the file system of the data directory, so that deleting records, writing checkpoints
  * and all else that makes room again still works when the disk is nearly full.
  *
- * Free space is asked for at most once a second, and only while something is appended or refused; what was appended
- * since counts as used.
+ * Free space is asked for at most once a second, and only while something is appended or refused, and before each pass of
+ * compaction; what was appended since counts as used.
  */
 import type { Clock, Timer } from '../../core/clock.js';
 import { LogError } from '../../core/errors.js';

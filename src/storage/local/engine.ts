@@ -259,9 +259,7 @@ class LocalStorageEngine implements LocalEngine {
 
   #removeInBackground(path: string): void {
     this.#doomed.push(path);
-    this.#deleting ??= this.#deleteDoomed().finally(() => {
-      this.#deleting = undefined;
-    });
+    this.#deleting ??= this.#deleteDoomed();
   }
 
   /** What is left when the engine is closed is deleted by the next start. */
@@ -275,6 +273,8 @@ class LocalStorageEngine implements LocalEngine {
         logger.warn(fields, 'a removed partition was not deleted; the next start will try again');
       }
     }
+    // Here and not after this has resolved: what is removed in between must find the work ended.
+    this.#deleting = undefined;
   }
 
   #startTimer(): void {

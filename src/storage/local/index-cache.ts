@@ -143,8 +143,7 @@ export class IndexCache {
 
   async #cleanedSequence(segment: Segment): Promise<OffsetSequence> {
     const crc = segment.checksums?.offsetIndexCrc ?? segment.offsetIndexCrc;
-    const offsets = crc === undefined ? undefined : await readOffsetIndex(this.#fs, segment.offsetIndexPath, crc);
-    return offsets ? new IndexedSequence(segment.baseOffset, offsets) : ASCENDING;
+    return crc === undefined ? ASCENDING : cleanedSequence(this.#fs, segment.baseOffset, segment.offsetIndexPath, crc);
   }
 
   async #load(segment: Segment, indexIntervalBytes: number): Promise<SegmentIndexes> {
@@ -179,6 +178,17 @@ export async function readOffsetIndex(
 ): Promise<OffsetIndex | undefined> {
   const bytes = await readChecked(fs, path, crc).catch(undefinedIfTooLarge);
   return bytes && OffsetIndex.decode(bytes);
+}
+
+/** What the offsets of a segment that compaction wrote must be, as far as the index in that file tells. */
+export async function cleanedSequence(
+  fs: FileSystem,
+  baseOffset: number,
+  indexPath: string,
+  crc: number,
+): Promise<OffsetSequence> {
+  const index = await readOffsetIndex(fs, indexPath, crc);
+  return index ? new IndexedSequence(baseOffset, index) : ASCENDING;
 }
 
 async function readChecked(fs: FileSystem, path: string, crc: number | undefined): Promise<Buffer | undefined> {

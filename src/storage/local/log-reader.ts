@@ -26,6 +26,14 @@ const CRC_BYTES_PER_TURN: number = 1024 * 1024;
 /** How many readers' positions are remembered, so that reading on needs no search. */
 const MAX_REMEMBERED_POSITIONS = 16;
 
+/** What one read goes by from beginning to end. */
+interface ReadSource {
+  readonly lease: Lease;
+  readonly segment: Segment;
+  /** What the offsets of the segment must be. */
+  readonly sequence: OffsetSequence;
+}
+
 /** A place in a segment at which a batch begins. */
 interface Place {
   readonly segment: Segment;
@@ -147,8 +155,7 @@ export class LogReader {
     try {
       return await this.#context.files.acquire(segment.path);
     } catch (error) {
-      if (segment.replaced) throw error;
-      if (!segment.dropped) throw error;
+      if (segment.replaced || !segment.dropped) throw error;
       throw outOfRange(segment.baseOffset, this.#state.startOffset, this.#state.endOffset);
     }
   }
@@ -177,7 +184,7 @@ export class LogReader {
     maxBytes: number,
   ): Promise<LogSlice | Mismatch> {
     const { segment } = place;
-    const sequence = await this.#sequenceOf(segment);
+    const source: ReadSource = { lease, segment, sequence: await this.#sequenceOf(segment) };
     let { position } = place;
     let expected = place.offset;
     for (;;) {
@@ -186,10 +193,10 @@ export class LogReader {
         position = damage.endPosition;
         expected = damage.nextOffset;
       }
-      const buf = await this.#readBytes(lease, segment, position, maxBytes);
-      const walked = walk(buf, segment, sequence, position, expected, expected < 0 ? place.lastOffset : -1, from);
+      const buf = await this.#readBytes(source, position, maxBytes);
+      const walked = walk(buf, source, position, expected, expected < 0 ? place.lastOffset : -1, from);
       if (walked instanceof Mismatch) return walked;
-      if (walked.found) return this.#serve(lease, buf, walked, segment, sequence, position, from, to, maxBytes);
+      if (walked.found) return this.#serve(source, buf, walked, position, from, to, maxBytes);
       position += walked.at;
       expected = walked.expected;
     }
@@ -202,16 +209,15 @@ export class LogReader {
 
   /** Checks and cuts the batches that begin at `walked.at` in `buf`, which lies at `position`. */
   async #serve(
-    lease: Lease,
+    source: ReadSource,
     read: Buffer,
     walked: Walked,
-    segment: Segment,
-    sequence: OffsetSequence,
     position: number,
     from: Offset,
     to: Offset,
     maxBytes: number,
   ): Promise<LogSlice | Mismatch> {
+    const { segment } = source;
     let buf = read;
     let start = walked.at;
     const firstSize = sizeInBytesOf(buf, start);
@@ -220,10 +226,10 @@ export class LogReader {
       if (filePosition + firstSize > segment.contents.sizeInBytes || firstSize > MAX_BATCH_BYTES) {
         return new Mismatch(filePosition, walked.expected, `the batch claims ${firstSize} bytes, more than there are`);
       }
-      buf = await this.#readExactly(lease, segment, filePosition, firstSize);
+      buf = await this.#readExactly(source, filePosition, firstSize);
       start = 0;
     }
-    const checked = await checkBatches(buf, start, segment, sequence, filePosition, walked.expected, to, maxBytes);
+    const checked = await checkBatches(buf, start, source, filePosition, walked.expected, to, maxBytes);
     if (checked instanceof Mismatch) return checked;
     const chunk = buf.subarray(start, checked.end);
     if (chunk.length === 0) return { chunks: [], byteLength: 0, nextOffset: from };
@@ -233,17 +239,18 @@ export class LogReader {
   }
 
   /** Up to `length` bytes at `position`: at once where they are likely to be in memory. */
-  async #readBytes(lease: Lease, segment: Segment, position: number, length: number): Promise<Buffer> {
+  async #readBytes(source: ReadSource, position: number, length: number): Promise<Buffer> {
+    const { lease, segment } = source;
     const available = segment.contents.sizeInBytes - position;
     const wanted = Math.min(available, Math.max(length, RECORD_BATCH_OVERHEAD));
     if (this.#isRecent(segment, position)) {
       const buf = Buffer.allocUnsafeSlow(Math.min(wanted, MAX_SYNC_READ_BYTES));
       return buf.subarray(0, this.#context.fs.preadSync(lease.fd, buf, position));
     }
-    return this.#readExactly(lease, segment, position, wanted);
+    return this.#readExactly(source, position, wanted);
   }
 
-  async #readExactly(lease: Lease, segment: Segment, position: number, length: number): Promise<Buffer> {
+  async #readExactly({ lease, segment }: ReadSource, position: number, length: number): Promise<Buffer> {
     const buf = Buffer.allocUnsafeSlow(Math.min(length, segment.contents.sizeInBytes - position));
     return buf.subarray(0, await this.#context.fs.pread(lease.fd, buf, position));
   }
@@ -299,8 +306,7 @@ interface Walked {
  */
 function walk(
   buf: Buffer,
-  segment: Segment,
-  sequence: OffsetSequence,
+  { segment, sequence }: ReadSource,
   position: number,
   firstOffset: number,
   firstLast: number,
@@ -332,8 +338,7 @@ function walk(
 async function checkBatches(
   buf: Buffer,
   start: number,
-  segment: Segment,
-  sequence: OffsetSequence,
+  { segment, sequence }: ReadSource,
   position: number,
   firstOffset: number,
   to: number,

@@ -1,4 +1,5 @@
 /** What the parts of one partition's log share: its segments and offsets, and the means of its engine. */
+import { partitionPoint } from '../../core/binary-search.js';
 import type { Clock } from '../../core/clock.js';
 import type { Logger } from '../../core/logger.js';
 import type { Semaphore } from '../../core/semaphore.js';
@@ -78,14 +79,7 @@ export class LogState {
 
   /** Index of the last segment that begins at or below `offset`; -1 when all begin above. */
   segmentIndexFor(offset: number): number {
-    let low = 0;
-    let high = this.segments.length;
-    while (low < high) {
-      const middle = (low + high) >>> 1;
-      if (this.segments[middle]!.baseOffset <= offset) low = middle + 1;
-      else high = middle;
-    }
-    return low - 1;
+    return partitionPoint(this.segments.length, (at) => this.segments[at]!.baseOffset <= offset) - 1;
   }
 }
 

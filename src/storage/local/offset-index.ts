@@ -9,6 +9,7 @@
  * batch of a segment has none. Derived from the log: nothing but speed is lost with it. A segment that compaction wrote
  * has an entry for every batch, the first included (see `offset-sequence.ts`).
  */
+import { partitionPoint } from '../../core/binary-search.js';
 
 /** Bytes of one entry on disk. */
 export const OFFSET_INDEX_ENTRY_BYTES = 8;
@@ -66,14 +67,7 @@ export class OffsetIndex {
 
   /** Number of entries at or below `relativeOffset`. */
   #countUpTo(relativeOffset: number): number {
-    let low = 0;
-    let high = this.#count;
-    while (low < high) {
-      const middle = (low + high) >>> 1;
-      if (this.#relativeOffsets[middle]! <= relativeOffset) low = middle + 1;
-      else high = middle;
-    }
-    return low;
+    return partitionPoint(this.#count, (entry) => this.#relativeOffsets[entry]! <= relativeOffset);
   }
 
   /** Position in the first entry above `relativeOffset`: whatever ends there has ended by then. Undefined: none. */
@@ -92,14 +86,8 @@ export class OffsetIndex {
 
   /** The entry of the batch that begins at `position`; -1 when there is none. */
   entryAtPosition(position: number): number {
-    let low = 0;
-    let high = this.#count;
-    while (low < high) {
-      const middle = (low + high) >>> 1;
-      if (this.#positions[middle]! < position) low = middle + 1;
-      else high = middle;
-    }
-    return low < this.#count && this.#positions[low] === position ? low : -1;
+    const found = partitionPoint(this.#count, (entry) => this.#positions[entry]! < position);
+    return found < this.#count && this.#positions[found] === position ? found : -1;
   }
 
   /** Whether it holds every batch, the first included, as compaction writes it. */

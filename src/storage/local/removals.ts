@@ -7,9 +7,6 @@ import type { Clock, Timer } from '../../core/clock.js';
 import type { Logger } from '../../core/logger.js';
 import type { FileSystem } from './fs.js';
 
-/** The longest delay that a timer takes, 24 days; a longer one would be none at all. */
-const MAX_TIMER_MS: number = 2 ** 31 - 1;
-
 interface Removal {
   readonly paths: readonly string[];
   /** By the monotonic clock. */
@@ -53,7 +50,7 @@ export class Removals {
     const first = this.#queue[0];
     if (!first || this.#closed || this.#working) return;
     const delayMs = Math.max(0, first.dueMs - this.#clock.monotonic());
-    this.#timer = this.#clock.setTimer(Math.min(delayMs, MAX_TIMER_MS), () => {
+    this.#timer = this.#clock.setTimer(delayMs, () => {
       this.#working = this.#removeDue().finally(() => {
         this.#working = undefined;
         this.#schedule();

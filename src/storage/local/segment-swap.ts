@@ -113,8 +113,8 @@ export class SegmentSwap {
     this.#isUndecided = false;
     for (const base of swap.outputs) renameSegmentFiles(fs, directory, base, CLEANED_SUFFIX, SWAP_SUFFIX);
     await fs.syncDirectory(directory);
-    const all = [...this.#state.segments];
-    all.splice(this.#indexOfSources(swap.sources), swap.sources.length, ...segments);
+    const first = this.#indexOfSources(swap.sources);
+    const all = this.#state.segments.toSpliced(first, swap.sources.length, ...segments);
     this.#isUndecided = true;
     await this.#hooks.replaceCheckpoint({ segments: all, swap });
     this.#isUndecided = false;

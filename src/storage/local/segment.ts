@@ -4,10 +4,9 @@ import {
   baseOffsetOf,
   lastOffsetDeltaOf,
   leaderEpochOf,
-  maxTimestampOf,
   NO_TIMESTAMP,
+  newestRecordTimeOf,
   nextOffsetOf,
-  recordCountOf,
   sizeInBytesOf,
 } from '../../batch/layout.js';
 import { assert } from '../../core/assert.js';
@@ -132,7 +131,7 @@ export class SegmentContents {
   add(buf: Buffer, at: number, indexes: SegmentIndexes, indexIntervalBytes: number): void {
     const position = this.sizeInBytes;
     const lastOffset = nextOffsetOf(buf, at) - 1;
-    const maxTimestamp = newestRecordTime(buf, at);
+    const maxTimestamp = newestRecordTimeOf(buf, at);
     if (position === 0) this.firstTimestamp = maxTimestamp;
     this.epochs.add(baseOffsetOf(buf, at), leaderEpochOf(buf, at));
     if (maxTimestamp > this.maxTimestamp) {
@@ -172,11 +171,6 @@ export class SegmentContents {
   }
 }
 
-/** Largest timestamp of the records of a batch. What compaction has emptied keeps its time, but holds no record of it. */
-export function newestRecordTime(buf: Buffer, at: number): number {
-  return recordCountOf(buf, at) === 0 ? NO_TIMESTAMP : maxTimestampOf(buf, at);
-}
-
 /** Checksums of the index files as they were written and synced. */
 export interface IndexChecksums {
   readonly offsetIndexCrc: number;
@@ -191,7 +185,7 @@ export interface IndexChecksums {
 export class Segment {
   readonly baseOffset: number;
   readonly directory: string;
-  /** Of the three files. They change only should the last step of replacing it fail (see `Maintenance.replaceSegments`). */
+  /** Of the three files. They change only should the last step of replacing it fail (see `SegmentSwap`). */
   path: string;
   offsetIndexPath: string;
   timeIndexPath: string;

@@ -3,6 +3,7 @@
  * bytes; what was appended first goes first, whatever partition it belongs to.
  */
 import { baseOffsetOf, nextOffsetOf } from '../../batch/layout.js';
+import { partitionPoint } from '../../core/binary-search.js';
 import { type Offset, toOffset } from '../../core/types.js';
 import type { LogSlice } from '../engine.js';
 
@@ -98,15 +99,11 @@ export class LogTail {
 
   /** Index of the entry that contains `offset`; -1 when it is not cached. */
   #indexOf(offset: number): number {
-    let low = this.#first;
-    let high = this.#entries.length;
-    if (low === high || offset < this.#entries[low]!.baseOffset) return -1;
-    while (low < high) {
-      const middle = (low + high) >>> 1;
-      if (this.#entries[middle]!.nextOffset <= offset) low = middle + 1;
-      else high = middle;
-    }
-    return low < this.#entries.length ? low : -1;
+    const first = this.#first;
+    const count = this.#entries.length - first;
+    if (count === 0 || offset < this.#entries[first]!.baseOffset) return -1;
+    const found = partitionPoint(count, (at) => this.#entries[first + at]!.nextOffset <= offset);
+    return found < count ? first + found : -1;
   }
 }
 

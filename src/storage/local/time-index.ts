@@ -8,7 +8,9 @@
  * No batch at or before an entry's offset has a larger timestamp; what comes after may have any. An entry is added
  * together with one of the offset index if the maximum has risen, and a last one when the segment is closed.
  */
+
 import { NO_TIMESTAMP } from '../../batch/layout.js';
+import { partitionPoint } from '../../core/binary-search.js';
 
 /** Bytes of one entry on disk. */
 export const TIME_INDEX_ENTRY_BYTES = 12;
@@ -53,12 +55,12 @@ export class TimeIndex {
 
   /** The first entry whose timestamp is at least `timestamp`: nothing before the entry before it reaches `timestamp`. */
   ceiling(timestamp: number): TimeIndexEntry | undefined {
-    return this.#at(countWhile(this.#count, (entry) => this.#timestamps[entry]! < timestamp));
+    return this.#at(partitionPoint(this.#count, (entry) => this.#timestamps[entry]! < timestamp));
   }
 
   /** The last entry below `relativeOffset`: no batch at or before its own has a larger timestamp. */
   lastBelow(relativeOffset: number): TimeIndexEntry | undefined {
-    return this.#at(countWhile(this.#count, (entry) => this.#relativeOffsets[entry]! < relativeOffset) - 1);
+    return this.#at(partitionPoint(this.#count, (entry) => this.#relativeOffsets[entry]! < relativeOffset) - 1);
   }
 
   #at(entry: number): TimeIndexEntry | undefined {
@@ -102,16 +104,4 @@ export class TimeIndex {
     this.#timestamps = timestamps;
     this.#relativeOffsets = relativeOffsets;
   }
-}
-
-/** How many of `count` entries, from the first on, satisfy a condition that holds for the first ones only. */
-function countWhile(count: number, holds: (entry: number) => boolean): number {
-  let low = 0;
-  let high = count;
-  while (low < high) {
-    const middle = (low + high) >>> 1;
-    if (holds(middle)) low = middle + 1;
-    else high = middle;
-  }
-  return low;
 }

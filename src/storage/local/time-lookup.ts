@@ -5,14 +5,20 @@
  * So between the first entry that reaches the time and the offset index entry before it there is one index interval,
  * and the batch lies in it, whatever the order of the timestamps.
  */
-import { baseOffsetOf, NO_TIMESTAMP, nextOffsetOf, RECORD_BATCH_OVERHEAD } from '../../batch/layout.js';
+import {
+  baseOffsetOf,
+  NO_TIMESTAMP,
+  newestRecordTimeOf,
+  nextOffsetOf,
+  RECORD_BATCH_OVERHEAD,
+} from '../../batch/layout.js';
 import type { Lease } from './file-cache.js';
 import { toStorageError } from './io-errors.js';
 import type { EngineContext, LogState } from './log-state.js';
 import type { IndexFloor } from './offset-index.js';
 import type { OffsetSequence } from './offset-sequence.js';
 import { type ScanVisitor, scanBatches } from './scanner.js';
-import { newestRecordTime, type Segment, type SegmentIndexes } from './segment.js';
+import type { Segment, SegmentIndexes } from './segment.js';
 
 /** What the look-up asks of the reader it is a part of. */
 export interface TimeLookupHooks {
@@ -69,7 +75,7 @@ export class TimeLookup {
     await this.#scan(segment, from, segment.contents.sizeInBytes, {
       batch(buf, at) {
         if (baseOffsetOf(buf, at) >= to) return false;
-        if (nextOffsetOf(buf, at) > startOffset) newest = Math.max(newest, newestRecordTime(buf, at));
+        if (nextOffsetOf(buf, at) > startOffset) newest = Math.max(newest, newestRecordTimeOf(buf, at));
         return true;
       },
       damage: ignoreDamage,
@@ -143,7 +149,7 @@ class TimeSearch implements ScanVisitor {
   }
 
   batch(buf: Buffer, at: number): boolean {
-    if (nextOffsetOf(buf, at) <= this.#startOffset || newestRecordTime(buf, at) < this.#timestampMs) return true;
+    if (nextOffsetOf(buf, at) <= this.#startOffset || newestRecordTimeOf(buf, at) < this.#timestampMs) return true;
     this.found = baseOffsetOf(buf, at);
     return false;
   }

@@ -4,23 +4,22 @@
  */
 import { join } from 'node:path';
 import { crc32c } from '../../batch/crc32c.js';
-import { NO_TIMESTAMP } from '../../batch/layout.js';
+import { NO_TIMESTAMP, newestRecordTimeOf } from '../../batch/layout.js';
 import { LogError } from '../../core/errors.js';
 import { CHECKPOINT_NAME, type PartitionCheckpoint, readCheckpoint, type SegmentRecord } from './checkpoint.js';
 import { formatOf } from './data-dir.js';
 import { type EpochAt, epochsUpTo } from './epoch-runs.js';
 import { errnoOf, type FileSystem, nodeFileSystem } from './fs.js';
-import { readOffsetIndex } from './index-cache.js';
+import { cleanedSequence } from './index-cache.js';
 import { type InspectedBatch, inspectLogFile, partitionDirectories } from './inspect.js';
 import { METADATA_LOG_NAME } from './metadata-store.js';
 import { OFFSET_INDEX_ENTRY_BYTES } from './offset-index.js';
-import { ASCENDING, DENSE, IndexedSequence, type OffsetSequence } from './offset-sequence.js';
+import { DENSE, type OffsetSequence } from './offset-sequence.js';
 import { RECOVERY_POINTS_NAME, readRecoveryPoints } from './recovery-points.js';
 import { checkEpoch } from './scanner.js';
 import {
   baseOffsetOfName,
   LOG_SUFFIX,
-  newestRecordTime,
   OFFSET_INDEX_SUFFIX,
   SEGMENT_SUFFIXES,
   SWAP_SUFFIX,
@@ -234,8 +233,7 @@ class Verification {
 
   async #sequenceOf({ baseOffset, cleaned, offsetIndexCrc }: SegmentRecord): Promise<OffsetSequence> {
     if (!cleaned) return DENSE;
-    const index = await readOffsetIndex(this.#fs, this.#pathOf(baseOffset, OFFSET_INDEX_SUFFIX), offsetIndexCrc);
-    return index ? new IndexedSequence(baseOffset, index) : ASCENDING;
+    return cleanedSequence(this.#fs, baseOffset, this.#pathOf(baseOffset, OFFSET_INDEX_SUFFIX), offsetIndexCrc);
   }
 
   #batch(path: string, batch: InspectedBatch, indexes: IndexCheck | undefined, epochAt: EpochAt): void {
@@ -309,7 +307,7 @@ class IndexCheck {
 
   batch({ position, nextOffset, bytes }: InspectedBatch): void {
     const relativeOffset = nextOffset - 1 - this.#base;
-    this.#maxTimestamp = Math.max(this.#maxTimestamp, newestRecordTime(bytes, 0));
+    this.#maxTimestamp = Math.max(this.#maxTimestamp, newestRecordTimeOf(bytes, 0));
     const offsets = this.#offsets;
     if (this.#offsetsAt < offsets.length && offsets.readUInt32BE(this.#offsetsAt + 4) === position) {
       if (offsets.readUInt32BE(this.#offsetsAt) === relativeOffset) this.#offsetsAt += OFFSET_INDEX_ENTRY_BYTES;

@@ -4,7 +4,7 @@ import { nextOffsetOf, recordCountOf } from '../../batch/layout.js';
 import { toOffset } from '../../core/types.js';
 import { type BatchSource, CompactionPass, emptied } from '../compaction/compaction-pass.js';
 import type { CompactOptions, CompactResult } from '../engine.js';
-import type { MemoryLogState, MemorySegment } from './log.js';
+import { indexOfBatch, type MemoryLogState, type MemorySegment } from './log.js';
 
 /** Work for some milliseconds, also with small records and long keys; then the event loop gets its turn. */
 const BYTES_PER_TURN: number = 256 * 1024;
@@ -68,7 +68,7 @@ async function runPass(
   });
   const readTo = Math.min(endOfSegmentWith(state, pass.cleanedOffset - 1), end);
   const cleaned: Buffer[] = [];
-  const count = firstIndexAt(batches, readTo);
+  const count = indexOfBatch(batches, readTo);
   let index = 0;
   for await (const batch of source(0, readTo)) {
     const result = pass.clean(batch);
@@ -118,9 +118,9 @@ function grouped(state: MemoryLogState, readTo: number): MemorySegment[] {
 /** Iterates over a fixed list of batches. */
 function sourceOf(batches: readonly Buffer[], checkIntact: (batch: Buffer) => void): BatchSource {
   return async function* (from, to) {
-    const end = firstIndexAt(batches, to);
+    const end = indexOfBatch(batches, to);
     let bytes = 0;
-    for (let i = firstIndexAt(batches, from); i < end; i++) {
+    for (let i = indexOfBatch(batches, from); i < end; i++) {
       const batch = batches[i]!;
       checkIntact(batch);
       yield batch;
@@ -130,18 +130,6 @@ function sourceOf(batches: readonly Buffer[], checkIntact: (batch: Buffer) => vo
       await nextTurn();
     }
   };
-}
-
-/** Index of the batch that contains `offset`, or of the first after it. */
-function firstIndexAt(batches: readonly Buffer[], offset: number): number {
-  let low = 0;
-  let high = batches.length;
-  while (low < high) {
-    const middle = (low + high) >>> 1;
-    if (nextOffsetOf(batches[middle]!, 0) <= offset) low = middle + 1;
-    else high = middle;
-  }
-  return low;
 }
 
 /** End of the segments that end at or below `upTo`, the last one never among them. */

@@ -1,12 +1,20 @@
 /** One partition's log in memory: the reference for what a log does, without files. */
 
-import { baseOffsetOf, maxTimestampOf, NO_TIMESTAMP, nextOffsetOf, recordCountOf } from '../../batch/layout.js';
+import { baseOffsetOf, NO_TIMESTAMP, newestRecordTimeOf, nextOffsetOf } from '../../batch/layout.js';
 import { checkBatch } from '../../batch/validate.js';
-import { assert } from '../../core/assert.js';
+import { partitionPoint } from '../../core/binary-search.js';
 import type { Clock } from '../../core/clock.js';
 import { LogError } from '../../core/errors.js';
 import { type Epoch, type Offset, type TopicPartition, toOffset } from '../../core/types.js';
-import { closedError, endOfBatches, fencedEpoch, outOfRange, statsOf, wrongOffset } from '../batches.js';
+import {
+  closedError,
+  compactedAlready,
+  endOfBatches,
+  fencedEpoch,
+  outOfRange,
+  statsOf,
+  wrongOffset,
+} from '../batches.js';
 import type {
   CompactOptions,
   CompactResult,
@@ -64,15 +72,13 @@ export class MemoryLogState {
 
   /** Index of the batch that contains `offset`, or of the first after it. */
   indexOf(offset: number): number {
-    let low = 0;
-    let high = this.batches.length;
-    while (low < high) {
-      const middle = (low + high) >>> 1;
-      if (nextOffsetOf(this.batches[middle]!, 0) <= offset) low = middle + 1;
-      else high = middle;
-    }
-    return low;
+    return indexOfBatch(this.batches, offset);
   }
+}
+
+/** Index of the batch that contains `offset`, or of the first after it. */
+export function indexOfBatch(batches: readonly Buffer[], offset: number): number {
+  return partitionPoint(batches.length, (at) => nextOffsetOf(batches[at]!, 0) <= offset);
 }
 
 export class MemoryLog implements PartitionLog {
@@ -164,7 +170,7 @@ export class MemoryLog implements PartitionLog {
     this.#checkOpen();
     const { batches, startOffset } = this.#state;
     for (const batch of batches) {
-      if (nextOffsetOf(batch, 0) <= startOffset || maxTimestampOf(batch, 0) < timestampMs) continue;
+      if (nextOffsetOf(batch, 0) <= startOffset || newestRecordTimeOf(batch, 0) < timestampMs) continue;
       return toOffset(Math.max(baseOffsetOf(batch, 0), startOffset));
     }
     return undefined;
@@ -177,10 +183,9 @@ export class MemoryLog implements PartitionLog {
     const { batches, startOffset } = this.#state;
     for (const batch of batches) {
       const next = nextOffsetOf(batch, 0);
-      // What compaction has emptied keeps its time, but holds no record of it.
-      if (next <= startOffset || next > to || recordCountOf(batch, 0) === 0) continue;
-      if (maxTimestampOf(batch, 0) <= newest) continue;
-      newest = maxTimestampOf(batch, 0);
+      const timestampMs = newestRecordTimeOf(batch, 0);
+      if (next <= startOffset || next > to || timestampMs <= newest) continue;
+      newest = timestampMs;
       found = baseOffsetOf(batch, 0);
     }
     return found === undefined ? undefined : toOffset(Math.max(found, startOffset));
@@ -206,7 +211,7 @@ export class MemoryLog implements PartitionLog {
 
   async compact(options: CompactOptions): Promise<CompactResult> {
     this.#checkWritable();
-    assert(!this.#compacting, 'one compaction of a log at a time');
+    if (this.#compacting) throw compactedAlready(`${this.id.topicId}-${this.id.partition}`);
     this.#compacting = true;
     try {
       return await compactInMemory(this.#state, options, {
@@ -228,7 +233,7 @@ export class MemoryLog implements PartitionLog {
       const baseOffset = toOffset(segment.baseOffset);
       const nextOffset = toOffset(segments[i + 1]?.baseOffset ?? endOffset);
       const own = batches.slice(this.#state.indexOf(baseOffset), this.#state.indexOf(nextOffset));
-      const timestamps = own.map((batch) => maxTimestampOf(batch, 0));
+      const timestamps = own.map((batch) => newestRecordTimeOf(batch, 0));
       const { sizeInBytes, createdMs, modifiedMs } = segment;
       const firstTimestamp = timestamps[0] ?? NO_TIMESTAMP;
       const maxTimestamp = timestamps.reduce((max, timestamp) => Math.max(max, timestamp), NO_TIMESTAMP);

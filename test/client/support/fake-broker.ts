@@ -101,6 +101,8 @@ export class FakeBroker {
   port = 0;
   producesOpen = 0;
   fetchesOpen = 0;
+  /** Fetch streams that wait until the reader takes more. */
+  fetchesBlocked = 0;
   #server: Server | undefined;
   #nextStream = 1;
   #topicsMade = 0;
@@ -365,6 +367,7 @@ export class FakeBroker {
           return;
         }
         if (!call.write({ partition: message })) {
+          this.fetchesBlocked++;
           await new Promise<void>((resolve) => {
             const done = (): void => {
               call.off('drain', done);
@@ -374,6 +377,7 @@ export class FakeBroker {
             call.once('drain', done);
             call.once('close', done);
           });
+          this.fetchesBlocked--;
         }
         if (closed) return;
       }

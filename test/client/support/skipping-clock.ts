@@ -1,4 +1,4 @@
-import { type Clock, systemClock, type Timer } from '../../../src/core/clock.js';
+import { type Clock, MAX_TIMER_MS, systemClock, type Timer } from '../../../src/core/clock.js';
 
 interface Pending {
   readonly dueAtMs: number;
@@ -29,7 +29,7 @@ export class SkippingClock implements Clock {
 
   setTimer(delayMs: number, callback: () => void): Timer {
     const entry: Pending = {
-      dueAtMs: this.monotonic() + delayMs,
+      dueAtMs: this.monotonic() + Math.min(delayMs, MAX_TIMER_MS),
       timer: systemClock.setTimer(delayMs, () => entry.fire()),
       fire: () => {
         if (this.#pending.delete(entry)) callback();

@@ -47,8 +47,8 @@ describe('a pass over keyed records', () => {
     ]);
     expect(await recordsOf(batches)).toEqual(['1:b=1', '4:a=3', '5:c=2']);
     expect(pass.cleanedOffset).toBe(6);
-    expect(pass).toMatchObject({ batchesBefore: 3, batchesAfter: 2, recordsBefore: 6, recordsAfter: 3 });
-    expect(pass.bytesAfter).toBe(batches.reduce((sum, batch) => sum + batch.length, 0));
+    expect(pass.counters).toEqual({ recordsBefore: 6, recordsAfter: 3, unreadableBatches: 0 });
+    expect(batches).toHaveLength(2);
   });
 
   it('drops records without a key', async () => {
@@ -61,7 +61,7 @@ describe('a pass over keyed records', () => {
     const empty = withSection(VECTORS.A, Buffer.from('0e00000000027600', 'hex'));
     const { results, pass } = await runPass([empty, keyed(1, ['=1'])]);
     expect(results).toEqual([empty, undefined]);
-    expect(pass.unreadableBatches).toBe(0);
+    expect(pass.counters.unreadableBatches).toBe(0);
   });
 
   it('hands out the same buffer when nothing of a batch goes', async () => {
@@ -176,7 +176,7 @@ describe('times', () => {
     const batch = withSection(VECTORS.A, body);
     const { results, pass } = await runPass([batch]);
     expect(results[0]).toBe(batch);
-    expect(pass.unreadableBatches).toBe(1);
+    expect(pass.counters.unreadableBatches).toBe(1);
   });
 });
 
@@ -353,7 +353,7 @@ describe('transactions', () => {
     const batch = altered(keyed(0, ['a=1'], inTransaction(7)), (copy) => copy.writeInt16BE(0x17, 21));
     const { results, pass } = await runPass([batch, abort(1, 7), keyed(2, ['x=1'], byProducer(7))]);
     expect(results[0]).toBeUndefined();
-    expect(pass.unreadableBatches).toBe(0);
+    expect(pass.counters.unreadableBatches).toBe(0);
   });
 });
 
@@ -419,7 +419,7 @@ describe('batches that cannot be read', () => {
     await expect((async () => recordsOf([broken]))()).rejects.toThrow();
     const { results, pass } = await runPass(before);
     expect(results).toEqual(before);
-    expect(pass.unreadableBatches).toBe(1);
+    expect(pass.counters.unreadableBatches).toBe(1);
   });
 
   it('are those that claim more records than a reader takes', async () => {
@@ -429,7 +429,7 @@ describe('batches that cannot be read', () => {
     });
     const { results, pass } = await runPass([keyed(0, ['a=1']), huge]);
     expect(results[1]).toBe(huge);
-    expect(pass.recordsAfter).toBe(2_000_002);
+    expect(pass.counters.recordsAfter).toBe(2_000_002);
   });
 
   it('keep the tombstones behind them, which may delete what is in them', async () => {
@@ -447,15 +447,7 @@ describe('batches that cannot be read', () => {
       throw new Error('the disk is gone');
     };
     const { CompactionPass } = await import('../../../src/storage/compaction/compaction-pass.js');
-    const options = {
-      firstDirty: 0,
-      upTo: 1,
-      nowMs: T0,
-      deleteRetentionMs: 1,
-      producerExpirationMs: 1,
-      maxMapBytes: 1,
-    };
-    await expect(CompactionPass.plan(failing, options)).rejects.toThrow('the disk is gone');
+    await expect(CompactionPass.plan(failing, OPTIONS)).rejects.toThrow('the disk is gone');
   });
 });
 

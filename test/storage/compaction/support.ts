@@ -4,7 +4,7 @@ import { compressBatch } from '../../../src/batch/compression.js';
 import { baseOffsetOf, type Codec, nextOffsetOf } from '../../../src/batch/layout.js';
 import { checkBatch } from '../../../src/batch/validate.js';
 import { type BatchSource, CompactionPass, type PassOptions } from '../../../src/storage/compaction/compaction-pass.js';
-import { latin1, readAll as readRecords, T0 } from '../../batch/support.js';
+import { readAll as readRecords, T0 } from '../../batch/support.js';
 
 export const HOUR = 3_600_000;
 export const DAY: number = 24 * HOUR;
@@ -125,4 +125,4 @@ export async function recordsOf(batches: readonly Buffer[]): Promise<string[]> {
   return lines;
 }
 
-export { latin1, readRecords, T0 };
+export { readRecords, T0 };

@@ -1,13 +1,13 @@
 import { nextOffsetOf, sizeInBytesOf } from '../../../batch/layout.js';
 import { LogError } from '../../../core/errors.js';
-import { CompactionPass, emptied } from '../../compaction/compaction-pass.js';
+import { CompactionPass, emptied, type PassCounters } from '../../compaction/compaction-pass.js';
 import { type EpochRun, EpochRuns } from '../epoch-runs.js';
 import type { FileSystem } from '../fs.js';
-import { readOffsetIndex } from '../index-cache.js';
+import { cleanedSequence } from '../index-cache.js';
 import { corruptLog, toStorageError } from '../io-errors.js';
-import { ASCENDING, DENSE, IndexedSequence, type OffsetSequence } from '../offset-sequence.js';
-import { scanBatches } from '../scanner.js';
-import { MAX_RELATIVE_OFFSET, MAX_SEGMENT_BYTES } from '../segment.js';
+import { DENSE } from '../offset-sequence.js';
+import { type ScanVisitor, scanBatches } from '../scanner.js';
+import { type Damage, MAX_RELATIVE_OFFSET, MAX_SEGMENT_BYTES } from '../segment.js';
 import { type CleanedSegment, GroupWriter } from './segment-writer.js';
 
 /** A segment to be compacted: closed, synced and free of known damage. */
@@ -44,15 +44,11 @@ export interface CleanedGroup {
 }
 
 /** What a pass has done. */
-export interface CleanSummary {
+export interface CleanSummary extends PassCounters {
   /** The keys up to here were mapped: below, at most one record of each key is left. */
   readonly cleanedOffset: number;
   readonly bytesBefore: number;
   readonly bytesAfter: number;
-  readonly recordsBefore: number;
-  readonly recordsAfter: number;
-  /** Batches that could not be opened and were kept as they are. */
-  readonly unreadableBatches: number;
 }
 
 /** Batches are taken from a scan in pieces of about this size. */
@@ -90,8 +86,7 @@ export async function* cleanPass(
     for (const { facts } of outputs) bytesAfter += facts.sizeInBytes;
     yield { sources: group.map(({ baseOffset }) => baseOffset), outputs };
   }
-  const { cleanedOffset, recordsBefore, recordsAfter, unreadableBatches } = pass;
-  return { cleanedOffset, bytesBefore, bytesAfter, recordsBefore, recordsAfter, unreadableBatches };
+  return { cleanedOffset: pass.cleanedOffset, bytesBefore, bytesAfter, ...pass.counters };
 }
 
 /** Neighbours that fit into one segment together, so that a log does not end up as many small files. */
@@ -162,7 +157,9 @@ async function* batchesOf(
   shouldStop: () => boolean,
 ): AsyncGenerator<Buffer, void, void> {
   const { path, sizeInBytes, baseOffset } = source;
-  const sequence = await sequenceOf(fs, source);
+  const sequence = source.cleaned
+    ? await cleanedSequence(fs, baseOffset, source.offsetIndexPath, source.offsetIndexCrc)
+    : DENSE;
   const epochs = new EpochRuns(source.epochs);
   const fd = openSource(fs, path);
   try {
@@ -198,14 +195,8 @@ function openSource(fs: FileSystem, path: string): number {
   }
 }
 
-async function sequenceOf(fs: FileSystem, source: CleanSource): Promise<OffsetSequence> {
-  if (!source.cleaned) return DENSE;
-  const index = await readOffsetIndex(fs, source.offsetIndexPath, source.offsetIndexCrc);
-  return index ? new IndexedSequence(source.baseOffset, index) : ASCENDING;
-}
-
 /** Collects the batches of one scan until they are enough for once. */
-class Piece {
+class Piece implements ScanVisitor {
   readonly batches: Buffer[] = [];
   readonly #path: string;
   #bytes = 0;
@@ -222,17 +213,7 @@ class Piece {
     return this.#bytes < READ_BYTES;
   }
 
-  damage({
-    position,
-    offset,
-    nextOffset,
-    why,
-  }: {
-    position: number;
-    offset: number;
-    nextOffset: number;
-    why: string;
-  }): void {
+  damage({ position, offset, nextOffset, why }: Damage): void {
     throw corruptLog(this.#path, position, offset, nextOffset, why);
   }
 }

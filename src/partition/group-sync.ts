@@ -1,0 +1,158 @@
+import type { Clock, Timer } from '../core/clock.js';
+import { type LogError, toLogError } from '../core/errors.js';
+import type { Logger } from '../core/logger.js';
+import type { PartitionLog } from '../storage/engine.js';
+
+/** Data written but not asked to be durable is synced once this much has gathered, whatever flush.ms says. */
+const FLUSH_BYTES = 8 * 1024 * 1024;
+
+/** Somebody who waits until the log is durable up to an offset. */
+export interface DurabilityWaiter {
+  readonly endOffset: number;
+  readonly resolve: () => void;
+  readonly reject: (error: LogError) => void;
+}
+
+export interface GroupSyncOptions {
+  readonly topic: string;
+  readonly log: PartitionLog;
+  readonly clock: Clock;
+  readonly logger: Logger;
+  readonly flushMs: number;
+}
+
+/**
+ * When what was appended to a log is synced, and who is told: one sync covers all that was written before it began, so
+ * that those who wait share it. It comes at once while a producer waits for it or a reader stands at the tail, else when
+ * much has gathered or flush.ms is over.
+ */
+export class GroupSync {
+  readonly #topic: string;
+  readonly #log: PartitionLog;
+  readonly #clock: Clock;
+  readonly #logger: Logger;
+  #flushMs: number;
+  /** Ascending by offset. */
+  readonly #waiters: DurabilityWaiter[] = [];
+  readonly #listeners = new Set<() => void>();
+  /** The run of syncs under way, if any. Never rejects. */
+  #run: Promise<void> | undefined;
+  #wanted = false;
+  #unsyncedBytes = 0;
+  #timer: Timer | undefined;
+
+  constructor({ topic, log, clock, logger, flushMs }: GroupSyncOptions) {
+    this.#topic = topic;
+    this.#log = log;
+    this.#clock = clock;
+    this.#logger = logger;
+    this.#flushMs = flushMs;
+  }
+
+  /** Takes note of bytes that the log has; `plan` is to follow. */
+  noteWritten(byteLength: number): void {
+    this.#unsyncedBytes += byteLength;
+  }
+
+  /** Tells `waiter` once the log is durable up to its offset; to be called in the order of offsets, before `plan`. */
+  whenDurable(waiter: DurabilityWaiter): void {
+    this.#waiters.push(waiter);
+  }
+
+  /** Syncs now when somebody waits for it - a producer, or a reader at the tail - or when much has gathered. */
+  plan(): void {
+    if (this.#waiters.length > 0 || this.#listeners.size > 0 || this.#unsyncedBytes >= FLUSH_BYTES) {
+      this.#start();
+    } else {
+      this.#timer ??= this.#clock.setTimer(this.#flushMs, () => {
+        this.#timer = undefined;
+        this.#start();
+      });
+    }
+  }
+
+  /** Follows a changed flush.ms, what waits for the old one included. */
+  configure(flushMs: number): void {
+    this.#flushMs = flushMs;
+    if (this.#timer === undefined) return;
+    this.#cancelTimer();
+    this.plan();
+  }
+
+  /** Calls `listener` after each sync and with `notify`, until unsubscribed; each write is synced at once meanwhile. */
+  onAdvance(listener: () => void): () => void {
+    this.#listeners.add(listener);
+    this.#syncRest();
+    return () => this.#listeners.delete(listener);
+  }
+
+  notify(): void {
+    for (const listener of this.#listeners) listener();
+  }
+
+  /** Syncs what is not synced, tells those who listen, and resolves when no sync is under way. */
+  async finish(): Promise<void> {
+    this.#cancelTimer();
+    this.#syncRest();
+    this.notify();
+    await this.#run;
+  }
+
+  #cancelTimer(): void {
+    this.#timer?.cancel();
+    this.#timer = undefined;
+  }
+
+  #syncRest(): void {
+    if (this.#log.failure === undefined && this.#log.durableOffset < this.#log.endOffset) this.#start();
+  }
+
+  #start(): void {
+    this.#wanted = true;
+    this.#run ??= this.#syncAll()
+      .catch((error: unknown) => this.#logger.error({ ...this.#place(), err: error }, 'defect in the partition writer'))
+      .finally(() => {
+        this.#run = undefined;
+      });
+  }
+
+  async #syncAll(): Promise<void> {
+    while (this.#wanted) {
+      this.#wanted = false;
+      this.#cancelTimer();
+      this.#unsyncedBytes = 0;
+      try {
+        await this.#log.flush(this.#log.endOffset);
+      } catch (error) {
+        this.#fail(toLogError(error));
+        break;
+      }
+      this.#acknowledge();
+      this.notify();
+      if (this.#waiters.length > 0) this.#wanted = true;
+    }
+  }
+
+  #acknowledge(): void {
+    const durable = this.#log.durableOffset;
+    let count = 0;
+    for (const waiter of this.#waiters) {
+      if (waiter.endOffset > durable) break;
+      waiter.resolve();
+      count++;
+    }
+    this.#waiters.splice(0, count);
+  }
+
+  #fail(error: LogError): void {
+    this.#logger.error(
+      { ...this.#place(), reason: error.reason, err: error },
+      'sync failed: the partition acknowledges nothing more until the broker is restarted',
+    );
+    for (const waiter of this.#waiters.splice(0)) waiter.reject(error);
+  }
+
+  #place(): { topic: string; partition: number } {
+    return { topic: this.#topic, partition: this.#log.id.partition };
+  }
+}

@@ -3,6 +3,8 @@ import { defineConfig, type ViteUserConfig } from 'vitest/config';
 const config: ViteUserConfig = defineConfig({
   test: {
     include: ['test/**/*.test.ts'],
+    // Besides the usual: what the tests of chance and faults have tried and found.
+    reporters: ['default', './test/support/programme-reporter.ts'],
     // Files that start processes and fill disks share two cores: more workers only make each wait.
     maxWorkers: 2,
     // grpc-js writes its own line beside our error.

@@ -7,12 +7,10 @@ import type { PartitionLog } from '../../src/storage/engine.js';
 import { consume, fillKeyed, type Seen } from '../storage/keyed.js';
 import { DiskRig, LOG_CONFIG, PowerCuts, type Remains } from '../storage/power-cuts.js';
 import { EPOCH, partition as partitionId } from '../storage/support.js';
-import { randomFrom } from '../support/random.js';
+import { inForm, Programme } from '../support/programme.js';
 import { CONFIG } from './support.js';
 
-const LONG = process.env.TEST_LONG !== undefined;
-const MAX_STATES = LONG ? Number.POSITIVE_INFINITY : 600;
-const SEED = Number(process.env.TEST_SEED ?? 20_260_302);
+const MAX_STATES = inForm({ short: 600, long: Number.POSITIVE_INFINITY });
 const DAY = 86_400_000;
 const RETAINING: PartitionConfig = { ...CONFIG, ...LOG_CONFIG, retentionRecords: 20, retentionMs: DAY };
 
@@ -93,15 +91,17 @@ async function expectKept(
   }
 }
 
-test(`nothing above the planned start is lost, nothing below the start comes back (seed ${SEED})`, async () => {
-  const random = randomFrom(SEED);
-  const cuts = new PowerCuts<Promised>(random, LONG ? 20 : 2);
+test('nothing above the planned start is lost, nothing below the start comes back', async (context) => {
+  const programme = new Programme(context, 20_260_302);
+  const { random } = programme;
+  const cuts = new PowerCuts<Promised>(random, inForm({ short: 2, long: 20 }));
   const history = await live(new DiskRig(), cuts);
   const share = MAX_STATES / cuts.remains.length;
   // A process that merely stops loses nothing: each of these is looked at.
   const chosen = cuts.remains.filter(({ at }) => at.endsWith('nothing is lost') || random() < share);
   expect(chosen.length).toBeGreaterThan(500);
   for (const remains of chosen) {
+    programme.tried('states');
     const first = new DiskRig(remains.image);
     const log = await openLog(first, 2);
     await expectKept(first, log, remains, history);

@@ -7,6 +7,7 @@ import { toEpoch } from '../../src/core/types.js';
 import type { StorageEngine } from '../../src/storage/engine.js';
 import { openMemoryEngine } from '../../src/storage/memory/engine.js';
 import { batchOf } from '../partition/support.js';
+import { inForm, Programme } from '../support/programme.js';
 import { openTopics, withParts } from './support.js';
 
 const NAMES = ['a', 'b'];
@@ -169,9 +170,11 @@ class Rig {
   }
 }
 
-test('topics are as the history of creations, changes, deletions and restarts has made them', async () => {
+test('topics are as the history of creations, changes, deletions and restarts has made them', async (context) => {
+  const programme = new Programme(context);
   await fc.assert(
     fc.asyncProperty(fc.array(step, { maxLength: 25 }), async (steps) => {
+      programme.tried('histories');
       const rig = new Rig();
       await rig.restart();
       for (const next of steps) {
@@ -183,6 +186,6 @@ test('topics are as the history of creations, changes, deletions and restarts ha
       await rig.deletionsDone();
       await rig.topics.close();
     }),
-    { numRuns: process.env.TEST_LONG === undefined ? 100 : 2000 },
+    { seed: programme.seed, numRuns: inForm({ short: 100, long: 2000 }) },
   );
 }, 300_000);

@@ -9,7 +9,7 @@ import type { Producer } from '../../src/client/producer.js';
 import type { ReadOptions } from '../../src/client/read-options.js';
 import { string, topic } from '../../src/client/serdes.js';
 import { LogError } from '../../src/core/errors.js';
-import { randomFrom } from '../support/random.js';
+import { Programme } from '../support/programme.js';
 import { rejection } from '../support/rejection.js';
 import { until } from '../support/until.js';
 import { collect } from './support/collect.js';
@@ -264,9 +264,9 @@ test('a record that may be in the old topic fails with its outcome unknown; thos
   expect(await t.broker.partition('words').values()).toEqual(['behind']);
 });
 
-test('through random faults, increases and recreations no record is in two topics and order holds', async () => {
-  const seed = Number(process.env.TEST_SEED ?? Math.floor(Math.random() * 2 ** 31));
-  const random = randomFrom(seed);
+test('through random faults, increases and recreations no record is in two topics and order holds', async (context) => {
+  const programme = new Programme(context);
+  const { random } = programme;
   await using t = await start(2, { batchBytes: 100, maxInFlight: 4 });
   const topics = [t.broker.topics.get('words')];
   let partitions = 2;
@@ -293,6 +293,7 @@ test('through random faults, increases and recreations no record is in two topic
     if (i % 50 === 49) await Promise.allSettled(sends);
   }
   const results = await Promise.allSettled(sends);
+  programme.tried('sends', results.length);
   const homes = new Map<string, number>();
   const logs = new Map<string, string[]>();
   for (const [home, made] of topics.entries()) {
@@ -300,9 +301,9 @@ test('through random faults, increases and recreations no record is in two topic
       const all = await log.values();
       logs.set(`${home}/${partition}`, all);
       const firsts = [...new Set(all)];
-      expect(firsts, `seed ${seed}`).toEqual(firsts.toSorted((a, b) => values.indexOf(a) - values.indexOf(b)));
+      expect(firsts).toEqual(firsts.toSorted((a, b) => values.indexOf(a) - values.indexOf(b)));
       for (const value of firsts) {
-        expect(homes.get(value) ?? home, `seed ${seed}: ${value}`).toBe(home);
+        expect(homes.get(value) ?? home, value).toBe(home);
         homes.set(value, home);
       }
     }
@@ -312,10 +313,10 @@ test('through random faults, increases and recreations no record is in two topic
     const home = homes.get(value);
     if (result.status === 'fulfilled') {
       const { partition, offset } = result.value;
-      expect(logs.get(`${home}/${partition}`)?.[offset], `seed ${seed}`).toBe(value);
-    } else if (result.reason.outcome === 'none') expect(home, `seed ${seed}: ${value}`).toBeUndefined();
+      expect(logs.get(`${home}/${partition}`)?.[offset]).toBe(value);
+    } else if (result.reason.outcome === 'none') expect(home, value).toBeUndefined();
   }
-  expect(results.filter(({ status }) => status === 'fulfilled').length, `seed ${seed}`).toBeGreaterThan(100);
+  expect(results.filter(({ status }) => status === 'fulfilled').length).toBeGreaterThan(100);
 });
 
 test('records for a topic that stays deleted fail, saying so', async () => {

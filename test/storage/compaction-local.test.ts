@@ -8,10 +8,9 @@ import { splitBatches } from '../../src/batch/validate.js';
 import { type Offset, toEpoch, toOffset } from '../../src/core/types.js';
 import type { PartitionLog } from '../../src/storage/engine.js';
 import { ManualClock } from '../support/manual-clock.js';
+import { inForm, LONG } from '../support/programme.js';
 import { consume, expectOneOfEachKey, fillKeyed, optionsFor, problemsOf, type Seen, SMALL } from './keyed.js';
 import { BASE_TIME, END, EPOCH, failureOf, LocalRig, partition, patch } from './support.js';
-
-const LONG = process.env.TEST_LONG !== undefined;
 
 function filesOf(rig: LocalRig): readonly string[] {
   return readdirSync(rig.directory()).sort();
@@ -134,7 +133,7 @@ describe('a process that stops at any call of a compaction', () => {
   /** Appends and compacts twice; resolves to what a reader must find. */
   async function scenario(rig: LocalRig, rule: LocalRig['fs']['rule'] = () => undefined): Promise<Outcome> {
     const log = await openLog(rig);
-    await fillKeyed(log, LONG ? 120 : 50);
+    await fillKeyed(log, inForm({ short: 50, long: 120 }));
     const { table } = await consume(log);
     const first = rig.fs.calls.length;
     rig.fs.rule = (call) => rule({ ...call, number: call.number - first });
@@ -242,7 +241,7 @@ describe('a compacted segment', () => {
   test('shows every flipped bit, or the flip does no harm', async () => {
     const { rig, all } = await compacted();
     const size = statSync(rig.file()).size;
-    for (let bit = 0; bit < size * 8; bit += LONG ? 1 : 5) {
+    for (let bit = 0; bit < size * 8; bit += inForm({ short: 5, long: 1 })) {
       const again = rig.crash({ tailCacheBytes: 0 });
       again.fs.skipsDisk = true;
       patch(again.file(), (bytes) => {
@@ -274,7 +273,7 @@ describe('a compacted segment', () => {
     const { rig, all } = await compacted();
     for (const name of filesOf(rig).filter((one) => !one.endsWith('.log'))) {
       const path = join(rig.directory(), name);
-      for (let at = 0; at < readFileSync(path).length; at += LONG ? 1 : 41) {
+      for (let at = 0; at < readFileSync(path).length; at += inForm({ short: 41, long: 1 })) {
         const again = rig.crash({ tailCacheBytes: 0 });
         again.fs.skipsDisk = true;
         patch(join(again.directory(), name), (bytes) => {

@@ -3,10 +3,10 @@ import fc from 'fast-check';
 import { expect, test } from 'vitest';
 import { toEpoch, toOffset } from '../../src/core/types.js';
 import type { LogConfig, PartitionLog, StorageEngine } from '../../src/storage/engine.js';
+import { inForm, Programme } from '../support/programme.js';
 import { BASE_TIME, batchAt, END, LocalRig, partition } from './support.js';
 
 const CONFIG: LogConfig = { segmentBytes: 700, segmentMs: 60, indexIntervalBytes: 150, fileDeleteDelayMs: 60_000 };
-const LONG = process.env.TEST_LONG !== undefined;
 
 /** One run takes some 50 ms. */
 const RUN_LIMIT_MS = 20_000;
@@ -165,8 +165,10 @@ class Pair {
   }
 }
 
-test('a log does what its model does', { timeout: LONG ? 1_500_000 : 150_000 }, async () => {
+test('a log does what its model does', { timeout: inForm({ short: 150_000, long: 1_500_000 }) }, async (context) => {
+  const programme = new Programme(context);
   const run = async (steps: readonly Step[], tailCacheBytes: number, maxOpenFiles: number): Promise<void> => {
+    programme.tried('histories');
     const rig = new LocalRig({ tailCacheBytes, maxOpenFiles });
     rig.fs.skipsDisk = true;
     const pair = new Pair(rig);
@@ -174,12 +176,13 @@ test('a log does what its model does', { timeout: LONG ? 1_500_000 : 150_000 }, 
     for (const one of steps) await pair.take(one);
     await pair.finish();
   };
-  const steps = fc.array(step, { minLength: 1, maxLength: LONG ? 100 : 40, size: 'max' });
+  const steps = fc.array(step, { minLength: 1, maxLength: inForm({ short: 60, long: 100 }), size: 'max' });
   await fc.assert(fc.asyncProperty(steps, fc.constantFrom(0, 1000, 1 << 20), fc.constantFrom(6, 8, 100), run), {
-    numRuns: LONG ? 2000 : 200,
+    seed: programme.seed,
+    numRuns: inForm({ short: 200, long: 2000 }),
     // A run that hangs is reported with its steps, and so is the smallest one found when shrinking takes too long.
     timeout: RUN_LIMIT_MS,
-    interruptAfterTimeLimit: LONG ? 1_200_000 : 120_000,
+    interruptAfterTimeLimit: inForm({ short: 120_000, long: 1_200_000 }),
     markInterruptAsFailure: true,
   });
 });

@@ -16,13 +16,13 @@ import { BYTES_PER_SLOT } from '../../../src/storage/compaction/key-map.js';
 import { markerTypeOf } from '../../../src/storage/compaction/transactions.js';
 import type { LogConfig, PartitionLog, StorageEngine } from '../../../src/storage/engine.js';
 import { openMemoryEngine } from '../../../src/storage/memory/engine.js';
+import { inForm, Programme } from '../../support/programme.js';
 import { END, LocalRig, partition } from '../support.js';
 import { abort, commit, compressed, readRecords, T0 } from './support.js';
 
 const CONFIG: LogConfig = { segmentBytes: 900, segmentMs: 1e12, indexIntervalBytes: 150, fileDeleteDelayMs: 60_000 };
 const DELETE_RETENTION_MS = 1000;
 const PRODUCER_EXPIRATION_MS = 5000;
-const LONG = process.env.TEST_LONG !== undefined;
 const RUN_LIMIT_MS = 20_000;
 
 /** What a property runs on. */
@@ -280,18 +280,20 @@ function sorted(map: ReadonlyMap<string, string>): readonly (readonly [string, s
   return [...map].sort(([a], [b]) => (a < b ? -1 : 1));
 }
 
-async function holds(newRig: () => Rig, numRuns: number): Promise<void> {
+async function holds(programme: Programme, newRig: () => Rig, numRuns: number): Promise<void> {
   const run = async (steps: readonly Step[]): Promise<void> => {
+    programme.tried('histories');
     const pair = new Pair(newRig());
     await pair.start();
     for (const one of steps) await pair.take(one);
     await pair.finish();
   };
-  const steps = fc.array(step, { minLength: 1, maxLength: LONG ? 100 : 40, size: 'max' });
+  const steps = fc.array(step, { minLength: 1, maxLength: inForm({ short: 40, long: 100 }), size: 'max' });
   await fc.assert(fc.asyncProperty(steps, run), {
+    seed: programme.seed,
     numRuns,
     timeout: RUN_LIMIT_MS,
-    interruptAfterTimeLimit: LONG ? 1_200_000 : 120_000,
+    interruptAfterTimeLimit: inForm({ short: 120_000, long: 1_200_000 }),
     markInterruptAsFailure: true,
   });
 }
@@ -314,12 +316,16 @@ function localRig(): Rig {
   };
 }
 
-const LIMITS = { timeout: LONG ? 1_500_000 : 150_000 };
+const LIMITS = { timeout: inForm({ short: 150_000, long: 1_500_000 }) };
 
-test('memory engine: a consumer ends with the same values, compacted or not', LIMITS, async () => {
-  await holds(memoryRig, LONG ? 5000 : 200);
+test('memory engine: a consumer ends with the same values, compacted or not', LIMITS, async (context) => {
+  await holds(new Programme(context), memoryRig, inForm({ short: 200, long: 5000 }));
 });
 
-test('local engine: a consumer ends with the same values, compacted or not, stopped and crashed', LIMITS, async () => {
-  await holds(localRig, LONG ? 1000 : 60);
-});
+test(
+  'local engine: a consumer ends with the same values, compacted or not, stopped and crashed',
+  LIMITS,
+  async (context) => {
+    await holds(new Programme(context), localRig, inForm({ short: 60, long: 1000 }));
+  },
+);

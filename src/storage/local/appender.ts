@@ -150,7 +150,7 @@ export class Appender {
     const { fs, syncs } = this.#context;
     try {
       await syncs.run(() => fs.fdatasync(lease!.fd));
-      if (isNew) await fs.syncDirectory(segment.directory);
+      if (isNew || this.#state.entriesDirty) await fs.syncDirectory(segment.directory);
     } catch (error) {
       throw failedSync(segment.path, error);
     }

@@ -38,6 +38,10 @@ export class StateSet {
   readonly #contents = new WeakMap<Buffer, number>();
   readonly #names = new Map<string, number>();
 
+  get size(): number {
+    return this.#hashes.size;
+  }
+
   /** Whether this combination of files and facts is new. */
   add(image: DiskImage, facts: string): boolean {
     let low = this.#hashOf(facts);
@@ -140,7 +144,9 @@ export class DiskRig {
   /** @param fileSystem what stands between the engine and the disk, if anything */
   open(fileSystem: FileSystem = this.disk): Promise<LocalEngine> {
     const { logger, clock } = this;
-    return openLocalEngine({ dataDir: DATA_DIR, logger, clock, fileSystem, tailCacheBytes: 0 });
+    // Room for thousands of handles costs more than all the rest of a start.
+    const few = { maxOpenFiles: 16, tailCacheBytes: 0 };
+    return openLocalEngine({ dataDir: DATA_DIR, logger, clock, fileSystem, ...few });
   }
 
   /** Another one on what the hardest cut leaves: nothing that was not synced. */

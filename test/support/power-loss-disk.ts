@@ -276,8 +276,7 @@ export class PowerLossDisk implements FileSystem {
 
   #find(path: string): DiskNode | undefined {
     let node: DiskNode = this.#root;
-    for (const name of path.split('/')) {
-      if (name === '') continue;
+    for (const name of namesIn(path)) {
       if (node.kind !== 'directory') return undefined;
       const next = node.entries.get(name);
       if (!next) return undefined;
@@ -300,6 +299,18 @@ function survivingEntries({ durable, changes }: DirectoryNode, choose: Choose): 
     renamed(entries, entryChange);
   }
   return entries;
+}
+
+const NAMES = new Map<string, readonly string[]>();
+
+/** The names in a path. Remembered: there are few paths and very many calls. */
+function namesIn(path: string): readonly string[] {
+  let names = NAMES.get(path);
+  if (names === undefined) {
+    names = path.split('/').filter((name) => name !== '');
+    NAMES.set(path, names);
+  }
+  return names;
 }
 
 function divided(path: string): readonly [parent: string, name: string] {

@@ -76,8 +76,8 @@ export class LifeOfALog {
     this.#random = random;
   }
 
-  /** Several processes one after the other: some close the directory, others just end. */
-  async live(cuts: PowerCuts<Promised>): Promise<void> {
+  /** Several processes one after the other: some close the directory, others just end. Resolves when it is over. */
+  async live(cuts: PowerCuts<Promised>): Promise<this> {
     cuts.watch(this.#rig.disk, () => this.#facts());
     await this.#start();
     await this.#work([APPEND, APPEND, APPEND, APPEND, COMPACT, (life) => life.#fillSecond()]);
@@ -88,6 +88,7 @@ export class LifeOfALog {
     await this.#start();
     await APPEND(this);
     await this.#close();
+    return this;
   }
 
   #facts(): Promised {

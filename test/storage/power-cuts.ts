@@ -2,6 +2,7 @@
 import { crc32c } from '../../src/batch/crc32c.js';
 import type { LogConfig } from '../../src/storage/engine.js';
 import { type LocalEngine, openLocalEngine } from '../../src/storage/local/engine.js';
+import type { FileSystem } from '../../src/storage/local/fs.js';
 import { ManualClock } from '../support/manual-clock.js';
 import { type DiskImage, PowerLossDisk } from '../support/power-loss-disk.js';
 import { SMALL } from './keyed.js';
@@ -15,20 +16,78 @@ export interface Remains<Facts> {
   readonly facts: Facts;
   /** Names the cut, for messages. */
   readonly at: string;
+  /** Whether this is what a process leaves that merely ends. */
+  readonly isWhole: boolean;
+  /** Whether sectors were written in another order than that of the writes. */
+  readonly isReordered: boolean;
+}
+
+export interface CutOptions {
+  /** In [0, 1). */
+  readonly random: () => number;
+  /** Images by chance for each change, besides the regular ones; of two sizes of sectors as many again. */
+  readonly randomCuts: number;
+  readonly reorderedCuts?: number;
+}
+
+const SECTOR_BYTES: readonly number[] = [512, 4096];
+
+/** Tells states apart that were met before, by a hash of 53 bits: bounded memory for millions of them. */
+export class StateSet {
+  readonly #hashes = new Set<number>();
+  readonly #contents = new WeakMap<Buffer, number>();
+  readonly #names = new Map<string, number>();
+
+  get size(): number {
+    return this.#hashes.size;
+  }
+
+  /** Whether this combination of files and facts is new. */
+  add(image: DiskImage, facts: string): boolean {
+    let low = this.#hashOf(facts);
+    let high = facts.length;
+    // A sum, so that the order of the files does not matter.
+    for (const [path, contents] of image) {
+      const mixed = Math.imul(this.#hashOf(path) ^ Math.imul(this.#crcOf(contents), 0x9e3779b1), 0x85ebca6b);
+      low = (low + mixed) >>> 0;
+      high = (high + Math.imul(mixed ^ (mixed >>> 15), 0xc2b2ae35)) >>> 0;
+    }
+    const before = this.#hashes.size;
+    this.#hashes.add((high & 0x1fffff) * 2 ** 32 + low);
+    return this.#hashes.size > before;
+  }
+
+  #crcOf(contents: Buffer): number {
+    let crc = this.#contents.get(contents);
+    if (crc === undefined) {
+      crc = crc32c(contents) ^ contents.length;
+      this.#contents.set(contents, crc);
+    }
+    return crc;
+  }
+
+  #hashOf(text: string): number {
+    let hash = this.#names.get(text);
+    if (hash === undefined) {
+      hash = crc32c(Buffer.from(text));
+      if (this.#names.size > 10_000) this.#names.clear();
+      this.#names.set(text, hash);
+    }
+    return hash;
+  }
 }
 
 /** Collects what may be left at each change, each different image once. */
 export class PowerCuts<Facts> {
   readonly remains: Remains<Facts>[] = [];
-  readonly #seen = new Set<string>();
-  readonly #random: () => number;
-  readonly #randomCuts: number;
+  readonly #options: CutOptions;
+  readonly #states: StateSet;
   #cutCount = 0;
 
-  /** @param randomCuts images by chance for each change, besides the regular ones */
-  constructor(random: () => number, randomCuts: number) {
-    this.#random = random;
-    this.#randomCuts = randomCuts;
+  /** @param states those that were met before, in other runs as well */
+  constructor(options: CutOptions, states: StateSet = new StateSet()) {
+    this.#options = options;
+    this.#states = states;
   }
 
   watch(disk: PowerLossDisk, facts: () => Facts): void {
@@ -36,27 +95,40 @@ export class PowerCuts<Facts> {
   }
 
   #cut(disk: PowerLossDisk, facts: Facts, at: string): void {
+    const { random, randomCuts, reorderedCuts = 0 } = this.#options;
+    const byChance = (limit: number): number => Math.floor(random() * (limit + 1));
     const limits = disk.limits();
-    this.#keep(disk, facts, `${at}: nothing is lost`, (limit) => limit);
-    this.#keep(disk, facts, `${at}: all is lost`, () => 0);
+    const factsText = JSON.stringify(facts);
+    const keep = (what: string, image: DiskImage, isReordered = false): void => {
+      if (!this.#states.add(image, factsText)) return;
+      this.remains.push({ image, facts, at: `${at}: ${what}`, isWhole: what === WHOLE, isReordered });
+    };
+    keep(
+      WHOLE,
+      disk.survivors((limit) => limit),
+    );
+    keep(
+      'all is lost',
+      disk.survivors(() => 0),
+    );
     for (let unit = 0; unit < limits.length; unit++) {
-      this.#keep(disk, facts, `${at}: ${unit} of ${limits.length} is lost`, (limit, n) => (n === unit ? 0 : limit));
-      this.#keep(disk, facts, `${at}: ${unit} of ${limits.length} is left`, (limit, n) => (n === unit ? limit : 0));
+      keep(`${unit} of ${limits.length} is lost`, disk.survivors(eachBut(unit, (limit) => limit, 0)));
+      keep(`${unit} of ${limits.length} is left`, disk.survivors(eachBut(unit, () => 0, limits[unit]!)));
     }
-    for (let i = 0; i < this.#randomCuts; i++) {
-      this.#keep(disk, facts, `${at}: by chance`, (limit) => Math.floor(this.#random() * (limit + 1)));
+    if (limits.length === 0) return;
+    for (let i = 0; i < randomCuts; i++) keep('by chance', disk.survivors(byChance));
+    for (let i = 0; i < reorderedCuts; i++) {
+      for (const bytes of SECTOR_BYTES) keep(`sectors of ${bytes}`, disk.survivors(byChance, bytes), true);
     }
   }
+}
 
-  #keep(disk: PowerLossDisk, facts: Facts, at: string, choose: (limit: number, unit: number) => number): void {
-    let unit = 0;
-    const image = disk.survivors((limit) => choose(limit, unit++));
-    const files = [...image].map(([path, contents]) => `${path} ${contents.length} ${crc32c(contents)}`).sort();
-    const key = JSON.stringify([facts, files]);
-    if (this.#seen.has(key)) return;
-    this.#seen.add(key);
-    this.remains.push({ image, facts, at });
-  }
+const WHOLE = 'nothing is lost';
+
+/** Chooses `value` for the unit with a number, and for every other what `other` says. */
+function eachBut(number: number, other: (limit: number) => number, value: number): (limit: number) => number {
+  let unit = 0;
+  return (limit) => (unit++ === number ? value : other(limit));
 }
 
 /** An engine over such a disk. */
@@ -69,9 +141,12 @@ export class DiskRig {
     this.disk = new PowerLossDisk(BASE_TIME, image);
   }
 
-  open(): Promise<LocalEngine> {
-    const { logger, clock, disk } = this;
-    return openLocalEngine({ dataDir: DATA_DIR, logger, clock, fileSystem: disk, tailCacheBytes: 0 });
+  /** @param fileSystem what stands between the engine and the disk, if anything */
+  open(fileSystem: FileSystem = this.disk): Promise<LocalEngine> {
+    const { logger, clock } = this;
+    // Room for thousands of handles costs more than all the rest of a start.
+    const few = { maxOpenFiles: 16, tailCacheBytes: 0 };
+    return openLocalEngine({ dataDir: DATA_DIR, logger, clock, fileSystem, ...few });
   }
 
   /** Another one on what the hardest cut leaves: nothing that was not synced. */

@@ -1,21 +1,28 @@
 /**
- * A disk in memory that knows what a power cut may take: the contents of a file become durable by `fdatasync`, the
- * entries of a directory by `syncDirectory`, neither by the other. What a cut leaves of the rest, `survivors` tells:
+ * A disk in memory that knows what a power cut may take. Contents of a file become durable by `fdatasync`, entries of a
+ * directory by `syncDirectory`, neither by the other, and each only when the call has resolved. What a cut leaves of the
+ * rest, `survivors` tells:
  *
- * - of each file the first few of its changes since the last sync, the last one of them perhaps by half;
+ * - of each file the first few of its changes since the last sync, the last of them perhaps by half, or only by its size;
+ *   where the disk reorders sectors, any of the sectors written since, and any of the sizes that the file had since;
  * - of each directory the first few of the changes that concern one file, whatever becomes of those of other files.
  */
+import { setImmediate as nextTurn } from 'node:timers/promises';
 import type { FileStat, FileSystem, OpenMode } from '../../src/storage/local/fs.js';
+import {
+  type Choose,
+  changeContents,
+  type FileContents,
+  newContents,
+  survivingContents,
+  survivingSectors,
+  syncedContents,
+} from './power-loss-contents.js';
+
+export type { Choose } from './power-loss-contents.js';
 
 /** Contents by path; directories end in a slash. Buffers are never changed in place, so images share them. */
 export type DiskImage = ReadonlyMap<string, Buffer>;
-
-/** How many of the possible losses of one unit survive, from 0 to `limit`. */
-export type Choose = (limit: number) => number;
-
-type ContentChange =
-  | { readonly kind: 'write'; readonly position: number; readonly bytes: Buffer }
-  | { readonly kind: 'truncate'; readonly size: number };
 
 /** A name that a node loses, one that it gets, or both. */
 interface EntryChange {
@@ -24,18 +31,18 @@ interface EntryChange {
   readonly to?: string;
 }
 
-interface FileNode {
+interface FileNode extends FileContents {
   readonly kind: 'file';
-  durable: Buffer;
-  contents: Buffer;
-  changes: ContentChange[];
 }
 
 interface DirectoryNode {
   readonly kind: 'directory';
   durable: Map<string, DiskNode>;
   entries: Map<string, DiskNode>;
+  /** Since the last sync. */
   changes: EntryChange[];
+  /** Changes that are durable, from the first on. */
+  syncedCount: number;
 }
 
 type DiskNode = FileNode | DirectoryNode;
@@ -43,28 +50,11 @@ type DiskNode = FileNode | DirectoryNode;
 const EMPTY = Buffer.alloc(0);
 
 function newFile(contents: Buffer = EMPTY): FileNode {
-  return { kind: 'file', durable: contents, contents, changes: [] };
+  return { kind: 'file', ...newContents(contents) };
 }
 
 function newDirectory(): DirectoryNode {
-  return { kind: 'directory', durable: new Map(), entries: new Map(), changes: [] };
-}
-
-function applied(contents: Buffer, change: ContentChange): Buffer {
-  const result = Buffer.alloc(change.kind === 'truncate' ? change.size : Math.max(contents.length, endOf(change)));
-  contents.copy(result);
-  if (change.kind === 'write') change.bytes.copy(result, change.position);
-  return result;
-}
-
-function endOf({ position, bytes }: { readonly position: number; readonly bytes: Buffer }): number {
-  return position + bytes.length;
-}
-
-/** The first half of a write; of anything else nothing. */
-function half(change: ContentChange): ContentChange | undefined {
-  if (change.kind !== 'write') return undefined;
-  return { ...change, bytes: change.bytes.subarray(0, change.bytes.length >> 1) };
+  return { kind: 'directory', durable: new Map(), entries: new Map(), changes: [], syncedCount: 0 };
 }
 
 function renamed(entries: Map<string, DiskNode>, { node, from, to }: EntryChange): void {
@@ -77,7 +67,7 @@ function fileError(code: string, path: string): Error {
 }
 
 export class PowerLossDisk implements FileSystem {
-  /** Called before each call that changes anything, syncs included. */
+  /** Called before each call that changes anything, syncs included, and again before a sync has its effect. */
   beforeChange: (name: keyof FileSystem, path: string) => void = () => undefined;
   readonly #modifiedMs: number;
   readonly #root: DirectoryNode = newDirectory();
@@ -93,20 +83,25 @@ export class PowerLossDisk implements FileSystem {
     }
   }
 
-  /** One of the images that a power cut may leave. */
-  survivors(choose: Choose): DiskImage {
+  /**
+   * One of the images that a power cut may leave.
+   * @param sectorBytes size of the sectors that the disk writes in any order; undefined: it keeps the order of each file
+   */
+  survivors(choose: Choose, sectorBytes?: number): DiskImage {
     const image = new Map<string, Buffer>();
-    this.#collect(this.#root, '', image, choose, new Map());
+    const left = (node: FileNode): Buffer =>
+      sectorBytes === undefined ? survivingContents(node, choose) : survivingSectors(node, choose, sectorBytes);
+    this.#collect(this.#root, '', image, choose, left);
     return image;
   }
 
   /** How many choices `survivors` makes, and the limit of each. */
-  limits(): readonly number[] {
+  limits(sectorBytes?: number): readonly number[] {
     const limits: number[] = [];
     this.survivors((limit) => {
       limits.push(limit);
       return limit;
-    });
+    }, sectorBytes);
     return limits;
   }
 
@@ -115,18 +110,15 @@ export class PowerLossDisk implements FileSystem {
     path: string,
     image: Map<string, Buffer>,
     choose: Choose,
-    files: Map<FileNode, Buffer>,
+    left: (node: FileNode) => Buffer,
   ): void {
     for (const [name, node] of survivingEntries(directory, choose)) {
       const at = `${path}/${name}`;
-      if (node.kind === 'directory') {
+      if (node.kind === 'file') image.set(at, left(node));
+      else {
         image.set(`${at}/`, EMPTY);
-        this.#collect(node, at, image, choose, files);
-        continue;
+        this.#collect(node, at, image, choose, left);
       }
-      const contents = files.get(node) ?? survivingContents(node, choose);
-      files.set(node, contents);
-      image.set(at, contents);
     }
   }
 
@@ -155,28 +147,38 @@ export class PowerLossDisk implements FileSystem {
     const { path, node } = this.#opened(fd);
     this.beforeChange('writevSync', path);
     const bytes = Buffer.concat(buffers);
-    change(node, { kind: 'write', position, bytes });
+    changeContents(node, { kind: 'write', position, bytes });
     return bytes.length;
   }
 
   ftruncateSync(fd: number, size: number): void {
     const { path, node } = this.#opened(fd);
     this.beforeChange('ftruncateSync', path);
-    change(node, { kind: 'truncate', size });
+    changeContents(node, { kind: 'truncate', size });
   }
 
   async fdatasync(fd: number): Promise<void> {
     const { path, node } = this.#opened(fd);
     this.beforeChange('fdatasync', path);
-    node.durable = node.contents;
-    node.changes = [];
+    const { contents } = node;
+    const covered = node.syncedCount + node.changes.length;
+    await nextTurn();
+    this.beforeChange('fdatasync', path);
+    syncedContents(node, contents, covered);
   }
 
   async syncDirectory(path: string): Promise<void> {
     this.beforeChange('syncDirectory', path);
     const directory = this.#directory(path);
-    directory.durable = new Map(directory.entries);
-    directory.changes = [];
+    const entries = new Map(directory.entries);
+    const covered = directory.syncedCount + directory.changes.length;
+    await nextTurn();
+    this.beforeChange('syncDirectory', path);
+    // One that began later, and covers more, may have ended earlier.
+    if (covered <= directory.syncedCount) return;
+    directory.durable = entries;
+    directory.changes = directory.changes.slice(covered - directory.syncedCount);
+    directory.syncedCount = covered;
   }
 
   async stat(path: string): Promise<FileStat | undefined> {
@@ -205,12 +207,12 @@ export class PowerLossDisk implements FileSystem {
   }
 
   renameSync(from: string, to: string): void {
-    this.beforeChange('renameSync', from);
     const [parent, name] = divided(from);
     const [newParent, newName] = divided(to);
     if (parent !== newParent) throw new Error(`a rename from ${parent} to ${newParent} is not modelled`);
     const node = this.#find(from);
     if (!node) throw fileError('ENOENT', from);
+    this.beforeChange('renameSync', from);
     this.#changeEntry(this.#directory(parent), { node, from: name, to: newName });
   }
 
@@ -231,7 +233,7 @@ export class PowerLossDisk implements FileSystem {
   }
 
   async tryLock(path: string): Promise<{ release(): void }> {
-    this.closeSync(this.openSync(path, 'create'));
+    if (!this.#find(path)) this.closeSync(this.openSync(path, 'create'));
     return { release: () => undefined };
   }
 
@@ -239,7 +241,7 @@ export class PowerLossDisk implements FileSystem {
     if (existing && existing.contents.length === 0) return existing;
     this.beforeChange('openSync', path);
     if (existing) {
-      change(existing, { kind: 'truncate', size: 0 });
+      changeContents(existing, { kind: 'truncate', size: 0 });
       return existing;
     }
     const [parent, name] = divided(path);
@@ -274,8 +276,7 @@ export class PowerLossDisk implements FileSystem {
 
   #find(path: string): DiskNode | undefined {
     let node: DiskNode = this.#root;
-    for (const name of path.split('/')) {
-      if (name === '') continue;
+    for (const name of namesIn(path)) {
       if (node.kind !== 'directory') return undefined;
       const next = node.entries.get(name);
       if (!next) return undefined;
@@ -285,22 +286,8 @@ export class PowerLossDisk implements FileSystem {
   }
 }
 
-function change(node: FileNode, contentChange: ContentChange): void {
-  node.contents = applied(node.contents, contentChange);
-  node.changes.push(contentChange);
-}
-
-function survivingContents({ durable, changes }: FileNode, choose: Choose): Buffer {
+function survivingEntries({ durable, changes }: DirectoryNode, choose: Choose): ReadonlyMap<string, DiskNode> {
   if (changes.length === 0) return durable;
-  // Two steps for each change: half of it, and all of it.
-  const steps = choose(changes.length * 2);
-  let contents = durable;
-  for (const whole of changes.slice(0, steps >> 1)) contents = applied(contents, whole);
-  const torn = steps % 2 === 1 ? half(changes[steps >> 1]!) : undefined;
-  return torn ? applied(contents, torn) : contents;
-}
-
-function survivingEntries({ durable, changes }: DirectoryNode, choose: Choose): Map<string, DiskNode> {
   const counts = new Map<DiskNode, number>();
   for (const { node } of changes) counts.set(node, (counts.get(node) ?? 0) + 1);
   const left = new Map([...counts].map(([node, count]) => [node, choose(count)]));
@@ -312,6 +299,18 @@ function survivingEntries({ durable, changes }: DirectoryNode, choose: Choose): 
     renamed(entries, entryChange);
   }
   return entries;
+}
+
+const NAMES = new Map<string, readonly string[]>();
+
+/** The names in a path. Remembered: there are few paths and very many calls. */
+function namesIn(path: string): readonly string[] {
+  let names = NAMES.get(path);
+  if (names === undefined) {
+    names = path.split('/').filter((name) => name !== '');
+    NAMES.set(path, names);
+  }
+  return names;
 }
 
 function divided(path: string): readonly [parent: string, name: string] {

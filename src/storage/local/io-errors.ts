@@ -42,6 +42,15 @@ export function toStorageError(doing: string, path: string, error: unknown, outc
 }
 
 /**
+ * The STORAGE_ERROR for a sync that failed, whatever the errno, ENOSPC included: bytes that were taken may be gone.
+ * @param path of the file, or of the directory of the log
+ */
+export function failedSync(path: string, error: unknown): LogError {
+  const cause = toStorageError('sync', path, error);
+  return new LogError('STORAGE_ERROR', cause.message, { cause, metadata: cause.metadata });
+}
+
+/**
  * Bytes of a log that do not hold together, or are missing.
  * @param nextValidOffset where reading may go on; undefined when that is not known
  */

@@ -177,7 +177,7 @@ export class LocalMetadataStore implements MetadataStore {
     try {
       writeFully(this.#fs, this.#fd, bytes, this.#size);
     } catch (error) {
-      throw this.#undo(error);
+      throw await this.#undo(error);
     }
     try {
       await this.#fs.fdatasync(this.#fd);
@@ -188,9 +188,11 @@ export class LocalMetadataStore implements MetadataStore {
     this.#nextOffset += changes.length;
   }
 
-  #undo(cause: unknown): LogError {
+  /** Cuts off what was written, durably: a power cut must not bring back a change that was refused. */
+  async #undo(cause: unknown): Promise<LogError> {
     try {
       this.#fs.ftruncateSync(this.#fd, this.#size);
+      await this.#fs.fdatasync(this.#fd);
     } catch (error) {
       return this.#poison(error);
     }

@@ -15,11 +15,10 @@ import {
   type SegmentRecord,
   writeCheckpoint,
 } from './checkpoint.js';
-import { epochsUpTo } from './epoch-runs.js';
-import { readOffsetIndex, type SegmentScan, scanSegment } from './index-cache.js';
+import type { SegmentScan } from './index-cache.js';
 import { toStorageError } from './io-errors.js';
 import type { EngineContext, RecoveredLog } from './log-state.js';
-import { ASCENDING, DENSE, IndexedSequence, type OffsetSequence } from './offset-sequence.js';
+import { scanUnvouched, type UnscannedSegment } from './recovery-scan.js';
 import {
   baseOffsetOfName,
   CLEANED_SUFFIX,
@@ -37,11 +36,7 @@ import {
 } from './segment.js';
 import { TEMPORARY_SUFFIX } from './small-files.js';
 
-/** A `.log` file as found. */
-interface FoundSegment {
-  readonly segment: Segment;
-  readonly fileSize: number;
-  readonly record: SegmentRecord | undefined;
+interface FoundSegment extends UnscannedSegment {
   /** Undefined when the checkpoint vouches for the file. */
   scan: SegmentScan | undefined;
 }
@@ -209,32 +204,15 @@ class Recovery {
         continue;
       }
       const { fs, files } = this.#context;
-      entry.scan = await scanSegment(fs, files, segment, {
-        endPosition: fileSize,
-        indexIntervalBytes: this.#config.indexIntervalBytes,
-        epochAt: epochsUpTo(record),
-        sequence: await this.#sequenceOf(entry, checkpoint),
-      });
+      const { indexIntervalBytes } = this.#config;
+      const hasCheckpoint = checkpoint !== undefined;
+      entry.scan = await scanUnvouched({ fs, files, indexIntervalBytes, hasCheckpoint }, entry);
       segment.offsetIndexCrc = record?.offsetIndexCrc;
       segment.contents = entry.scan.contents;
       segment.indexes = entry.scan.indexes;
       segment.damages = entry.scan.damages;
       for (const damage of segment.damages) this.#reportDamage(segment, damage);
     }
-  }
-
-  /**
-   * Compaction writes a checkpoint, so that a segment without a record in one was never compacted. Without any
-   * checkpoint the index tells: only compaction gives the first batch an entry.
-   */
-  async #sequenceOf(
-    { segment, record }: FoundSegment,
-    checkpoint: PartitionCheckpoint | undefined,
-  ): Promise<OffsetSequence> {
-    if (checkpoint && !record?.cleaned) return DENSE;
-    const index = await readOffsetIndex(this.#context.fs, segment.offsetIndexPath, record?.offsetIndexCrc);
-    if (index?.isComplete) return new IndexedSequence(segment.baseOffset, index);
-    return record?.cleaned ? ASCENDING : DENSE;
   }
 
   /**

@@ -1,13 +1,12 @@
 /** One partition's log on disk, shared by the handles of all epochs that have opened it. */
 import { dirname } from 'node:path';
-import { LogError } from '../../core/errors.js';
 import { type Offset, toOffset } from '../../core/types.js';
 import { closedError, outOfRange, statsOf } from '../batches.js';
 import type { CompactOptions, CompactResult, LogConfig, LogSlice, LogStats, SegmentInfo } from '../engine.js';
 import { Appender } from './appender.js';
 import { Compactor } from './compactor.js';
 import { Flusher } from './flusher.js';
-import { toStorageError } from './io-errors.js';
+import { failedSync, toStorageError } from './io-errors.js';
 import { LogReader } from './log-reader.js';
 import type { EngineContext, LogState } from './log-state.js';
 import { LogTimes } from './log-times.js';
@@ -42,7 +41,7 @@ export class SegmentedLog {
     this.#flusher = new Flusher(context.syncs, () => this.#sync());
     this.#maintenance = new Maintenance(context, state, (upTo) => this.#flush(upTo));
     this.#appender = new Appender(context, state, this.#tail, {
-      unpin: () => this.#flusher.flush().catch(() => undefined),
+      sync: () => this.#flusher.flush().catch(() => undefined),
       closed: (segment) => this.#maintenance.finishClosed(segment),
       finished: () => this.#maintenance.idle(),
     });
@@ -250,9 +249,7 @@ export class SegmentedLog {
   #giveUp(error: unknown): Error {
     const state = this.#state;
     if (!state.failure) {
-      const cause = toStorageError('sync', state.directory, error);
-      // Whatever the errno, ENOSPC included: bytes that were taken may be gone.
-      state.failure = new LogError('STORAGE_ERROR', cause.message, { cause, metadata: cause.metadata });
+      state.failure = failedSync(state.directory, error);
       const fields = { directory: state.directory, err: error };
       this.#context.logger.error(fields, 'a sync failed: the log takes no more appends');
     }

@@ -11,6 +11,7 @@ import { LogError } from '../../core/errors.js';
 import type { Offset } from '../../core/types.js';
 import { endOfBatches, wrongOffset } from '../batches.js';
 import type { LogConfig } from '../engine.js';
+import { EpochRecorder } from './epoch-recorder.js';
 import type { Lease } from './file-cache.js';
 import { isOutOfSpace, toStorageError } from './io-errors.js';
 import type { EngineContext, LogState } from './log-state.js';
@@ -52,6 +53,7 @@ export class Appender {
   readonly #state: LogState;
   readonly #tail: LogTail;
   readonly #hooks: AppendHooks;
+  readonly #epochs: EpochRecorder;
   /** Appends that must wait, and those behind them; bounded by the callers. */
   #queue: Promise<unknown> | undefined;
 
@@ -60,6 +62,7 @@ export class Appender {
     this.#state = state;
     this.#tail = tail;
     this.#hooks = hooks;
+    this.#epochs = new EpochRecorder(context, state);
   }
 
   /**
@@ -104,14 +107,14 @@ export class Appender {
 
   #mustWait(batches: readonly Buffer[]): boolean {
     if (!this.#state.active.indexes || this.#state.unfinishedCount >= MAX_UNFINISHED_SEGMENTS) return true;
-    let byteLength = 0;
-    for (const batch of batches) byteLength += batch.length;
-    return byteLength > MAX_BYTES_WITHOUT_YIELD;
+    if (!this.#epochs.areRecorded(batches)) return true;
+    return byteLengthOf(batches) > MAX_BYTES_WITHOUT_YIELD;
   }
 
   /** Asynchronous in its results only: everything happens before it returns, unless no file handle is free. */
   async #appendNow(batches: readonly Buffer[], at: Offset, mayWrite: () => void): Promise<Offset> {
     const end = this.#check(batches, at, mayWrite);
+    this.#takeRoom(batches);
     const placements = this.#plan(batches);
     if (!this.#tryOpen(placements)) return this.#enqueue(() => this.#appendSlowly(batches, at, mayWrite));
     this.#guardWrites(placements, () => {
@@ -125,7 +128,12 @@ export class Appender {
     const { active } = this.#state;
     if (!active.indexes) await this.#loadActiveIndexes(active);
     while (this.#state.unfinishedCount >= MAX_UNFINISHED_SEGMENTS) await this.#hooks.finished();
-    const end = this.#check(batches, at, mayWrite);
+    let end = this.#check(batches, at, mayWrite);
+    if (!this.#epochs.areRecorded(batches)) {
+      await this.#epochs.record(batches);
+      end = this.#check(batches, at, mayWrite);
+    }
+    this.#takeRoom(batches);
     const placements = this.#plan(batches);
     await this.#open(placements);
     try {
@@ -152,15 +160,16 @@ export class Appender {
     mayWrite();
     if (state.failure) throw state.failure;
     if (at !== state.endOffset) throw wrongOffset(at, state.endOffset);
-    let byteLength = 0;
     for (const batch of batches) {
-      byteLength += batch.length;
       if (batch.length <= MAX_BATCH_BYTES) continue;
       throw new LogError('MESSAGE_TOO_LARGE', `A batch of ${batch.length} bytes is larger than ${MAX_BATCH_BYTES}.`);
     }
-    const end = endOfBatches(batches, at);
-    this.#context.reserve.take(byteLength);
-    return end;
+    return endOfBatches(batches, at);
+  }
+
+  /** @throws LogError STORAGE_FULL: nothing has happened */
+  #takeRoom(batches: readonly Buffer[]): void {
+    this.#context.reserve.take(byteLengthOf(batches));
   }
 
   /** Distributes the batches over the active segment and, where it must be closed, new ones. */
@@ -323,6 +332,12 @@ function placementAt(segment: Segment, isNew: boolean): Placement {
     firstTimestamp,
     lease: undefined,
   };
+}
+
+function byteLengthOf(batches: readonly Buffer[]): number {
+  let byteLength = 0;
+  for (const batch of batches) byteLength += batch.length;
+  return byteLength;
 }
 
 function nextBase(placement: Placement, endOffset: Offset): number {

@@ -179,7 +179,8 @@ interface Found {
  * the bad one ends, or, where nothing tells that, at any byte.
  *
  * A batch may hold record batches itself, those of a mirrored log. They are not the log's own, so the search leaves out
- * what the bad batch covers as far as its header can be believed.
+ * what the bad batch covers as far as its header can be believed. A length that is damaged may by chance lead to another
+ * intact batch further on; then the CRC tells which is the right one.
  */
 async function findIntact(
   window: Window,
@@ -187,20 +188,23 @@ async function findIntact(
   range: ScanRange,
   offset: number,
 ): Promise<Found | 'none' | 'given up'> {
-  const claimedEnd = await claimedEndOf(window, position);
-  if (claimedEnd !== undefined && claimedEnd < range.endPosition) {
-    const found = await intactAt(window, claimedEnd, range, offset);
-    if (found) return found;
-  }
-  const batchEnd = (await batchEndOf(window, position, range, offset)) ?? position + 1;
-  return searchIntact(window, batchEnd, range, offset);
+  const claimed = await claimOf(window, position);
+  const atClaimedEnd = claimed && (await intactAt(window, claimed.endPosition, range, offset));
+  if (atClaimedEnd && atClaimedEnd.offset === claimed.nextOffset) return atClaimedEnd;
+  const batchEnd = await batchEndOf(window, position, range, offset);
+  if (atClaimedEnd && (batchEnd ?? claimed.endPosition) === claimed.endPosition) return atClaimedEnd;
+  return searchIntact(window, batchEnd ?? position + 1, range, offset);
 }
 
 /** Where the bad batch at `position` says that it ends, if it has a header at all. */
-async function claimedEndOf(window: Window, position: number): Promise<number | undefined> {
+async function claimOf(
+  window: Window,
+  position: number,
+): Promise<{ readonly endPosition: number; readonly nextOffset: number } | undefined> {
   if ((await window.ensure(position, RECORD_BATCH_OVERHEAD)) < RECORD_BATCH_OVERHEAD) return undefined;
-  const size = sizeInBytesOf(window.buf, position - window.start);
-  return isBatchSize(size) ? position + size : undefined;
+  const at = position - window.start;
+  const size = sizeInBytesOf(window.buf, at);
+  return isBatchSize(size) ? { endPosition: position + size, nextOffset: nextOffsetOf(window.buf, at) } : undefined;
 }
 
 function isBatchSize(size: number): boolean {
@@ -296,6 +300,7 @@ async function intactAt(
   range: ScanRange,
   offset: number,
 ): Promise<Found | undefined> {
+  if (position >= range.endPosition) return undefined;
   if ((await checkBytesAt(window, position, range.endPosition)) !== undefined) return undefined;
   const at = position - window.start;
   const baseOffset = baseOffsetOf(window.buf, at);

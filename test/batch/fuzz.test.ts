@@ -5,9 +5,11 @@ import { CODECS, RECORD_BATCH_OVERHEAD, writeCrc, writeInt32 } from '../../src/b
 import { openRecords } from '../../src/batch/records.js';
 import { checkBatch, splitBatches, validateForAppend } from '../../src/batch/validate.js';
 import { LogError } from '../../src/core/errors.js';
-import { batchOf, seeded, T0, VECTORS } from './support.js';
+import { mutate } from '../support/mutate.js';
+import { inForm, Programme } from '../support/programme.js';
+import { batchOf, T0, VECTORS } from './support.js';
 
-const EXECUTIONS = process.env.TEST_LONG !== undefined ? 1_000_000 : 20_000;
+const EXECUTIONS = inForm({ short: 20_000, long: 1_000_000 });
 const DECODE_LIMITS = { maxRecords: 1_000, maxDecompressedBytes: 256 * 1024 };
 const APPEND_LIMITS = {
   maxBatchBytes: 1024 * 1024,
@@ -16,26 +18,6 @@ const APPEND_LIMITS = {
   timestampBeforeMaxMs: Number.MAX_SAFE_INTEGER,
   logAppendTime: false,
 };
-
-type Below = (limit: number) => number;
-
-/** Interesting values for a byte: ends of ranges, flags, continuation bits. */
-const BYTES = [0x00, 0x01, 0x7e, 0x7f, 0x80, 0xfe, 0xff];
-
-function mutate(valid: Buffer, below: Below): Buffer {
-  let bytes: Buffer = Buffer.from(valid);
-  for (let change = below(4); change >= 0; change--) {
-    const at = below(bytes.length);
-    const kind = below(6);
-    if (kind === 0) bytes[at] = below(256);
-    else if (kind === 1) bytes[at] = BYTES[below(BYTES.length)]!;
-    else if (kind === 2) bytes[at]! ^= 1 << below(8);
-    else if (kind === 3) bytes = bytes.subarray(0, Math.max(1, at));
-    else if (kind === 4) bytes = Buffer.concat([bytes.subarray(0, at), bytes.subarray(Math.max(0, at - below(20)))]);
-    else bytes = Buffer.concat([bytes.subarray(0, at), bytes.subarray(at + 1 + below(4)), Buffer.alloc(1)]);
-  }
-  return bytes;
-}
 
 /** Makes size and CRC right again, so that what lies behind those checks is reached. */
 function repair(bytes: Buffer): void {
@@ -72,9 +54,9 @@ async function walk(bytes: Buffer): Promise<number> {
 }
 
 describe('batch decoders', () => {
-  it(`throw nothing but typed errors on ${EXECUTIONS} broken batches`, async () => {
-    const seed = Math.floor(Math.random() * 2 ** 32);
-    const below = seeded(seed);
+  it(`throw nothing but typed errors on ${EXECUTIONS} broken batches`, async (context) => {
+    const programme = new Programme(context);
+    const below = (limit: number) => programme.below(limit);
     const plain = batchOf(Array.from({ length: 12 }, (_, i) => `{"id":"o${i}","cents":${i * 99}}`));
     const valid = [...Object.values(VECTORS), plain, Buffer.concat([plain, VECTORS.A])];
     for (const codec of CODECS) valid.push(await compressBatch(plain, codec));
@@ -90,20 +72,22 @@ describe('batch decoders', () => {
         if ((await walk(bytes)) > 0) opened++;
       } catch (error) {
         const input = bytes.toString('hex');
-        throw new Error(`seed ${seed}, execution ${run}, input ${input}: ${String(error)}`, { cause: error });
+        throw new Error(`execution ${run}, input ${input}: ${String(error)}`, { cause: error });
       }
     }
+    programme.tried('broken batches', EXECUTIONS);
     // The test would prove little if nothing got past the first checks.
-    expect(opened, `seed ${seed}`).toBeGreaterThan(EXECUTIONS / 10);
+    expect(opened).toBeGreaterThan(EXECUTIONS / 10);
   }, 600_000);
 
-  it('throw nothing but typed errors on broken compressed sections, and never exceed the limit', async () => {
-    const seed = Math.floor(Math.random() * 2 ** 32);
-    const below = seeded(seed);
+  it('throw nothing but typed errors on broken compressed sections, and never exceed the limit', async (context) => {
+    const programme = new Programme(context);
+    const below = (limit: number) => programme.below(limit);
     const section = Buffer.from(Array.from({ length: 200 }, (_, i) => `line ${i % 17} of a text, `).join(''));
     const holder = batchOf([section.toString()]);
     for (const codec of CODECS.filter((each) => each !== 'none')) {
       const valid = (await compressBatch(holder, codec)).subarray(RECORD_BATCH_OVERHEAD);
+      programme.tried('broken compressed sections', EXECUTIONS / 10);
       for (let run = 0; run < EXECUTIONS / 10; run++) {
         const bytes = mutate(valid, below);
         const limit = 1 + below(8_000);
@@ -113,7 +97,7 @@ describe('batch decoders', () => {
         } catch (error) {
           if (error instanceof LogError && error.reason !== 'INTERNAL') continue;
           const input = `${codec} ${bytes.toString('hex')}`;
-          throw new Error(`seed ${seed}, execution ${run}, input ${input}: ${String(error)}`, { cause: error });
+          throw new Error(`execution ${run}, input ${input}: ${String(error)}`, { cause: error });
         }
       }
     }

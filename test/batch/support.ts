@@ -2,7 +2,6 @@ import { type BatchOptions, encodeBatch, type RecordInput } from '../../src/batc
 import { BATCH_LENGTH_AT, LOG_OVERHEAD, writeCrc, writeInt32 } from '../../src/batch/layout.js';
 import { type DecodeLimits, openRecords } from '../../src/batch/records.js';
 import { LogError, type Reason } from '../../src/core/errors.js';
-import { randomFrom } from '../support/random.js';
 
 /** Base timestamp of the test vectors. */
 export const T0 = 1_700_000_000_000;
@@ -115,10 +114,4 @@ export async function errorOf(run: () => unknown): Promise<LogError> {
 
 export async function reasonOf(run: () => unknown): Promise<Reason> {
   return (await errorOf(run)).reason;
-}
-
-/** Whole numbers below a limit, from a seed. */
-export function seeded(seed: number): (below: number) => number {
-  const random = randomFrom(seed);
-  return (below) => Math.floor(random() * below);
 }

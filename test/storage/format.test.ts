@@ -78,23 +78,39 @@ test('one append over several segments is split where each is full', async () =>
   expect(readdirSync(rig.directory()).filter((name) => name.endsWith('.log'))).toHaveLength(5);
 });
 
-test('recovery points are written in the text format of Kafka', () => {
+test('recovery points with any byte changed or cut off are not believed', () => {
   const { topicId } = partition(1);
-  const bytes = encodeRecoveryPoints(
-    new Map([
-      [`${topicId}-0`, 5],
-      [`${topicId}-12`, 2 ** 40],
+  const points = {
+    journalOffset: 70,
+    partitions: new Map([
+      [`${topicId}-0`, { offset: 5, epochs: [] }],
+      [`${topicId}-12`, { offset: 2 ** 40, epochs: [[0, -1] as const, [2 ** 40 - 1, 33] as const] }],
     ]),
+  };
+  const bytes = encodeRecoveryPoints(points);
+  expect(bytes.toString()).toMatch(
+    new RegExp(`^1\n70\n2\n${topicId} 0 5\n${topicId} 12 1099511627776 0:-1 1099511627775:33\n[0-9a-f]{8}\n$`),
   );
-  expect(bytes.toString()).toBe(`0\n2\n${topicId} 0 5\n${topicId} 12 1099511627776\n`);
-  expect(decodeRecoveryPoints(bytes)).toEqual(
-    new Map([
-      [`${topicId}-0`, 5],
-      [`${topicId}-12`, 2 ** 40],
+  expect(decodeRecoveryPoints(bytes)).toEqual(points);
+  for (let at = 0; at < bytes.length; at++) {
+    expect(typeof decodeRecoveryPoints(bytes.subarray(0, at))).toBe('string');
+    for (let bit = 0; bit < 8; bit++) {
+      const changed = Buffer.from(bytes);
+      changed[at]! ^= 1 << bit;
+      expect(typeof decodeRecoveryPoints(changed), `bit ${bit} of byte ${at}`).toBe('string');
+    }
+  }
+});
+
+test('recovery points in the text format of Kafka are read', () => {
+  const { topicId } = partition(1);
+  expect(decodeRecoveryPoints(Buffer.from(`0\n2\n${topicId} 0 5\n${topicId} 12 1099511627776\n`))).toEqual({
+    journalOffset: 0,
+    partitions: new Map([
+      [`${topicId}-0`, { offset: 5, epochs: [] }],
+      [`${topicId}-12`, { offset: 2 ** 40, epochs: [] }],
     ]),
-  );
-  for (let cut = 0; cut < bytes.length; cut++)
-    expect(typeof decodeRecoveryPoints(bytes.subarray(0, cut))).toBe('string');
+  });
 });
 
 test('a checkpoint with any byte changed or cut off is not believed', () => {

@@ -11,6 +11,7 @@ import { setImmediate as nextTurn } from 'node:timers/promises';
 import { LogError } from '../../core/errors.js';
 import type { Offset } from '../../core/types.js';
 import { endOfBatches, wrongOffset } from '../batches.js';
+import { EpochRecorder } from './epoch-recorder.js';
 import type { Lease } from './file-cache.js';
 import { failedSync, isOutOfSpace, toStorageError } from './io-errors.js';
 import type { EngineContext, LogState } from './log-state.js';
@@ -38,6 +39,7 @@ export class Appender {
   readonly #state: LogState;
   readonly #tail: LogTail;
   readonly #hooks: AppendHooks;
+  readonly #epochs: EpochRecorder;
   /** Appends that must wait, and those behind them; bounded by the callers. */
   #queue: Promise<unknown> | undefined;
 
@@ -46,6 +48,7 @@ export class Appender {
     this.#state = state;
     this.#tail = tail;
     this.#hooks = hooks;
+    this.#epochs = new EpochRecorder(context, state);
   }
 
   /**
@@ -90,18 +93,18 @@ export class Appender {
 
   #mustWait(batches: readonly Buffer[]): boolean {
     if (!this.#state.active.indexes || this.#state.unfinishedCount >= MAX_UNFINISHED_SEGMENTS) return true;
-    let byteLength = 0;
-    for (const batch of batches) byteLength += batch.length;
-    return byteLength > MAX_BYTES_WITHOUT_YIELD;
+    if (!this.#epochs.areRecorded(batches)) return true;
+    return byteLengthOf(batches) > MAX_BYTES_WITHOUT_YIELD;
   }
 
   /** Asynchronous in its results only: everything happens before it returns, unless it must wait for the disk. */
   async #appendNow(batches: readonly Buffer[], at: Offset, mayWrite: () => void): Promise<Offset> {
     const end = this.#check(batches, at, mayWrite);
     const placements = this.#plan(batches);
-    if (placements.length > 1 || this.#beginsBehindUnsynced(placements) || !this.#tryOpen(placements)) {
-      return this.#enqueue(() => this.#appendSlowly(batches, at, mayWrite));
-    }
+    const slowly = (): Promise<Offset> => this.#enqueue(() => this.#appendSlowly(batches, at, mayWrite));
+    if (placements.length > 1 || this.#beginsBehindUnsynced(placements)) return slowly();
+    this.#takeRoom(batches);
+    if (!this.#tryOpen(placements)) return slowly();
     try {
       for (const placement of placements) for (const _ of this.#writes(placement));
     } catch (error) {
@@ -117,7 +120,9 @@ export class Appender {
     while (this.#state.unfinishedCount >= MAX_UNFINISHED_SEGMENTS) await this.#hooks.finished();
     this.#check(batches, at, mayWrite);
     if (this.#beginsBehindUnsynced(this.#plan(batches))) await this.#hooks.sync();
+    if (!this.#epochs.areRecorded(batches)) await this.#epochs.record(batches);
     const end = this.#check(batches, at, mayWrite);
+    this.#takeRoom(batches);
     const placements = this.#plan(batches);
     await this.#open(placements);
     try {
@@ -169,15 +174,16 @@ export class Appender {
     mayWrite();
     if (state.failure) throw state.failure;
     if (at !== state.endOffset) throw wrongOffset(at, state.endOffset);
-    let byteLength = 0;
     for (const batch of batches) {
-      byteLength += batch.length;
       if (batch.length <= MAX_BATCH_BYTES) continue;
       throw new LogError('MESSAGE_TOO_LARGE', `A batch of ${batch.length} bytes is larger than ${MAX_BATCH_BYTES}.`);
     }
-    const end = endOfBatches(batches, at);
-    this.#context.reserve.take(byteLength);
-    return end;
+    return endOfBatches(batches, at);
+  }
+
+  /** @throws LogError STORAGE_FULL: nothing has happened */
+  #takeRoom(batches: readonly Buffer[]): void {
+    this.#context.reserve.take(byteLengthOf(batches));
   }
 
   #tryOpen(placements: readonly Placement[]): boolean {
@@ -304,4 +310,10 @@ export class Appender {
     segment.pin = lease;
     this.#context.files.pin(segment.path, this.#hooks.sync);
   }
+}
+
+function byteLengthOf(batches: readonly Buffer[]): number {
+  let byteLength = 0;
+  for (const batch of batches) byteLength += batch.length;
+  return byteLength;
 }

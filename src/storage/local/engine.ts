@@ -18,7 +18,8 @@ import { LogHandle } from './log-handle.js';
 import { type EngineContext, LogState } from './log-state.js';
 import { LocalMetadataStore, METADATA_LOG_NAME } from './metadata-store.js';
 import { recoverLog } from './recovery.js';
-import { RECOVERY_POINTS_NAME, readRecoveryPoints, writeRecoveryPoints } from './recovery-points.js';
+import type { RecoveryPoint } from './recovery-points.js';
+import { RecoveryPointsFile } from './recovery-points-file.js';
 import { Removals } from './removals.js';
 import { DELETED_SUFFIX } from './segment.js';
 import { SegmentedLog } from './segmented-log.js';
@@ -75,32 +76,32 @@ class LocalStorageEngine implements LocalEngine {
   readonly #dataDir: OwnedDataDir;
   readonly #metadataStore: LocalMetadataStore;
   readonly #known = new Map<string, Known>();
-  /** As read at the start; replaced by what the open logs say. */
-  readonly #recoveryPoints: Map<string, number>;
+  readonly #points: RecoveryPointsFile;
   /** Directories of removed partitions that are still to be deleted: one at a time, so that others get at the disk. */
   readonly #doomed: string[] = [];
   #deleting: Promise<void> | undefined;
   #timer: Timer | undefined;
-  #writingPoints: Promise<void> | undefined;
-  #pointsMoved = false;
-  /** Whether the points in memory differ from those on disk. */
-  #unwritten = false;
   /** Whether a log could not be left in order. */
   #disorder = false;
   #closing: Promise<void> | undefined;
 
   constructor(
-    parts: Omit<EngineContext, 'recoveryPointMoved'>,
+    parts: Omit<EngineContext, 'recoveryPointMoved' | 'recordEpochs'>,
     dataDir: OwnedDataDir,
     metadata: LocalMetadataStore,
-    recoveryPoints: Map<string, number>,
+    points: RecoveryPointsFile,
   ) {
-    this.#context = { ...parts, recoveryPointMoved: () => this.#pointMoved() };
+    this.#context = {
+      ...parts,
+      recoveryPointMoved: () => points.saveSoon(),
+      recordEpochs: () => points.save(),
+    };
     this.#dataDir = dataDir;
     this.startedClean = dataDir.wasClean;
     this.#metadataStore = metadata;
     this.metadata = metadata;
-    this.#recoveryPoints = recoveryPoints;
+    this.#points = points;
+    points.connect({ collect: () => this.#collectPoints(), written: (partitions) => this.#pointsWritten(partitions) });
     this.#startTimer();
   }
 
@@ -115,7 +116,7 @@ class LocalStorageEngine implements LocalEngine {
         known.log.configure(config);
         return known.handle;
       }
-      known.log ??= await this.#recover(id, config);
+      known.log ??= await this.#recover(id, epoch, config);
       known.log.configure(config);
       known.epoch = epoch;
       const handle: LogHandle = new LogHandle(id, epoch, known.log, {
@@ -134,7 +135,7 @@ class LocalStorageEngine implements LocalEngine {
       await known.log?.abandon();
       known.log = undefined;
       known.handle = undefined;
-      if (this.#recoveryPoints.delete(key)) this.#unwritten = true;
+      this.#points.delete(key);
       this.#known.delete(key);
       await this.#removeDirectory(key);
     });
@@ -175,12 +176,14 @@ class LocalStorageEngine implements LocalEngine {
     return result;
   }
 
-  async #recover(id: TopicPartition, config: LogConfig): Promise<SegmentedLog> {
+  async #recover(id: TopicPartition, epoch: Epoch, config: LogConfig): Promise<SegmentedLog> {
     const key = partitionKey(id);
     const directory = join(this.#dataDir.path, LOGS_NAME, key);
-    const recovered = await recoverLog(this.#context, directory, config, this.#recoveryPoints.get(key) ?? 0);
+    const recovered = await recoverLog(this.#context, directory, config, this.#points.of(key));
     const state = new LogState(id, directory, config, recovered);
-    return new SegmentedLog(this.#context, state, recovered.clean);
+    const log = new SegmentedLog(this.#context, state, recovered.clean);
+    log.expectEpoch(epoch);
+    return log;
   }
 
   /** Closes the log behind a handle, unless somebody else holds it by then. */
@@ -225,10 +228,9 @@ class LocalStorageEngine implements LocalEngine {
     await this.#context.reserve.close();
     await this.#context.cleaner.close();
     await this.#deleting;
-    await this.#writingPoints;
     try {
-      await this.#writePoints();
       await this.#metadataStore.close();
+      await this.#points.save();
       this.#context.files.closeIdle();
       if (!this.#disorder) await this.#dataDir.markClean();
       else
@@ -280,42 +282,26 @@ class LocalStorageEngine implements LocalEngine {
   #startTimer(): void {
     this.#timer = this.#context.clock.setTimer(RECOVERY_POINT_INTERVAL_MS, () => {
       if (this.#closing) return;
-      this.#pointMoved();
+      this.#points.saveSoon();
       this.#startTimer();
     });
   }
 
-  /** Writes the recovery points soon; what moves while they are written is written right after. */
-  #pointMoved(): void {
-    this.#pointsMoved = true;
-    this.#writingPoints ??= this.#writePointsWhileMoving();
-  }
-
-  async #writePointsWhileMoving(): Promise<void> {
-    try {
-      while (this.#pointsMoved && !this.#closing) {
-        this.#pointsMoved = false;
-        await this.#writePoints();
-      }
-    } catch (error) {
-      this.#context.logger.warn({ err: error }, 'the recovery points were not written; a later start may scan more');
-    } finally {
-      this.#writingPoints = undefined;
-    }
-  }
-
-  async #writePoints(): Promise<void> {
+  #collectPoints(): void {
     for (const known of this.#known.values()) if (known.log) this.#notePoint(known, known.log);
-    if (!this.#unwritten) return;
-    await writeRecoveryPoints(this.#context.fs, join(this.#dataDir.path, RECOVERY_POINTS_NAME), this.#recoveryPoints);
-    this.#unwritten = false;
+    this.#points.journalOffset = this.#metadataStore.durableOffset;
+  }
+
+  #pointsWritten(partitions: ReadonlyMap<string, RecoveryPoint>): void {
+    for (const { id, log } of this.#known.values()) {
+      const point = log && partitions.get(partitionKey(id));
+      if (point) log.pointRecorded(point);
+    }
   }
 
   #notePoint(known: Known, log: SegmentedLog): void {
     const key = partitionKey(known.id);
-    if (!this.#known.has(key) || this.#recoveryPoints.get(key) === log.durableOffset) return;
-    this.#recoveryPoints.set(key, log.durableOffset);
-    this.#unwritten = true;
+    if (this.#known.has(key)) this.#points.set(key, log.recoveryPoint);
   }
 }
 
@@ -329,8 +315,11 @@ export async function openLocalEngine(options: LocalEngineOptions): Promise<Loca
   const owned = await takeDataDir(fs, dataDir, logger);
   let metadata: LocalMetadataStore | undefined;
   try {
-    metadata = await LocalMetadataStore.open(fs, join(dataDir, METADATA_LOG_NAME), logger);
-    const points = await readPoints(fs, dataDir, logger);
+    const points = await RecoveryPointsFile.open(fs, dataDir, logger);
+    metadata = await LocalMetadataStore.open(fs, join(dataDir, METADATA_LOG_NAME), logger, {
+      durableOffset: points.journalOffset,
+      beforeRewrite: () => points.save(),
+    });
     const files = new FileCache(fs, options.maxOpenFiles);
     const parts = {
       fs,
@@ -355,12 +344,4 @@ export async function openLocalEngine(options: LocalEngineOptions): Promise<Loca
     owned.release();
     throw error instanceof LogError ? error : toStorageError('open', dataDir, error, 'none');
   }
-}
-
-async function readPoints(fs: FileSystem, dataDir: string, logger: Logger): Promise<Map<string, number>> {
-  const path = join(dataDir, RECOVERY_POINTS_NAME);
-  const points = await readRecoveryPoints(fs, path);
-  if (typeof points !== 'string') return points ?? new Map<string, number>();
-  logger.warn({ file: path, why: points }, 'the recovery points do not hold; going without');
-  return new Map<string, number>();
 }

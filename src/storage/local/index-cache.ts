@@ -63,6 +63,8 @@ export async function scanSegment(
         },
         damage(damage) {
           damages.push(damage);
+          const epoch = epochAt(damage.offset);
+          if (epoch !== undefined) contents.epochs.add(damage.offset, epoch);
           contents.skip(damage);
         },
       },

@@ -350,6 +350,8 @@ async function checkBatches(
   while (at + RECORD_BATCH_OVERHEAD <= buf.length) {
     const size = sizeInBytesOf(buf, at);
     if (at > start && (at + size > buf.length || at + size - start > maxBytes)) break;
+    // A batch may look intact and be damaged all the same: a leader epoch is told from the one that belongs by notes only.
+    if (segment.damages.length > 0 && segment.damageAtPosition(position + at - start)) break;
     const baseOffset = baseOffsetOf(buf, at);
     const why =
       checkBatch(buf, at, buf.length) ??

@@ -8,6 +8,7 @@ import type { LogConfig } from '../engine.js';
 import type { Swap } from './checkpoint.js';
 import type { CleanerThread } from './cleaning/cleaner-thread.js';
 import type { DiskReserve } from './disk-reserve.js';
+import type { EpochRuns } from './epoch-runs.js';
 import type { FileCache } from './file-cache.js';
 import type { FileSystem } from './fs.js';
 import type { IndexCache } from './index-cache.js';
@@ -32,6 +33,11 @@ export interface EngineContext {
   readonly cleaner: CleanerThread;
   /** Told when a closed segment has become durable: the recovery points are worth writing. */
   readonly recoveryPointMoved: () => void;
+  /**
+   * Makes the leader epochs of all logs as they are now (`LogState.epochs`) durable.
+   * @throws LogError STORAGE_FULL, STORAGE_ERROR, RESOURCE_LIMIT
+   */
+  readonly recordEpochs: () => Promise<void>;
 }
 
 /**
@@ -52,6 +58,13 @@ export class LogState {
   swap: Swap | undefined = undefined;
   /** Why nothing may be appended any more; final until the log is recovered from disk. */
   failure: Error | undefined = undefined;
+  /**
+   * Leader epochs of the batches that the next unclean start may have to scan, and of those that will be appended next.
+   * Never changed in place.
+   */
+  epochs: EpochRuns;
+  /** Those that are durable. No batch is written while they differ from `epochs`, or from what it carries. */
+  recordedEpochs: EpochRuns | undefined = undefined;
   /** Segments with bytes that no sync has covered. */
   dirty: Set<Segment> = new Set();
   /** Whether a file was created in the directory, or the directory itself, and that is not yet durable. */
@@ -69,6 +82,7 @@ export class LogState {
     this.endOffset = toOffset(recovered.endOffset);
     this.durableOffset = this.endOffset;
     this.cleanedOffset = recovered.cleanedOffset;
+    this.epochs = recovered.epochs;
     this.entriesDirty = recovered.unsynced;
     this.parentDirty = recovered.unsynced;
   }
@@ -89,6 +103,8 @@ export interface RecoveredLog {
   readonly startOffset: number;
   readonly endOffset: number;
   readonly cleanedOffset: number;
+  /** Leader epochs from the first segment on that was scanned; from the last one on when none was. */
+  readonly epochs: EpochRuns;
   /** Whether nothing has made the directory's own entry durable yet. */
   readonly unsynced: boolean;
   /** Whether the checkpoint on disk vouches for everything, the active segment included. */

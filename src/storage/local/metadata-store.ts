@@ -32,6 +32,14 @@ const MAX_WAITING_CHANGES = 10_000;
 
 const valueSchema = v.object({ version: v.pipe(v.number(), v.safeInteger(), v.minValue(1)), value: v.string() });
 
+/** What is known of the journal besides its contents. */
+export interface JournalOptions {
+  /** Everything below was durable once: what lacks of it is damage, not a torn tail. Too low is safe. */
+  readonly durableOffset: number;
+  /** Called before a rewritten journal, which begins at offset 0 again, takes the place of this one. May throw: not now. */
+  readonly beforeRewrite: () => Promise<void>;
+}
+
 interface Waiting {
   readonly key: string;
   readonly value: string | undefined;
@@ -44,20 +52,33 @@ interface Waiting {
 export class LocalMetadataStore implements MetadataStore {
   readonly #fs: FileSystem;
   readonly #path: string;
+  readonly #logger: Logger;
   readonly #map: MetadataMap;
   #fd: FileDescriptor;
   /** Byte and offset at which the journal goes on. */
   #size: number;
   #nextOffset: number;
+  /** From the decision to write the journal anew on: the offsets of the old one mean nothing any more. */
+  #isRewriting = false;
+  readonly #beforeRewrite: () => Promise<void>;
   #liveBytes: number;
   #waiting: Waiting[] = [];
   #working: Promise<void> | undefined;
   #failure: LogError | undefined;
   #closed = false;
 
-  private constructor(fs: FileSystem, path: string, fd: FileDescriptor, journal: Journal) {
+  private constructor(
+    fs: FileSystem,
+    path: string,
+    logger: Logger,
+    fd: FileDescriptor,
+    journal: Journal,
+    options: JournalOptions,
+  ) {
     this.#fs = fs;
     this.#path = path;
+    this.#logger = logger;
+    this.#beforeRewrite = options.beforeRewrite;
     this.#fd = fd;
     this.#map = journal.map;
     this.#size = journal.size;
@@ -69,19 +90,29 @@ export class LocalMetadataStore implements MetadataStore {
    * Reads the journal at `path`, creating it if there is none. A torn tail is cut off.
    * @throws LogError CORRUPT_LOG (damage that is not a torn tail: never dropped silently), STORAGE_ERROR, STORAGE_FULL
    */
-  static async open(fs: FileSystem, path: string, logger: Logger): Promise<LocalMetadataStore> {
+  static async open(
+    fs: FileSystem,
+    path: string,
+    logger: Logger,
+    options: JournalOptions,
+  ): Promise<LocalMetadataStore> {
     let fd: FileDescriptor | undefined;
     try {
       const stat = await fs.stat(path);
       fd = fs.openSync(path, stat ? 'update' : 'create');
-      const journal = await readJournal(fs, path, fd, stat?.size ?? 0, logger);
+      const journal = await readJournal(fs, path, fd, stat?.size ?? 0, logger, options.durableOffset);
       await fs.fdatasync(fd);
       if (!stat) await fs.syncDirectory(dirname(path));
-      return new LocalMetadataStore(fs, path, fd, journal);
+      return new LocalMetadataStore(fs, path, logger, fd, journal, options);
     } catch (error) {
       if (fd !== undefined) fs.closeSync(fd);
       throw toStorageError('open', path, error, 'none');
     }
+  }
+
+  /** Everything in the journal below is durable, and any later start may count on it. */
+  get durableOffset(): number {
+    return this.#isRewriting ? 0 : this.#nextOffset;
   }
 
   async get(key: string): Promise<MetadataEntry | undefined> {
@@ -209,6 +240,7 @@ export class LocalMetadataStore implements MetadataStore {
 
   async #compactIfWorthwhile(): Promise<void> {
     if (this.#size <= this.#liveBytes * 2 + COMPACTION_SLACK_BYTES) return;
+    if (!(await this.#announceRewrite())) return;
     const batches: Buffer[] = [];
     for (const entry of this.#map.entries()) batches.push(encodeChange(entry, batches.length));
     const contents = Buffer.concat(batches);
@@ -223,6 +255,20 @@ export class LocalMetadataStore implements MetadataStore {
     }
     this.#size = contents.length;
     this.#nextOffset = batches.length;
+    this.#isRewriting = false;
+  }
+
+  /** Resolves to whether the journal may be written anew; if not, the next change asks again. */
+  async #announceRewrite(): Promise<boolean> {
+    this.#isRewriting = true;
+    try {
+      await this.#beforeRewrite();
+      return true;
+    } catch (error) {
+      this.#isRewriting = false;
+      this.#logger.warn({ file: this.#path, err: error }, 'the metadata journal was not written anew');
+      return false;
+    }
   }
 }
 
@@ -238,6 +284,7 @@ async function readJournal(
   fd: FileDescriptor,
   size: number,
   logger: Logger,
+  durableOffset: number,
 ): Promise<Journal> {
   const map = new MetadataMap();
   const { position, nextOffset, tail } = await scanBatches(
@@ -256,7 +303,9 @@ async function readJournal(
       },
     },
   );
-  if (tail && !tail.searched) throw corruptLog(path, tail.position, tail.offset, undefined, tail.why);
+  if (nextOffset < durableOffset || tail?.searched === false) {
+    throw corruptLog(path, position, nextOffset, undefined, tail?.why ?? 'the file ends too early');
+  }
   if (tail) {
     logger.warn({ file: path, position, bytes: size - position, why: tail.why }, 'cutting off a torn tail');
     fs.ftruncateSync(fd, position);

@@ -1,53 +1,106 @@
 /**
- * `recovery-point-offset-checkpoint`: for each partition the first offset that is not known to be durable. Kafka's text
- * format, keyed by topic id:
+ * `recovery-point-offset-checkpoint`: what is known of each log beyond its checkpoint.
  *
- *     file  = "0\n", number of entries, "\n", entry*
- *     entry = topic id, " ", partition, " ", offset, "\n"
+ *     file  = "1\n", journal offset, "\n", number of entries, "\n", entry*, checksum, "\n"
+ *     entry = topic id, " ", partition, " ", offset, (" ", run)*, "\n"
+ *     run   = offset, ":", leader epoch
  *
- * It decides what a bad batch at the end of a log is: torn, or corrupt because it was durable once. Too low is safe.
+ * Offsets are the first ones not known to be durable, of the metadata journal and of each partition. They decide what a
+ * bad batch at the end of a log is: torn, or corrupt because it was durable once. Too low is safe. The runs of leader
+ * epochs hold from the first one's offset on; each stands here before the first batch that carries it is written. The
+ * checksum is the CRC-32C of all lines before it, in 8 hexadecimal digits.
+ *
+ * Version 0, Kafka's, has neither journal offset nor runs nor checksum; it is read, not written.
  */
+import { crc32c } from '../../batch/crc32c.js';
+import type { EpochRun } from './epoch-runs.js';
 import type { FileSystem } from './fs.js';
-import { readSmallFile, replaceFile } from './small-files.js';
+import { readSmallFile } from './small-files.js';
 
 export const RECOVERY_POINTS_NAME = 'recovery-point-offset-checkpoint';
 
-const VERSION = '0';
-const ENTRY = /^([0-9a-f-]{36}) (\d+) (\d+)$/;
-/** Room for a million partitions. */
+const VERSION = '1';
+const KAFKA_VERSION = '0';
+const ENTRY = /^([0-9a-f-]{36}) (\d+) (\d+)((?: \d+:-?\d+)*)$/;
+/** Room for some 500,000 partitions. */
 const MAX_FILE_BYTES: number = 64 * 1024 * 1024;
 
-/** Offsets by partition key (`<topic id>-<partition>`). */
-export type RecoveryPoints = ReadonlyMap<string, number>;
+export interface RecoveryPoint {
+  /** Everything below was durable once. */
+  readonly offset: number;
+  /** Leader epochs of the batches from the offset of the first run on; empty when they are not known. */
+  readonly epochs: readonly EpochRun[];
+}
 
-export function encodeRecoveryPoints(points: RecoveryPoints): Buffer {
-  const lines = [VERSION, String(points.size)];
-  for (const [key, offset] of points) {
+export const NO_RECOVERY_POINT: RecoveryPoint = { offset: 0, epochs: [] };
+
+export interface RecoveryPoints {
+  /** Everything in the metadata journal below was durable once. */
+  readonly journalOffset: number;
+  /** By partition key (`<topic id>-<partition>`). */
+  readonly partitions: ReadonlyMap<string, RecoveryPoint>;
+}
+
+export const NO_RECOVERY_POINTS: RecoveryPoints = { journalOffset: 0, partitions: new Map() };
+
+export function encodeRecoveryPoints({ journalOffset, partitions }: RecoveryPoints): Buffer {
+  const lines = [VERSION, String(journalOffset), String(partitions.size)];
+  for (const [key, { offset, epochs }] of partitions) {
     const dash = key.lastIndexOf('-');
-    lines.push(`${key.slice(0, dash)} ${key.slice(dash + 1)} ${offset}`);
+    const runs = epochs.map(([start, epoch]) => ` ${start}:${epoch}`).join('');
+    lines.push(`${key.slice(0, dash)} ${key.slice(dash + 1)} ${offset}${runs}`);
   }
-  return Buffer.from(`${lines.join('\n')}\n`);
+  const text = `${lines.join('\n')}\n`;
+  return Buffer.from(`${text}${checksumOf(text)}\n`);
 }
 
 /** The points, or why the bytes are not a whole file of them. */
-export function decodeRecoveryPoints(bytes: Buffer): Map<string, number> | string {
-  const [version, count, ...lines] = bytes.toString('utf8').split('\n');
-  if (version !== VERSION) return `its version is ${JSON.stringify(version)}, not ${VERSION}`;
-  if (lines.pop() !== '' || lines.length !== Number(count)) return 'it is cut off';
-  const points = new Map<string, number>();
-  for (const line of lines) {
-    const [, topicId, partition, offset] = ENTRY.exec(line) ?? [];
-    if (offset === undefined || !Number.isSafeInteger(Number(offset))) return `it has a line ${JSON.stringify(line)}`;
-    points.set(`${topicId}-${Number(partition)}`, Number(offset));
+export function decodeRecoveryPoints(bytes: Buffer): RecoveryPoints | string {
+  const text = bytes.toString('latin1');
+  const lines = text.split('\n');
+  if (lines.pop() !== '') return 'it is cut off';
+  if (lines[0] === KAFKA_VERSION) return decodeLines('0', lines.slice(1));
+  if (lines[0] !== VERSION) return `its version is ${JSON.stringify(lines[0]?.slice(0, 20))}, not ${VERSION}`;
+  const checksum = lines.pop() ?? '';
+  if (checksum !== checksumOf(text.slice(0, -checksum.length - 1))) return 'its checksum does not match';
+  return decodeLines(lines[1] ?? '', lines.slice(2));
+}
+
+function decodeLines(journalOffset: string, [count, ...entries]: readonly string[]): RecoveryPoints | string {
+  if (!isOffset(journalOffset)) return `it has the journal offset ${JSON.stringify(journalOffset.slice(0, 20))}`;
+  if (entries.length !== Number(count)) return 'it is cut off';
+  const partitions = new Map<string, RecoveryPoint>();
+  for (const line of entries) {
+    const [, topicId, partition, offset = '', runs = ''] = ENTRY.exec(line) ?? [];
+    const epochs = decodeRuns(runs);
+    if (!isOffset(offset) || epochs === undefined) return `it has a line ${JSON.stringify(line.slice(0, 100))}`;
+    partitions.set(`${topicId}-${Number(partition)}`, { offset: Number(offset), epochs });
   }
-  return points;
+  return { journalOffset: Number(journalOffset), partitions };
+}
+
+/** Undefined when they are none. */
+function decodeRuns(text: string): readonly EpochRun[] | undefined {
+  const runs: EpochRun[] = [];
+  for (const run of text.split(' ').slice(1)) {
+    const [offset = '', epoch = ''] = run.split(':');
+    const previous = runs[runs.length - 1]?.[0] ?? -1;
+    if (!isOffset(offset) || !Number.isSafeInteger(Number(epoch)) || Number(offset) <= previous) return undefined;
+    runs.push([Number(offset), Number(epoch)]);
+  }
+  return runs;
+}
+
+function isOffset(text: string): boolean {
+  return /^\d+$/.test(text) && Number.isSafeInteger(Number(text));
+}
+
+function checksumOf(text: string): string {
+  return crc32c(Buffer.from(text, 'latin1')).toString(16).padStart(8, '0');
 }
 
 /** Reads the file: undefined when there is none, a string that says why when it does not hold. */
-export async function readRecoveryPoints(
-  fs: FileSystem,
-  path: string,
-): Promise<Map<string, number> | string | undefined> {
+export async function readRecoveryPoints(fs: FileSystem, path: string): Promise<RecoveryPoints | string | undefined> {
   try {
     const bytes = await readSmallFile(fs, path, MAX_FILE_BYTES);
     return bytes && decodeRecoveryPoints(bytes);
@@ -55,8 +108,4 @@ export async function readRecoveryPoints(
     if (error instanceof RangeError) return error.message;
     throw error;
   }
-}
-
-export function writeRecoveryPoints(fs: FileSystem, path: string, points: RecoveryPoints): Promise<void> {
-  return replaceFile(fs, path, encodeRecoveryPoints(points));
 }

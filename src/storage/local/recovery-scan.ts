@@ -1,6 +1,6 @@
 /** How a start scans a segment that no checkpoint vouches for. */
 import type { SegmentRecord } from './checkpoint.js';
-import { epochsUpTo } from './epoch-runs.js';
+import type { EpochAt } from './epoch-runs.js';
 import { readOffsetIndex, type SegmentScan, scanSegment } from './index-cache.js';
 import type { EngineContext } from './log-state.js';
 import { ASCENDING, DENSE, IndexedSequence, type OffsetSequence } from './offset-sequence.js';
@@ -18,6 +18,8 @@ export type ScanContext = Pick<EngineContext, 'fs' | 'files'> & {
   readonly indexIntervalBytes: number;
   /** Whether the log has a checkpoint at all. */
   readonly hasCheckpoint: boolean;
+  /** What is known of the leader epochs in the segment. */
+  readonly epochAt: EpochAt;
 };
 
 /**
@@ -38,9 +40,9 @@ export async function scanUnvouched(context: ScanContext, found: UnscannedSegmen
 }
 
 function scan(context: ScanContext, found: UnscannedSegment, sequence: OffsetSequence): Promise<SegmentScan> {
-  const { fs, files, indexIntervalBytes } = context;
-  const { segment, fileSize, record } = found;
-  const settings = { endPosition: fileSize, indexIntervalBytes, epochAt: epochsUpTo(record), sequence };
+  const { fs, files, indexIntervalBytes, epochAt } = context;
+  const { segment, fileSize } = found;
+  const settings = { endPosition: fileSize, indexIntervalBytes, epochAt, sequence };
   return scanSegment(fs, files, segment, settings);
 }
 

@@ -15,26 +15,25 @@ import {
   type SegmentRecord,
   writeCheckpoint,
 } from './checkpoint.js';
+import { EpochRuns, knownEpochs } from './epoch-runs.js';
 import type { SegmentScan } from './index-cache.js';
 import { toStorageError } from './io-errors.js';
+import { isLeftover } from './leftovers.js';
 import type { EngineContext, RecoveredLog } from './log-state.js';
+import type { RecoveryPoint } from './recovery-points.js';
 import { scanUnvouched, type UnscannedSegment } from './recovery-scan.js';
 import {
   baseOffsetOfName,
-  CLEANED_SUFFIX,
   type Damage,
   DELETED_SUFFIX,
   LOG_SUFFIX,
-  OFFSET_INDEX_SUFFIX,
   SEGMENT_SUFFIXES,
   Segment,
   SegmentContents,
   SWAP_SUFFIX,
   segmentFiles,
   segmentName,
-  TIME_INDEX_SUFFIX,
 } from './segment.js';
-import { TEMPORARY_SUFFIX } from './small-files.js';
 
 interface FoundSegment extends UnscannedSegment {
   /** Undefined when the checkpoint vouches for the file. */
@@ -45,14 +44,14 @@ export type RecoveryContext = Pick<EngineContext, 'fs' | 'files' | 'clock' | 'lo
 
 /**
  * Opens the log in `directory`, creating the directory if need be.
- * @param recoveryPoint everything below was durable once
+ * @param recoveryPoint up to where the log was durable once, and its leader epochs
  * @throws LogError STORAGE_ERROR, RESOURCE_LIMIT, CORRUPT_LOG when the files contradict each other
  */
 export async function recoverLog(
   context: RecoveryContext,
   directory: string,
   config: LogConfig,
-  recoveryPoint: number,
+  recoveryPoint: RecoveryPoint,
 ): Promise<RecoveredLog> {
   try {
     return await new Recovery(context, directory, config, recoveryPoint).run();
@@ -65,9 +64,9 @@ class Recovery {
   readonly #context: RecoveryContext;
   readonly #directory: string;
   readonly #config: LogConfig;
-  readonly #recoveryPoint: number;
+  readonly #recoveryPoint: RecoveryPoint;
 
-  constructor(context: RecoveryContext, directory: string, config: LogConfig, recoveryPoint: number) {
+  constructor(context: RecoveryContext, directory: string, config: LogConfig, recoveryPoint: RecoveryPoint) {
     this.#context = context;
     this.#directory = directory;
     this.#config = config;
@@ -96,7 +95,7 @@ class Recovery {
     const logs = new Set(names.filter((name) => name.endsWith(LOG_SUFFIX)));
     const kept: string[] = [];
     for (const name of names) {
-      if (isRubbish(name, logs)) await this.#context.fs.unlink(join(this.#directory, name));
+      if (isLeftover(name, logs)) await this.#context.fs.unlink(join(this.#directory, name));
       else kept.push(name);
     }
     return kept;
@@ -205,8 +204,9 @@ class Recovery {
       }
       const { fs, files } = this.#context;
       const { indexIntervalBytes } = this.#config;
+      const epochAt = knownEpochs(record, this.#recoveryPoint.epochs);
       const hasCheckpoint = checkpoint !== undefined;
-      entry.scan = await scanUnvouched({ fs, files, indexIntervalBytes, hasCheckpoint }, entry);
+      entry.scan = await scanUnvouched({ fs, files, indexIntervalBytes, hasCheckpoint, epochAt }, entry);
       segment.offsetIndexCrc = record?.offsetIndexCrc;
       segment.contents = entry.scan.contents;
       segment.indexes = entry.scan.indexes;
@@ -242,7 +242,7 @@ class Recovery {
   #holdsAnything({ segment, scan, fileSize, record }: FoundSegment): boolean {
     if (segment.contents.nextOffset > segment.baseOffset || (scan?.damages.length ?? 0) > 0) return true;
     if (record && record.nextOffset > segment.baseOffset) return true;
-    return fileSize > 0 && (segment.baseOffset < this.#recoveryPoint || scan?.tail?.searched === false);
+    return fileSize > 0 && (segment.baseOffset < this.#recoveryPoint.offset || scan?.tail?.searched === false);
   }
 
   async #settleTail(entry: FoundSegment, nextBase: number | undefined): Promise<void> {
@@ -252,7 +252,7 @@ class Recovery {
     const durableEnd = Math.max(
       nextBase ?? 0,
       record?.nextOffset ?? 0,
-      nextBase === undefined ? this.#recoveryPoint : 0,
+      nextBase === undefined ? this.#recoveryPoint.offset : 0,
     );
     const isCorrupt = contents.nextOffset < durableEnd || scan.tail?.searched === false;
     if (isCorrupt) {
@@ -321,7 +321,7 @@ class Recovery {
     const last = segments[segments.length - 1];
     const startOffset = Math.max(checkpoint?.logStartOffset ?? 0, checkpoint ? 0 : (segments[0]?.baseOffset ?? 0));
     const recorded = Math.max(0, ...(checkpoint?.segments.map(({ nextOffset }) => nextOffset) ?? []));
-    const endOffset = Math.max(last?.contents.nextOffset ?? 0, startOffset, this.#recoveryPoint, recorded);
+    const endOffset = Math.max(last?.contents.nextOffset ?? 0, startOffset, this.#recoveryPoint.offset, recorded);
     // Nothing may be appended to a file that ends in damage, or at another offset than the log; nor to one that compaction
     // wrote: what its index does not hold would be taken for a torn tail.
     if (!last || last.contents.nextOffset !== endOffset || last.contents.cleaned || endsInDamage(last)) {
@@ -336,7 +336,8 @@ class Recovery {
     if (scanned) await this.#syncDirectories(checkpoint !== undefined);
     const clean = !scanned && lostFrom >= endOffset;
     const cleanedOffset = Math.min(checkpoint?.cleanedOffset ?? 0, endOffset);
-    return { segments, startOffset, endOffset, cleanedOffset, unsynced: !checkpoint && !scanned, clean };
+    const epochs = epochsOf(found);
+    return { segments, startOffset, endOffset, cleanedOffset, epochs, unsynced: !checkpoint && !scanned, clean };
   }
 
   async #syncDirectories(parentIsDurable: boolean): Promise<void> {
@@ -357,19 +358,17 @@ class Recovery {
   }
 }
 
+/** Leader epochs from the first segment on that was scanned; from the last one on when none was. */
+function epochsOf(found: readonly FoundSegment[]): EpochRuns {
+  const firstScanned = found.findIndex(({ scan }) => scan !== undefined);
+  const epochs = new EpochRuns();
+  for (const { segment } of found.slice(firstScanned < 0 ? -1 : firstScanned)) {
+    for (const [offset, epoch] of segment.contents.epochs.runs) epochs.add(offset, epoch);
+  }
+  return epochs;
+}
+
 function endsInDamage(segment: Segment): boolean {
   const last = segment.damages[segment.damages.length - 1];
   return last !== undefined && last.endPosition === segment.contents.sizeInBytes;
-}
-
-/** A replacement that was decided has been finished by the time these are looked for. */
-const RUBBISH_SUFFIXES: readonly string[] = [DELETED_SUFFIX, TEMPORARY_SUFFIX, CLEANED_SUFFIX, SWAP_SUFFIX];
-
-/** Whether a file is what an interrupted replacement or removal leaves behind, indexes without their log included. */
-function isRubbish(name: string, logs: ReadonlySet<string>): boolean {
-  if (RUBBISH_SUFFIXES.some((suffix) => name.endsWith(suffix))) return true;
-  for (const suffix of [OFFSET_INDEX_SUFFIX, TIME_INDEX_SUFFIX]) {
-    if (name.endsWith(suffix)) return !logs.has(name.slice(0, -suffix.length) + LOG_SUFFIX);
-  }
-  return false;
 }

@@ -5,14 +5,19 @@
  * Where a batch is bad, the scan searches for the next intact one further on (`Damage`); what has none behind it is the
  * `tail`, and whether that is torn or corrupt is for the caller to judge.
  */
+
+import { computeBatchCrc } from '../../batch/crc32c.js';
 import {
   baseOffsetOf,
+  LOG_OVERHEAD,
   leaderEpochOf,
   MAGIC,
   MAGIC_AT,
+  magicOf,
   nextOffsetOf,
   RECORD_BATCH_OVERHEAD,
   sizeInBytesOf,
+  storedCrcOf,
 } from '../../batch/layout.js';
 import { checkBatch } from '../../batch/validate.js';
 import type { EpochAt } from './epoch-runs.js';
@@ -103,7 +108,7 @@ export async function scanBatches(readAt: ReadAt, range: ScanRange, visitor: Sca
   while (position < range.endPosition) {
     const why = await checkAt(window, position, range, offset);
     if (why !== undefined) {
-      const found = await findIntact(window, position, range.endPosition, offset, range.sequence ?? DENSE);
+      const found = await findIntact(window, position, range, offset);
       if (typeof found === 'string') {
         return { position, nextOffset: offset, tail: { position, offset, why, searched: found === 'none' } };
       }
@@ -131,9 +136,19 @@ async function checkAt(
   const why = await checkBytesAt(window, position, range.endPosition);
   if (why !== undefined) return why;
   const at = position - window.start;
-  const baseOffset = baseOffsetOf(window.buf, at);
-  const wrong = (range.sequence ?? DENSE).check(baseOffset, nextOffsetOf(window.buf, at), position, offset);
-  return wrong ?? checkEpoch(window.buf, at, range.epochAt?.(baseOffset));
+  const wrong = checkOffsets(window.buf, at, position, range.sequence ?? DENSE, offset);
+  return wrong ?? checkEpoch(window.buf, at, range.epochAt?.(baseOffsetOf(window.buf, at)));
+}
+
+/** Why the offsets of the batch at `at` in `buf`, at `position` in the file, are not those that follow `offset`. */
+function checkOffsets(
+  buf: Buffer,
+  at: number,
+  position: number,
+  sequence: OffsetSequence,
+  offset: number,
+): string | undefined {
+  return sequence.check(baseOffsetOf(buf, at), nextOffsetOf(buf, at), position, offset);
 }
 
 /** Why the batch at `at` does not have the leader epoch that it should have, where that is known. */
@@ -160,38 +175,80 @@ interface Found {
 }
 
 /**
- * The first intact batch after a bad one at `position`, whose base offset should have been `offset`. Looks at the
- * place where the bad one says it ends, then at every byte.
+ * The first intact batch after a bad one at `position`, whose base offset should have been `offset`: at the place where
+ * the bad one ends, or, where nothing tells that, at any byte.
+ *
+ * A batch may hold record batches itself, those of a mirrored log. They are not the log's own, so the search leaves out
+ * what the bad batch covers as far as its header can be believed. A length that is damaged may by chance lead to another
+ * intact batch further on; then the CRC tells which is the right one.
  */
 async function findIntact(
   window: Window,
   position: number,
-  end: number,
+  range: ScanRange,
   offset: number,
-  sequence: OffsetSequence,
 ): Promise<Found | 'none' | 'given up'> {
-  const claimedEnd = await claimedEndOf(window, position);
-  if (claimedEnd !== undefined && claimedEnd < end) {
-    const found = await intactAt(window, claimedEnd, end, offset, sequence);
-    if (found) return found;
-  }
-  return searchIntact(window, position + 1, end, offset, sequence);
+  const claimed = await claimOf(window, position);
+  const atClaimedEnd = claimed && (await intactAt(window, claimed.endPosition, range, offset));
+  if (atClaimedEnd && atClaimedEnd.offset === claimed.nextOffset) return atClaimedEnd;
+  const batchEnd = await batchEndOf(window, position, range, offset);
+  if (atClaimedEnd && (batchEnd ?? claimed.endPosition) === claimed.endPosition) return atClaimedEnd;
+  return searchIntact(window, batchEnd ?? position + 1, range, offset);
 }
 
 /** Where the bad batch at `position` says that it ends, if it has a header at all. */
-async function claimedEndOf(window: Window, position: number): Promise<number | undefined> {
+async function claimOf(
+  window: Window,
+  position: number,
+): Promise<{ readonly endPosition: number; readonly nextOffset: number } | undefined> {
   if ((await window.ensure(position, RECORD_BATCH_OVERHEAD)) < RECORD_BATCH_OVERHEAD) return undefined;
-  const size = sizeInBytesOf(window.buf, position - window.start);
-  return size >= RECORD_BATCH_OVERHEAD && size <= MAX_BATCH_BYTES ? position + size : undefined;
+  const at = position - window.start;
+  const size = sizeInBytesOf(window.buf, at);
+  return isBatchSize(size) ? { endPosition: position + size, nextOffset: nextOffsetOf(window.buf, at) } : undefined;
+}
+
+function isBatchSize(size: number): boolean {
+  return size >= RECORD_BATCH_OVERHEAD && size <= MAX_BATCH_BYTES;
+}
+
+/** Where the bad batch at `position` ends; undefined when its header is not to be believed. */
+async function batchEndOf(
+  window: Window,
+  position: number,
+  range: ScanRange,
+  offset: number,
+): Promise<number | undefined> {
+  if ((await window.ensure(position, RECORD_BATCH_OVERHEAD)) < RECORD_BATCH_OVERHEAD) return undefined;
+  const at = position - window.start;
+  const size = sizeInBytesOf(window.buf, at);
+  const isBelieved =
+    magicOf(window.buf, at) === MAGIC &&
+    checkOffsets(window.buf, at, position, range.sequence ?? DENSE, offset) === undefined;
+  // Of the fields that the CRC does not cover, one may be what is damaged, the length included.
+  if (await hasCrcAt(window, position, size, range.endPosition)) return position + size;
+  if (!isBelieved) return undefined;
+  for (let bit = 0; bit < 32; bit++) {
+    const other = ((size - LOG_OVERHEAD) ^ (1 << bit)) + LOG_OVERHEAD;
+    if (await hasCrcAt(window, position, other, range.endPosition)) return position + other;
+  }
+  return isBatchSize(size) ? position + size : undefined;
+}
+
+/** Whether the CRC in the header at `position` is that of a batch of `size` bytes. */
+async function hasCrcAt(window: Window, position: number, size: number, end: number): Promise<boolean> {
+  if (!isBatchSize(size) || position + size > end) return false;
+  if ((await window.ensure(position, size)) < size) return false;
+  const at = position - window.start;
+  return computeBatchCrc(window.buf, at, size) === storedCrcOf(window.buf, at);
 }
 
 async function searchIntact(
   window: Window,
   from: number,
-  end: number,
+  range: ScanRange,
   offset: number,
-  sequence: OffsetSequence,
 ): Promise<Found | 'none' | 'given up'> {
+  const end = range.endPosition;
   let crcBytes = 0;
   let position = from;
   while (position + RECORD_BATCH_OVERHEAD <= end) {
@@ -201,7 +258,7 @@ async function searchIntact(
     if (candidate.plausible) {
       crcBytes += sizeInBytesOf(window.buf, candidate.position - window.start);
       if (crcBytes > MAX_SEARCH_CRC_BYTES) return 'given up';
-      const found = await intactAt(window, candidate.position, end, offset, sequence);
+      const found = await intactAt(window, candidate.position, range, offset);
       if (found) return found;
       position = candidate.position + 1;
     } else position = candidate.position;
@@ -240,15 +297,15 @@ function looksLikeHeader(buf: Buffer, at: number, position: number, end: number,
 async function intactAt(
   window: Window,
   position: number,
-  end: number,
+  range: ScanRange,
   offset: number,
-  sequence: OffsetSequence,
 ): Promise<Found | undefined> {
-  if ((await checkBytesAt(window, position, end)) !== undefined) return undefined;
+  if (position >= range.endPosition) return undefined;
+  if ((await checkBytesAt(window, position, range.endPosition)) !== undefined) return undefined;
   const at = position - window.start;
   const baseOffset = baseOffsetOf(window.buf, at);
   if (baseOffset <= offset || baseOffset > offset + MAX_RELATIVE_OFFSET) return undefined;
-  return sequence.mayResume(baseOffset, nextOffsetOf(window.buf, at), position)
-    ? { position, offset: baseOffset }
-    : undefined;
+  if (checkEpoch(window.buf, at, range.epochAt?.(baseOffset)) !== undefined) return undefined;
+  const mayResume = (range.sequence ?? DENSE).mayResume(baseOffset, nextOffsetOf(window.buf, at), position);
+  return mayResume ? { position, offset: baseOffset } : undefined;
 }

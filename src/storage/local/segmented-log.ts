@@ -1,6 +1,6 @@
 /** One partition's log on disk, shared by the handles of all epochs that have opened it. */
 import { dirname } from 'node:path';
-import { type Offset, toOffset } from '../../core/types.js';
+import { type Epoch, type Offset, toOffset } from '../../core/types.js';
 import { closedError, outOfRange, statsOf } from '../batches.js';
 import type { CompactOptions, CompactResult, LogConfig, LogSlice, LogStats, SegmentInfo } from '../engine.js';
 import { Appender } from './appender.js';
@@ -11,6 +11,7 @@ import { LogReader } from './log-reader.js';
 import type { EngineContext, LogState } from './log-state.js';
 import { LogTimes } from './log-times.js';
 import { Maintenance } from './maintenance.js';
+import type { RecoveryPoint } from './recovery-points.js';
 import type { Segment } from './segment.js';
 import { LogTail } from './tail-cache.js';
 
@@ -72,6 +73,21 @@ export class SegmentedLog {
 
   get failure(): Error | undefined {
     return this.#state.failure;
+  }
+
+  /** What an unclean start is to know of this log. */
+  get recoveryPoint(): RecoveryPoint {
+    return { offset: this.#state.durableOffset, epochs: this.#state.epochs.runs };
+  }
+
+  /** Expects that the next batches carry an epoch. Before the first append only: later, what is under way counts. */
+  expectEpoch(epoch: Epoch): void {
+    this.#state.epochs = this.#state.epochs.continuedAt(this.#state.endOffset, epoch);
+  }
+
+  /** A recovery point of this log has become durable. */
+  pointRecorded({ epochs }: RecoveryPoint): void {
+    if (epochs === this.#state.epochs.runs) this.#state.recordedEpochs = this.#state.epochs;
   }
 
   configure(config: LogConfig): void {

@@ -8,14 +8,20 @@ import { NO_TIMESTAMP, newestRecordTimeOf } from '../../batch/layout.js';
 import { LogError } from '../../core/errors.js';
 import { CHECKPOINT_NAME, type PartitionCheckpoint, readCheckpoint, type SegmentRecord } from './checkpoint.js';
 import { formatOf } from './data-dir.js';
-import { type EpochAt, epochsUpTo } from './epoch-runs.js';
+import { type EpochAt, knownEpochs } from './epoch-runs.js';
 import { errnoOf, type FileSystem, nodeFileSystem } from './fs.js';
 import { cleanedSequence } from './index-cache.js';
 import { type InspectedBatch, inspectLogFile, partitionDirectories } from './inspect.js';
 import { METADATA_LOG_NAME } from './metadata-store.js';
 import { OFFSET_INDEX_ENTRY_BYTES } from './offset-index.js';
 import { DENSE, type OffsetSequence } from './offset-sequence.js';
-import { RECOVERY_POINTS_NAME, readRecoveryPoints } from './recovery-points.js';
+import {
+  NO_RECOVERY_POINT,
+  NO_RECOVERY_POINTS,
+  RECOVERY_POINTS_NAME,
+  type RecoveryPoint,
+  readRecoveryPoints,
+} from './recovery-points.js';
 import { checkEpoch } from './scanner.js';
 import {
   baseOffsetOfName,
@@ -80,12 +86,14 @@ export async function* verifyDataDirectory(
       metadata: { data_dir: dataDir },
     });
   }
-  const points = await readRecoveryPoints(fs, join(dataDir, RECOVERY_POINTS_NAME));
-  const metadata = new Verification(fs, METADATA_LOG_NAME, dataDir, 0);
+  const read = await readRecoveryPoints(fs, join(dataDir, RECOVERY_POINTS_NAME));
+  const points = typeof read === 'object' ? read : NO_RECOVERY_POINTS;
+  const journalPoint = { offset: points.journalOffset, epochs: [] };
+  const metadata = new Verification(fs, METADATA_LOG_NAME, dataDir, journalPoint);
   await metadata.file(join(dataDir, METADATA_LOG_NAME), undefined, true);
   yield metadata.report();
   for (const name of await partitionDirectories(dataDir, fs)) {
-    const recoveryPoint = (typeof points === 'object' ? points.get(name) : undefined) ?? 0;
+    const recoveryPoint = points.partitions.get(name) ?? NO_RECOVERY_POINT;
     yield await verifyPartition(fs, name, join(dataDir, 'logs', name), recoveryPoint);
   }
 }
@@ -95,7 +103,7 @@ async function verifyPartition(
   fs: FileSystem,
   name: string,
   directory: string,
-  recoveryPoint: number,
+  recoveryPoint: RecoveryPoint,
 ): Promise<PartitionReport> {
   for (let attempt = 1; ; attempt++) {
     const verification = new Verification(fs, name, directory, recoveryPoint);
@@ -112,7 +120,7 @@ class Verification {
   readonly #fs: FileSystem;
   readonly #name: string;
   readonly #directory: string;
-  readonly #recoveryPoint: number;
+  readonly #recoveryPoint: RecoveryPoint;
   /** Files that are still to be given these names. */
   readonly #swapped = new Set<string>();
   #segmentCount = 0;
@@ -126,7 +134,7 @@ class Verification {
   /** Offset after the last intact batch so far. */
   #nextOffset = 0;
 
-  constructor(fs: FileSystem, name: string, directory: string, recoveryPoint: number) {
+  constructor(fs: FileSystem, name: string, directory: string, recoveryPoint: RecoveryPoint) {
     this.#fs = fs;
     this.#name = name;
     this.#directory = directory;
@@ -189,8 +197,8 @@ class Verification {
       await this.file(path, record, i === bases.length - 1, base);
       expected = Math.max(this.#nextOffset, base, record?.nextOffset ?? 0);
     }
-    if (bases.length > 0 && this.#nextOffset < this.#recoveryPoint && this.#problemCount === 0) {
-      const what = `the log ends at offset ${this.#nextOffset}, but was durable up to ${this.#recoveryPoint}`;
+    if (bases.length > 0 && this.#nextOffset < this.#recoveryPoint.offset && this.#problemCount === 0) {
+      const what = `the log ends at offset ${this.#nextOffset}, but was durable up to ${this.#recoveryPoint.offset}`;
       this.#problem(this.#directory, 0, this.#nextOffset, what);
     }
   }
@@ -209,12 +217,12 @@ class Verification {
   async #file(path: string, record: SegmentRecord | undefined, isLast: boolean, base: number): Promise<void> {
     const size = (await this.#fs.stat(path))?.size ?? 0;
     const indexes = record ? await this.#openIndexes(base, record) : undefined;
-    const epochAt = epochsUpTo(record);
+    const epochAt = knownEpochs(record, this.#recoveryPoint.epochs);
     this.#nextOffset = base;
     for await (const item of inspectLogFile(path, this.#fs, record && (await this.#sequenceOf(record)))) {
       if (item.kind === 'batch') this.#batch(path, item, indexes, epochAt);
       else if (item.kind === 'damage') this.#problem(path, item.position, item.offset, item.why);
-      else if (!isLast || item.offset < Math.max(this.#recoveryPoint, record?.nextOffset ?? 0)) {
+      else if (!isLast || item.offset < Math.max(this.#recoveryPoint.offset, record?.nextOffset ?? 0)) {
         this.#problem(path, item.position, item.offset, item.why);
       } else this.#tornTail = { file: path, position: item.position, bytes: item.bytes, what: item.why };
     }

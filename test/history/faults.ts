@@ -61,10 +61,16 @@ export class MutableHistory {
     );
   }
 
-  /** A record in one of these polls, with the index of the poll. */
+  /**
+   * A record in one of these polls, with the index of the poll; not of a transaction, for if that ended nobody knows how,
+   * this poll may be all that shows its commit.
+   */
   finalRecord(): { readonly record: SeenRecord; readonly at: number } | undefined {
-    const at = this.pick(this.finalPolls());
-    return at === undefined ? undefined : { record: this.pick(this.at(at, 'poll').records)!, at };
+    const transactional = new Set(
+      this.indexes('send', ({ transaction }) => transaction !== undefined).map((at) => this.at(at, 'send').value),
+    );
+    const records = this.finalPolls().flatMap((at) => this.at(at, 'poll').records.map((record) => ({ record, at })));
+    return this.pick(records.filter(({ record }) => !transactional.has(record.value)));
   }
 
   /** The end of partition 0 of `plain`. */
@@ -145,7 +151,6 @@ export const FAULTS: Readonly<Record<ViolationKind, Fault>> = {
   },
 
   'nonmonotonic-send': (history) => {
-    const sends = history.sends();
     const answers = new Map(
       history.indexes('ack').map((at) => [history.at(at, 'ack').send, { ...history.at(at, 'ack'), at }]),
     );
@@ -170,7 +175,7 @@ export const FAULTS: Readonly<Record<ViolationKind, Fault>> = {
         .map((late) => [early, late] as const),
     );
     const pair = history.pick(pairs);
-    if (pair === undefined || sends.size === 0) return undefined;
+    if (pair === undefined) return undefined;
     const [early, late] = pair;
     [history.events[early], history.events[late]] = [history.events[late]!, history.events[early]!];
     return late;

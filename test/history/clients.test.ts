@@ -6,20 +6,31 @@ import { mkdtempSync, rmSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import path from 'node:path';
 import { setTimeout as sleep } from 'node:timers/promises';
-import { expect, test } from 'vitest';
+import { test } from 'vitest';
 import { type RunningBroker, startBroker } from '../../src/broker.js';
 import { LogError } from '../../src/index.js';
 import { inForm, Programme } from '../support/programme.js';
+import { until } from '../support/until.js';
 import { expectNoViolations } from './checker.js';
-import type { HistoryEvent, HistoryOptions } from './events.js';
+import type { HistoryOptions } from './events.js';
 import { History } from './history.js';
 import { produce } from './sessions/producing.js';
 import { read, readAll } from './sessions/reading.js';
-import { MAX_MESSAGE_BYTES, ORDERS, PARTITIONS, Setting, TABLE, type TestTopic, TOPICS } from './sessions/setting.js';
+import { MAX_MESSAGE_BYTES, ORDERS, PARTITIONS, Setting, TABLE, type TestTopic } from './sessions/setting.js';
 
 /** Each has a broker and a history of its own. */
 const ROUNDS = inForm({ short: 1, long: 90 });
-const ROUND_MS = 6_000;
+const ROUND_MS = 5_000;
+/** On a busy machine a round goes on until enough has happened. */
+const MAX_ROUND_MS = 60_000;
+const LEAST: Readonly<Record<string, number>> = {
+  'records of orders': 300,
+  'records of table': 300,
+  'sends refused': 1,
+  'sends of unknown outcome': 1,
+  deletions: 1,
+  restarts: 1,
+};
 const PRODUCERS = 4;
 const READERS = 4;
 const MAX_PAUSE_MS = 1_500;
@@ -36,11 +47,10 @@ test(
     for (let round = 0; round < ROUNDS; round++) {
       const history = await playRound(programme);
       expectNoViolations(history, OPTIONS);
-      expectVariety(history.events);
       programme.tried('events', history.events.length);
     }
   },
-  inForm({ short: 60_000, long: 1_800_000 }),
+  inForm({ short: 120_000, long: 1_800_000 }),
 );
 
 async function playRound(programme: Programme): Promise<History> {
@@ -57,7 +67,7 @@ async function playRound(programme: Programme): Promise<History> {
       restart(setting, broker),
     ];
     try {
-      await Promise.race([Promise.all(work), sleep(ROUND_MS)]);
+      await Promise.race([Promise.all(work), enoughHappened(setting)]);
     } finally {
       stop.abort();
       await Promise.allSettled(work);
@@ -103,7 +113,7 @@ async function serve(dataDir: string, listen = '127.0.0.1:0'): Promise<RunningBr
 
 async function createTopics(setting: Setting): Promise<void> {
   await using client = await setting.connect();
-  const configs = { 'segment.bytes': 32 * 1024, 'max.message.bytes': MAX_MESSAGE_BYTES, 'file.delete.delay.ms': 0 };
+  const configs = { 'segment.bytes': 16 * 1024, 'max.message.bytes': MAX_MESSAGE_BYTES, 'file.delete.delay.ms': 0 };
   const compaction = { 'cleanup.policy': 'compact', 'min.cleanable.dirty.ratio': 0.1, 'delete.retention.ms': 100 };
   const partitions = PARTITIONS.length;
   await client.admin.createTopic({ name: ORDERS.name, partitions, configs });
@@ -120,7 +130,7 @@ function sessionsInTurn(
   return Array.from({ length: count }, async (_, place) => {
     for (let session = 0; !setting.stopped.aborted; session++) {
       await live(setting, `${kind}-${place}-${session}`);
-      setting.programme.tried(`${kind}s`);
+      setting.happened(`${kind}s`);
     }
   });
 }
@@ -138,7 +148,7 @@ async function deleteRecords(setting: Setting): Promise<void> {
     try {
       await client.admin.deleteRecords(ORDERS, [{ partition, beforeOffset: offset }]);
       starts[partition] = offset;
-      programme.tried('deletions');
+      if (offset > start) setting.happened('deletions');
     } catch (error) {
       // What was acknowledged as written only need not be durable yet.
       if (!(error instanceof LogError) || error.reason !== 'OFFSET_OUT_OF_RANGE') throw error;
@@ -150,7 +160,7 @@ async function restart(setting: Setting, broker: RestartingBroker): Promise<void
   while (await pause(setting)) {
     setting.history.crash('the broker is stopped and started again');
     await broker.restart();
-    setting.programme.tried('restarts');
+    setting.happened('restarts');
   }
 }
 
@@ -160,37 +170,24 @@ async function pause({ programme, stopped }: Setting): Promise<boolean> {
   return !stopped.aborted;
 }
 
-/** After a stop all is durable: then everything is read, and once more after a further stop. */
-async function readRest(setting: Setting, broker: RestartingBroker): Promise<void> {
-  for (const pass of ['first', 'second']) {
-    await broker.restart();
-    for (const topic of TOPICS) await readAll(setting, topic, finalReader(pass, topic));
-  }
-}
-
-function finalReader(pass: string, { name }: TestTopic): string {
-  return `${pass} reader of all ${name}`;
-}
-
 /** A history in which little happened proves little. */
-function expectVariety(events: readonly HistoryEvent[]): void {
-  const count = (matches: (event: HistoryEvent) => boolean): number => events.filter(matches).length;
-  expect(count(({ kind }) => kind === 'ack')).toBeGreaterThan(500);
-  expect(count((event) => event.kind === 'error' && event.outcome === 'none')).toBeGreaterThan(0);
-  expect(count((event) => event.kind === 'error' && event.outcome === 'unknown')).toBeGreaterThan(0);
-  expect(count(({ kind }) => kind === 'trim')).toBeGreaterThan(0);
-  expect(count(({ kind }) => kind === 'crash')).toBeGreaterThan(0);
-  const acknowledged = new Set(events.flatMap((event) => (event.kind === 'ack' ? event.send : [])));
-  for (const topic of TOPICS) {
-    const left = new Set(valuesSeen(events, finalReader('second', topic)));
-    const isGone = (event: HistoryEvent): boolean =>
-      event.kind === 'send' && event.topic === topic.name && acknowledged.has(event.send) && !left.has(event.value);
-    expect(left.size, topic.name).toBeGreaterThan(0);
-    expect(count(isGone), topic.name).toBeGreaterThan(0);
-  }
+async function enoughHappened(setting: Setting): Promise<void> {
+  await sleep(ROUND_MS);
+  await until(
+    () => setting.stopped.aborted || Object.entries(LEAST).every(([what, least]) => setting.count(what) >= least),
+    'enough has happened',
+    MAX_ROUND_MS,
+  );
 }
 
-function valuesSeen(events: readonly HistoryEvent[], process: string): string[] {
-  const polls = events.flatMap((event) => (event.kind === 'poll' && event.process === process ? event.records : []));
-  return polls.map(({ value }) => value);
+/** After a stop all is durable: then everything is read, until compaction has come to it, and after a further stop. */
+async function readRest(setting: Setting, broker: RestartingBroker): Promise<void> {
+  let pass = 0;
+  const readTopic = (topic: TestTopic): Promise<number> => readAll(setting, topic, `reader ${pass++} of ${topic.name}`);
+  await broker.restart();
+  await readTopic(ORDERS);
+  await until(async () => (await readTopic(TABLE)) > 0, 'records of the table are gone');
+  await broker.restart();
+  await readTopic(ORDERS);
+  await readTopic(TABLE);
 }

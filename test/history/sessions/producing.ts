@@ -107,12 +107,13 @@ class ProducerSession {
 
   #acknowledge(send: PendingSend, partition: number, offset: number): void {
     send.ack(partition, offset);
+    this.#setting.happened(`records of ${this.#topic.name}`);
     this.#setting.raiseEnd({ topic: this.#topic.name, partition, offset });
   }
 
   #failed(error: unknown): void {
     if (!(error instanceof LogError)) throw error;
-    this.#setting.programme.tried('sends failed');
+    this.#setting.happened(error.outcome === 'none' ? 'sends refused' : 'sends of unknown outcome');
     if (error.reason === 'CLOSED') this.#isClosed = true;
   }
 

@@ -28,7 +28,7 @@ export async function read(setting: Setting, process: string): Promise<void> {
   }
 }
 
-/** Reads all of a topic, when nothing is sent any more. @returns how many records there are */
+/** Reads all of a topic, when nothing is sent any more. @returns how many offsets have no record */
 export async function readAll(setting: Setting, topic: TestTopic, process: string): Promise<number> {
   await using client = await setting.connect();
   return await new ReaderSession(setting, client, topic, process).readToEnd({ from: 'earliest' });
@@ -64,14 +64,14 @@ class ReaderSession {
     this.#process = process;
   }
 
-  /** @returns the number of records */
+  /** @returns how many offsets there are besides those of the records read */
   async readToEnd(options: Start): Promise<number> {
     const { history } = this.#setting;
     this.#assign(options.from);
     const ends = await this.#client.admin.listOffsets(this.#topic, 'latest');
     await this.#read({ ...options, to: 'end' }, Number.POSITIVE_INFINITY);
     for (const { partition, offset } of ends) history.end(this.#process, this.#at(partition, offset));
-    return this.#count;
+    return ends.reduce((sum, { offset }) => sum + offset, 0) - this.#count;
   }
 
   async follow(options: Start, limit: number): Promise<void> {

@@ -35,6 +35,7 @@ export class Setting {
   readonly address: string;
   /** Aborts when sessions are to come to an end. */
   readonly stopped: AbortSignal;
+  readonly #counts = new Map<string, number>();
   readonly #ends = new Map<string, number>();
 
   constructor(programme: Programme, history: History, address: string, stopped: AbortSignal) {
@@ -56,6 +57,16 @@ export class Setting {
       return client !== undefined;
     }, 'a broker answers');
     return client!;
+  }
+
+  /** Counts, for this round and for the table of the whole run. */
+  happened(what: string): void {
+    this.#counts.set(what, this.count(what) + 1);
+    this.programme.tried(what);
+  }
+
+  count(what: string): number {
+    return this.#counts.get(what) ?? 0;
   }
 
   /** A record was acknowledged there. */

@@ -2,8 +2,10 @@
  * What clients did and saw, in the order in which the test learned of it: the input of the history checker.
  *
  * A process is one session of a client: one producer or one consumer, from its start to its end. Its own events are in
- * the order in which they happened to it; events of different processes may have overlapped. Values are unique in a
- * topic, so that a value names the attempt to send it.
+ * the order in which they happened to it; events of different processes may have overlapped. What is asked for (a send, a
+ * trim, the commit of a transaction) is written down before it is asked, what is learned (an answer, records) after it
+ * was learned. Values are unique in a topic, so that a value names the attempt to send it. A topic that is deleted and
+ * created again goes by another name.
  */
 
 /** Names a partition of a topic. */
@@ -55,7 +57,14 @@ export interface ErrorEvent {
   readonly outcome: 'none' | 'unknown';
 }
 
-/** A transaction ended, or may have. */
+/** A producer is about to ask for the commit of its transaction: from here on its records may be seen. */
+export interface CommitTransactionEvent {
+  readonly kind: 'commit-transaction';
+  readonly process: string;
+  readonly transaction: string;
+}
+
+/** A transaction ended, or may have. After an unknown result a further event may tell. */
 export interface EndTransactionEvent {
   readonly kind: 'end-transaction';
   readonly process: string;
@@ -68,11 +77,14 @@ export interface PollEvent {
   readonly kind: 'poll';
   readonly process: string;
   readonly records: readonly SeenRecord[];
-  /** Whether open and aborted transactions may be seen. */
+  /** Whether open and aborted transactions may be seen: the same in every poll of a process. Default read_committed. */
   readonly isolation?: 'read_uncommitted' | 'read_committed' | undefined;
 }
 
-/** A consumer reads these partitions from here on, each from the position given, besides those it has. */
+/**
+ * A consumer reads these partitions from here on, each from the position given, besides those it has. Where the position
+ * is not known (a start by time, say) the event is left out: then the first record handed over is where it began.
+ */
 export interface AssignEvent {
   readonly kind: 'assign';
   readonly process: string;
@@ -95,7 +107,17 @@ export interface CommitEvent {
   readonly positions: readonly Position[];
 }
 
-/** A reader came to the end of a partition: everything below `offset`, the high watermark, was there to be seen. */
+/** An administrator's reset of a group's offsets was acknowledged. */
+export interface ResetOffsetsEvent {
+  readonly kind: 'reset-offsets';
+  readonly group: string;
+  readonly positions: readonly Position[];
+}
+
+/**
+ * A reader came to the end of a partition: it was handed all that there was to be seen below `offset`, the high watermark
+ * (or the last stable offset, where it reads committed data) as it was at some time since the partition was assigned.
+ */
 export interface EndEvent {
   readonly kind: 'end';
   readonly process: string;
@@ -112,17 +134,21 @@ export interface TrimEvent {
 export interface CrashEvent {
   readonly kind: 'crash';
   readonly what: string;
+  /** Of a client that was killed or paused: it has no partitions any more. */
+  readonly process?: string | undefined;
 }
 
 export type HistoryEvent =
   | SendEvent
   | AckEvent
   | ErrorEvent
+  | CommitTransactionEvent
   | EndTransactionEvent
   | PollEvent
   | AssignEvent
   | RevokeEvent
   | CommitEvent
+  | ResetOffsetsEvent
   | EndEvent
   | TrimEvent
   | CrashEvent;

@@ -1,6 +1,6 @@
 /** Writes down what clients do and see while a test runs. */
 import { LogError } from '../../src/core/errors.js';
-import type { HistoryEvent, Place, Position, SeenRecord } from './events.js';
+import type { HistoryEvent, Place, PollEvent, Position, SeenRecord } from './events.js';
 
 /** What a send is about. */
 export interface SendDetails {
@@ -46,8 +46,8 @@ export class History {
     };
   }
 
-  poll(process: string, records: readonly SeenRecord[]): void {
-    if (records.length > 0) this.add({ kind: 'poll', process, records });
+  poll(process: string, records: readonly SeenRecord[], isolation?: PollEvent['isolation']): void {
+    if (records.length > 0) this.add({ kind: 'poll', process, records, isolation });
   }
 
   assign(process: string, positions: readonly Position[], group?: string): void {
@@ -66,7 +66,8 @@ export class History {
     this.add({ kind: 'trim', before });
   }
 
-  crash(what: string): void {
-    this.add({ kind: 'crash', what });
+  /** @param process a client that was killed or paused */
+  crash(what: string, process?: string): void {
+    this.add({ kind: 'crash', what, process });
   }
 }

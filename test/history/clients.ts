@@ -1,0 +1,189 @@
+/** Producers and readers that write down in a history what they do and see. */
+import { type Client, LogError, type PartitionRange, type Producer, type Topic } from '../../src/index.js';
+import { until } from '../support/until.js';
+import type { SeenRecord } from './events.js';
+import type { History, PendingSend } from './history.js';
+
+/** The topic that the clients of a test use, and where they write down what they do. */
+export interface Recorded {
+  readonly history: History;
+  readonly topic: Topic<string, string>;
+  readonly partitionCount: number;
+}
+
+export interface LoadOptions {
+  /** Asked before each send. A load ends as well when its producer is closed. */
+  readonly goesOn: () => boolean;
+}
+
+export interface SingleLoadOptions extends LoadOptions {
+  /** Where the records go, in turn. */
+  readonly partitions: readonly number[];
+  /** Sends unanswered at once. */
+  readonly window: number;
+}
+
+export interface ManyLoadOptions extends LoadOptions {
+  readonly partition: number;
+  /** Records of a call. */
+  readonly count: number;
+}
+
+/** Sends one record after the other. */
+export async function sendSingly(
+  { history, topic }: Recorded,
+  producer: Producer,
+  process: string,
+  { partitions, window, goesOn }: SingleLoadOptions,
+): Promise<void> {
+  let next = 0;
+  const worker = async (): Promise<void> => {
+    while (goesOn()) {
+      const number = next++;
+      const value = `${process}-${number}`;
+      const send = history.send(process, topic.name, value);
+      try {
+        const to = partitions[number % partitions.length] ?? 0;
+        const { partition, offset } = await producer.send(topic, { value, partition: to });
+        send.ack(partition, offset);
+      } catch (error) {
+        send.error(error);
+        if (reasonOf(error) === 'CLOSED') return;
+      }
+    }
+  };
+  await Promise.all(Array.from({ length: window }, worker));
+}
+
+/** Sends many records a call. */
+export async function sendMany(
+  { history, topic }: Recorded,
+  producer: Producer,
+  process: string,
+  { partition, count, goesOn }: ManyLoadOptions,
+): Promise<void> {
+  for (let call = 0; goesOn(); call++) {
+    const values = Array.from({ length: count }, (_, i) => `${process}-${call}-${i}`);
+    const sends = values.map((value) => history.send(process, topic.name, value));
+    try {
+      const { partitions } = await producer.sendMany(
+        topic,
+        values.map((value) => ({ value, partition })),
+      );
+      for (const range of partitions) acknowledge(sends, range);
+    } catch (error) {
+      for (const send of sends) send.error(error);
+      if (reasonOf(error) === 'CLOSED') return;
+    }
+  }
+}
+
+/** Records of other producers may lie between the first and the last of a call: then only those two are known. */
+function acknowledge(
+  sends: readonly PendingSend[],
+  { partition, firstOffset, lastOffset, count }: PartitionRange,
+): void {
+  if (count !== sends.length) throw new Error(`${count} of ${sends.length} records were acknowledged`);
+  const isContiguous = lastOffset - firstOffset + 1 === count;
+  for (const [index, send] of sends.entries()) {
+    if (isContiguous || index === 0) send.ack(partition, firstOffset + index);
+    else if (index === count - 1) send.ack(partition, lastOffset);
+  }
+}
+
+/**
+ * Follows a topic from its beginning, over as many brokers and connections as it takes: in the history it is one process,
+ * which was given its partitions once. So whatever it skips or repeats is a violation.
+ */
+export class TailReader {
+  readonly #recorded: Recorded;
+  readonly #process: string;
+  /** By partition: the offset to read next. */
+  readonly positions: number[];
+
+  constructor(recorded: Recorded, process: string) {
+    this.#recorded = recorded;
+    this.#process = process;
+    this.positions = Array.from({ length: recorded.partitionCount }, () => 0);
+    const positions = this.positions.map((offset, partition) => ({ topic: recorded.topic.name, partition, offset }));
+    recorded.history.assign(process, positions);
+  }
+
+  /** Goes on where it was, until the client is closed or the signal aborts. @throws LogError if it may not go on there */
+  async follow(client: Client, signal?: AbortSignal): Promise<void> {
+    for (;;) {
+      try {
+        await this.#read(client, signal);
+      } catch (error) {
+        const reason = reasonOf(error);
+        if (reason === 'CLOSED' || reason === 'CANCELLED') return;
+        if (!(error instanceof LogError && error.retryable)) throw error;
+      }
+    }
+  }
+
+  /** Resolves when it has read up to what a reader can see now. */
+  async catchUp(client: Client): Promise<void> {
+    const ends = await highWatermarks(client, this.#recorded.topic);
+    await until(
+      () => ends.every((end, partition) => (this.positions[partition] ?? 0) >= end),
+      `${this.#process} has read up to ${ends}`,
+    );
+  }
+
+  async #read(client: Client, signal: AbortSignal | undefined): Promise<void> {
+    const { history, topic } = this.#recorded;
+    const options = { from: { ...this.positions }, ...(signal === undefined ? {} : { signal }) };
+    for await (const batch of client.read(topic, options).batches()) {
+      history.poll(this.#process, (await batch.records()).map(seen));
+      this.positions[batch.partition] = batch.nextOffset;
+    }
+  }
+}
+
+/** Reads the topic from its beginning to its end as a new process. @throws LogError */
+export async function readAll({ history, topic }: Recorded, client: Client, process: string): Promise<void> {
+  const ends = await highWatermarks(client, topic);
+  const start = ends.map((_, partition) => ({ topic: topic.name, partition, offset: 0 }));
+  history.assign(process, start);
+  const next = ends.map(() => 0);
+  for await (const batch of client.read(topic, { from: 'earliest', to: 'end' }).batches()) {
+    history.poll(process, (await batch.records()).map(seen));
+    next[batch.partition] = batch.nextOffset;
+  }
+  // What was there to be seen is what the broker said before: a reader that stops short of it has missed something.
+  for (const [partition, end] of ends.entries()) {
+    history.end(process, { topic: topic.name, partition, offset: Math.max(end, next[partition] ?? 0) });
+  }
+}
+
+/** Reads all over and over, for as long as `goesOn` and the client is open. */
+export async function readAllRepeatedly(
+  recorded: Recorded,
+  client: Client,
+  process: string,
+  { goesOn }: LoadOptions,
+): Promise<void> {
+  for (let number = 0; goesOn(); number++) {
+    try {
+      await readAll(recorded, client, `${process}-${number}`);
+    } catch (error) {
+      if (reasonOf(error) === 'CLOSED') return;
+      if (!(error instanceof LogError && error.retryable)) throw error;
+    }
+  }
+}
+
+/** The high watermarks by partition. */
+export async function highWatermarks(client: Client, { name }: Topic<string, string>): Promise<number[]> {
+  const { partitions } = await client.admin.getTopic(name);
+  return partitions.map(({ highWatermark }) => highWatermark);
+}
+
+function seen({ topic, partition, offset, value }: SeenRecord): SeenRecord {
+  return { topic, partition, offset, value };
+}
+
+function reasonOf(error: unknown): string | undefined {
+  return error instanceof LogError ? error.reason : undefined;
+}

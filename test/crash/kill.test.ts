@@ -27,7 +27,7 @@ const START_MS = 500;
 const orders = topic('orders', { value: string() });
 
 /** What a failure must not leave behind. */
-const leftOver: (() => Promise<void> | void)[] = [];
+const leftOver: (() => unknown)[] = [];
 
 afterEach(async () => {
   for (const remove of leftOver.splice(0).reverse()) await remove();

@@ -16,25 +16,36 @@ export interface LoadOptions {
   readonly goesOn: () => boolean;
 }
 
-export interface SingleLoadOptions extends LoadOptions {
+export interface SendLoadOptions extends LoadOptions {
+  /** Told of each send or call that failed. */
+  readonly onFailure?: (error: unknown) => void;
+  /** Size of a value, in bytes. Default: as short as can be. The history has values without what fills them up. */
+  readonly valueBytes?: number;
+}
+
+export interface SingleLoadOptions extends SendLoadOptions {
   /** Where the records go, in turn. */
   readonly partitions: readonly number[];
   /** Sends unanswered at once. */
   readonly window: number;
+  /** Whether an acknowledgement promises what the test is about. Default true; if not, it is written down as no answer. */
+  readonly ackCounts?: boolean;
 }
 
-export interface ManyLoadOptions extends LoadOptions {
+export interface ManyLoadOptions extends SendLoadOptions {
   readonly partition: number;
   /** Records of a call. */
   readonly count: number;
 }
+
+const NO_ANSWER = new Error('an acknowledgement that promises too little is none');
 
 /** Sends one record after the other. */
 export async function sendSingly(
   { history, topic }: Recorded,
   producer: Producer,
   process: string,
-  { partitions, window, goesOn }: SingleLoadOptions,
+  { partitions, window, goesOn, onFailure, valueBytes = 0, ackCounts = true }: SingleLoadOptions,
 ): Promise<void> {
   let next = 0;
   const worker = async (): Promise<void> => {
@@ -44,10 +55,12 @@ export async function sendSingly(
       const send = history.send(process, topic.name, value);
       try {
         const to = partitions[number % partitions.length] ?? 0;
-        const { partition, offset } = await producer.send(topic, { value, partition: to });
-        send.ack(partition, offset);
+        const { partition, offset } = await producer.send(topic, { value: filled(value, valueBytes), partition: to });
+        if (ackCounts) send.ack(partition, offset);
+        else send.error(NO_ANSWER);
       } catch (error) {
         send.error(error);
+        onFailure?.(error);
         if (reasonOf(error) === 'CLOSED') return;
       }
     }
@@ -60,7 +73,7 @@ export async function sendMany(
   { history, topic }: Recorded,
   producer: Producer,
   process: string,
-  { partition, count, goesOn }: ManyLoadOptions,
+  { partition, count, goesOn, onFailure, valueBytes = 0 }: ManyLoadOptions,
 ): Promise<void> {
   for (let call = 0; goesOn(); call++) {
     const values = Array.from({ length: count }, (_, i) => `${process}-${call}-${i}`);
@@ -68,11 +81,12 @@ export async function sendMany(
     try {
       const { partitions } = await producer.sendMany(
         topic,
-        values.map((value) => ({ value, partition })),
+        values.map((value) => ({ value: filled(value, valueBytes), partition })),
       );
       for (const range of partitions) acknowledge(sends, range);
     } catch (error) {
       for (const send of sends) send.error(error);
+      onFailure?.(error);
       if (reasonOf(error) === 'CLOSED') return;
     }
   }
@@ -180,8 +194,15 @@ export async function highWatermarks(client: Client, { name }: Topic<string, str
   return partitions.map(({ highWatermark }) => highWatermark);
 }
 
+const FILLER = '.';
+
+function filled(value: string, bytes: number): string {
+  return value.padEnd(bytes, FILLER);
+}
+
 function seen({ topic, partition, offset, value }: SeenRecord): SeenRecord {
-  return { topic, partition, offset, value };
+  const end = value.indexOf(FILLER);
+  return { topic, partition, offset, value: end < 0 ? value : value.slice(0, end) };
 }
 
 function reasonOf(error: unknown): string | undefined {

@@ -291,15 +291,11 @@ test('after an fdatasync that failed a partition acknowledges nothing, others go
 
 test('a restart recovers what was durable from a disk that has dropped what it could not sync (invariants 1, 2, 3, 5)', async (context) => {
   const programme = new Programme(context);
-  needs(context, { root: true, tools: ['mkfs.ext4'] });
+  needs(context, { root: true, tools: ['mkfs.ext4', 'findmnt'] });
   const workshop = new Workshop();
   const { mounts } = workshop;
-  // The image says that it is larger than what it lies on.
-  const memory = unlessRefused(context, () => mounts.tmpfs('memory', 12 * MIB));
-  const image = path.join(memory, 'image');
-  mounts.makeExt4(image, 64 * MIB);
-  const disk = unlessRefused(context, () => mounts.loop('disk', image));
-  const server = await workshop.serve(path.join(disk, 'data'));
+  const { mountPoint, memory, image } = unlessRefused(context, () => mounts.overcommitted('disk', 16 * MIB, 64 * MIB));
+  const server = await workshop.serve(path.join(mountPoint, 'data'));
   await workshop.createTopic(server);
   const client = await workshop.connect(server);
   const failure = await sendUntilFailure(workshop, client, 'failing', 0, LARGE_BYTES);
@@ -308,7 +304,7 @@ test('a restart recovers what was durable from a disk that has dropped what it c
   await expectPoisoned(workshop, server, client, 0);
   await client.close();
   await server.stop('SIGKILL');
-  mounts.unmount(disk);
+  mounts.unmount(mountPoint);
   mounts.resize(memory, 100 * MIB);
   const again = await workshop.serve(path.join(mounts.loop('disk', image), 'data'));
   const late = await workshop.connect(again);

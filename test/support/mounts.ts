@@ -1,6 +1,6 @@
 /** File systems of their own for tests of full and failing disks. They need root and the tools of the system. */
 import { execFileSync } from 'node:child_process';
-import { mkdirSync, mkdtempSync, rmSync } from 'node:fs';
+import { closeSync, fsyncSync, mkdirSync, mkdtempSync, openSync, rmSync, unlinkSync, writeFileSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import path from 'node:path';
 import type { TestContext } from 'vitest';
@@ -10,6 +10,17 @@ const SHUT_DOWN = `
 import fcntl, os, struct, sys
 fcntl.ioctl(os.open(sys.argv[1], os.O_RDONLY), 0x8004587d, struct.pack('i', 2))
 `;
+
+const PAGE_BYTES = 4096;
+/** Each takes some pages of the journal, which has 1,024. */
+const SYNCS_OF_A_JOURNAL = 400;
+
+export interface OvercommittedDisk {
+  readonly mountPoint: string;
+  /** Mount point of the memory that the image lies in. */
+  readonly memory: string;
+  readonly image: string;
+}
 
 /** A directory for mount points and images. Everything is unmounted and gone after `clean`. */
 export class Mounts {
@@ -31,15 +42,31 @@ export class Mounts {
     run('mount', '-o', `remount,size=${sizeBytes}`, mountPoint);
   }
 
-  /** Makes a sparse file with an empty ext4 in it. */
+  /** Makes a sparse file with an empty ext4 in it, whose journal is as small as can be. */
   makeExt4(image: string, sizeBytes: number): void {
     run('truncate', '-s', String(sizeBytes), image);
-    run('mkfs.ext4', '-qF', image);
+    run('mkfs.ext4', '-qF', '-b', String(PAGE_BYTES), '-J', 'size=4', image);
   }
 
   /** Mounts an image. @returns the mount point */
   loop(name: string, image: string): string {
     return this.#mount(name, ['-o', 'loop', image]);
+  }
+
+  /**
+   * Mounts an ext4 that claims to be larger than the memory it lies on: its `fdatasync` fails once the memory is used up,
+   * and the data is gone, though a second call succeeds. @returns the mount point and the memory below it
+   */
+  overcommitted(name: string, memoryBytes: number, claimedBytes: number): OvercommittedDisk {
+    const memory = this.tmpfs(`${name}-memory`, memoryBytes);
+    const image = path.join(memory, 'image');
+    this.makeExt4(image, claimedBytes);
+    const mountPoint = this.loop(name, image);
+    // A loop device takes a request of which a part was written for done: only requests of one page fail as a whole.
+    const device = capture('findmnt', '-no', 'SOURCE', mountPoint).trim();
+    writeFileSync(`/sys/block/${path.basename(device)}/queue/max_sectors_kb`, String(PAGE_BYTES / 1024));
+    useWholeJournal(mountPoint);
+    return { mountPoint, memory, image };
   }
 
   unmount(mountPoint: string): void {
@@ -94,6 +121,17 @@ function skip(context: TestContext, reason: string): never {
   return context.skip(reason);
 }
 
+/** Writes each page of the journal once, so that it has its memory: what fails then is data, not the whole file system. */
+function useWholeJournal(mountPoint: string): void {
+  const file = path.join(mountPoint, 'journal-filler');
+  for (let i = 0; i < SYNCS_OF_A_JOURNAL; i++) {
+    const fd = openSync(file, 'w');
+    fsyncSync(fd);
+    closeSync(fd);
+    unlinkSync(file);
+  }
+}
+
 function isThere(tool: string): boolean {
   try {
     run('sh', '-c', `command -v ${tool}`);
@@ -104,5 +142,10 @@ function isThere(tool: string): boolean {
 }
 
 function run(command: string, ...args: string[]): void {
-  execFileSync(command, args, { stdio: 'pipe' });
+  capture(command, ...args);
+}
+
+/** @returns what it printed */
+function capture(command: string, ...args: string[]): string {
+  return execFileSync(command, args, { stdio: 'pipe', encoding: 'utf8' });
 }

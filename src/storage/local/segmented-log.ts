@@ -251,8 +251,9 @@ export class SegmentedLog {
     const state = this.#state;
     if (!state.failure) {
       const cause = toStorageError('sync', state.directory, error);
-      // Whatever the errno, ENOSPC included: bytes that were taken may be gone.
-      state.failure = new LogError('STORAGE_ERROR', cause.message, { cause, metadata: cause.metadata });
+      // Whatever the errno, ENOSPC included: bytes that were taken may be gone, and room made now does not bring them back.
+      const message = `${cause.message} The log takes no more appends until the broker is started again.`;
+      state.failure = new LogError('STORAGE_ERROR', message, { cause, metadata: cause.metadata });
       const fields = { directory: state.directory, err: error };
       this.#context.logger.error(fields, 'a sync failed: the log takes no more appends');
     }

@@ -5,8 +5,8 @@ import type { Attempt, Entry, HistoryIndex, Isolation, Partition, Topic } from '
 /** Entries in ascending order of their offsets, one for each offset. */
 export type EntryList = readonly Entry[];
 
-/** The place in `entries` of the first at or above `offset`. */
-export function firstFrom(entries: EntryList, offset: number): number {
+/** The place in `entries`, which ascend, of the first at or above `offset`. */
+export function firstFrom(entries: readonly { readonly offset: number }[], offset: number): number {
   let low = 0;
   let high = entries.length;
   while (low < high) {

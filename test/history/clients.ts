@@ -155,20 +155,24 @@ export class TailReader {
   }
 }
 
-/** Reads the topic from its beginning to its end as a new process. @throws LogError */
-export async function readAll({ history, topic }: Recorded, client: Client, process: string): Promise<void> {
+/** Reads the topic from its beginning to its end as a new process. @returns what it saw. @throws LogError */
+export async function readAll({ history, topic }: Recorded, client: Client, process: string): Promise<SeenRecord[]> {
   const ends = await highWatermarks(client, topic);
   const start = ends.map((_, partition) => ({ topic: topic.name, partition, offset: 0 }));
   history.assign(process, start);
   const next = ends.map(() => 0);
+  const all: SeenRecord[] = [];
   for await (const batch of client.read(topic, { from: 'earliest', to: 'end' }).batches()) {
-    history.poll(process, (await batch.records()).map(seen));
+    const records = (await batch.records()).map(seen);
+    history.poll(process, records);
+    for (const record of records) all.push(record);
     next[batch.partition] = batch.nextOffset;
   }
   // What was there to be seen is what the broker said before: a reader that stops short of it has missed something.
   for (const [partition, end] of ends.entries()) {
     history.end(process, { topic: topic.name, partition, offset: Math.max(end, next[partition] ?? 0) });
   }
+  return all;
 }
 
 /** Reads all over and over, for as long as `goesOn` and the client is open. */

@@ -1,14 +1,24 @@
 /** Producers and readers that write down in a history what they do and see. */
-import { type Client, LogError, type PartitionRange, type Producer, type Topic } from '../../src/index.js';
+import {
+  type Client,
+  LogError,
+  type PartitionRange,
+  type Producer,
+  type ReadRecord,
+  type Topic,
+} from '../../src/index.js';
 import { until } from '../support/until.js';
-import type { SeenRecord } from './events.js';
 import type { History, PendingSend } from './history.js';
 
 /** The topic that the clients of a test use, and where they write down what they do. */
-export interface Recorded {
+export interface Recorded<K = string, V = string> {
   readonly history: History;
-  readonly topic: Topic<string, string>;
+  readonly topic: Topic<K, V>;
   readonly partitionCount: number;
+  /** What the history calls the topic, where its name was that of other topics before. */
+  readonly topicInHistory?: string;
+  /** What the history calls the value of a record. Default: the text itself, without what fills it up. */
+  readonly valueInHistory?: (record: ReadRecord<K, V>) => string;
 }
 
 export interface LoadOptions {
@@ -109,18 +119,20 @@ function acknowledge(
  * Follows a topic from its beginning, over as many brokers and connections as it takes: in the history it is one process,
  * which was given its partitions once. So whatever it skips or repeats is a violation.
  */
-export class TailReader {
-  readonly #recorded: Recorded;
+export class TailReader<K = string, V = string> {
+  readonly #recorded: Recorded<K, V>;
   readonly #process: string;
+  readonly #onRead: (record: ReadRecord<K, V>) => void;
   /** By partition: the offset to read next. */
   readonly positions: number[];
 
-  constructor(recorded: Recorded, process: string) {
+  /** @param onRead told of each record, in turn */
+  constructor(recorded: Recorded<K, V>, process: string, onRead: (record: ReadRecord<K, V>) => void = () => undefined) {
     this.#recorded = recorded;
     this.#process = process;
+    this.#onRead = onRead;
     this.positions = Array.from({ length: recorded.partitionCount }, () => 0);
-    const positions = this.positions.map((offset, partition) => ({ topic: recorded.topic.name, partition, offset }));
-    recorded.history.assign(process, positions);
+    assign(recorded, process, this.positions);
   }
 
   /** Goes on where it was, until the client is closed or the signal aborts. @throws LogError if it may not go on there */
@@ -138,7 +150,7 @@ export class TailReader {
 
   /** Resolves when it has read up to what a reader can see now. */
   async catchUp(client: Client): Promise<void> {
-    const ends = await highWatermarks(client, this.#recorded.topic);
+    const ends = await highWatermarks(client, this.#recorded.topic.name);
     await until(
       () => ends.every((end, partition) => (this.positions[partition] ?? 0) >= end),
       `${this.#process} has read up to ${ends}`,
@@ -146,31 +158,39 @@ export class TailReader {
   }
 
   async #read(client: Client, signal: AbortSignal | undefined): Promise<void> {
-    const { history, topic } = this.#recorded;
     const options = { from: { ...this.positions }, ...(signal === undefined ? {} : { signal }) };
-    for await (const batch of client.read(topic, options).batches()) {
-      history.poll(this.#process, (await batch.records()).map(seen));
+    for await (const batch of client.read(this.#recorded.topic, options).batches()) {
+      const records = await batch.records();
+      poll(this.#recorded, this.#process, records);
+      for (const record of records) this.#onRead(record);
       this.positions[batch.partition] = batch.nextOffset;
     }
   }
 }
 
-/** Reads the topic from its beginning to its end as a new process. @returns what it saw. @throws LogError */
-export async function readAll({ history, topic }: Recorded, client: Client, process: string): Promise<SeenRecord[]> {
-  const ends = await highWatermarks(client, topic);
-  const start = ends.map((_, partition) => ({ topic: topic.name, partition, offset: 0 }));
-  history.assign(process, start);
+/** Reads the topic from its beginning to its end as a new process. @throws LogError */
+export async function readAll<K, V>(
+  recorded: Recorded<K, V>,
+  client: Client,
+  process: string,
+): Promise<ReadRecord<K, V>[]> {
+  const ends = await highWatermarks(client, recorded.topic.name);
   const next = ends.map(() => 0);
-  const all: SeenRecord[] = [];
-  for await (const batch of client.read(topic, { from: 'earliest', to: 'end' }).batches()) {
-    const records = (await batch.records()).map(seen);
-    history.poll(process, records);
+  assign(recorded, process, next);
+  const all: ReadRecord<K, V>[] = [];
+  for await (const batch of client.read(recorded.topic, { from: 'earliest', to: 'end' }).batches()) {
+    const records = await batch.records();
+    poll(recorded, process, records);
     for (const record of records) all.push(record);
     next[batch.partition] = batch.nextOffset;
   }
   // What was there to be seen is what the broker said before: a reader that stops short of it has missed something.
   for (const [partition, end] of ends.entries()) {
-    history.end(process, { topic: topic.name, partition, offset: Math.max(end, next[partition] ?? 0) });
+    recorded.history.end(process, {
+      topic: nameInHistory(recorded),
+      partition,
+      offset: Math.max(end, next[partition] ?? 0),
+    });
   }
   return all;
 }
@@ -192,21 +212,48 @@ export async function readAllRepeatedly(
   }
 }
 
-/** The high watermarks by partition. */
-export async function highWatermarks(client: Client, { name }: Topic<string, string>): Promise<number[]> {
+/** The high watermarks of a topic by partition. */
+async function highWatermarks(client: Client, name: string): Promise<number[]> {
   const { partitions } = await client.admin.getTopic(name);
   return partitions.map(({ highWatermark }) => highWatermark);
 }
 
+function nameInHistory<K, V>({ topic, topicInHistory }: Recorded<K, V>): string {
+  return topicInHistory ?? topic.name;
+}
+
+function assign<K, V>(recorded: Recorded<K, V>, process: string, offsets: readonly number[]): void {
+  const topic = nameInHistory(recorded);
+  recorded.history.assign(
+    process,
+    offsets.map((offset, partition) => ({ topic, partition, offset })),
+  );
+}
+
+function poll<K, V>(recorded: Recorded<K, V>, process: string, records: readonly ReadRecord<K, V>[]): void {
+  const topic = nameInHistory(recorded);
+  const { valueInHistory = ({ value }) => unfilled(String(value)) } = recorded;
+  recorded.history.poll(
+    process,
+    records.map((record) => ({
+      topic,
+      partition: record.partition,
+      offset: record.offset,
+      value: valueInHistory(record),
+    })),
+  );
+}
+
 const FILLER = '.';
 
-function filled(value: string, bytes: number): string {
+/** A value as it is sent: in the history it goes without what fills it up. */
+export function filled(value: string, bytes: number): string {
   return value.padEnd(bytes, FILLER);
 }
 
-function seen({ topic, partition, offset, value }: SeenRecord): SeenRecord {
+function unfilled(value: string): string {
   const end = value.indexOf(FILLER);
-  return { topic, partition, offset, value: end < 0 ? value : value.slice(0, end) };
+  return end < 0 ? value : value.slice(0, end);
 }
 
 function reasonOf(error: unknown): string | undefined {

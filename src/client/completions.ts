@@ -86,6 +86,8 @@ export class SendManyCall {
   #delivered = 0;
   #failed = 0;
   #failure: LogError | undefined;
+  /** Whether any of the records may be in the log. */
+  #maybeWritten = false;
   readonly #ranges = new Map<number, MutableRange>();
   #whenIdle: (() => void) | undefined;
 
@@ -106,6 +108,7 @@ export class SendManyCall {
 
   succeeded(ack: BatchAck, offset: number, count: number): void {
     this.#delivered += count;
+    this.#maybeWritten = true;
     this.#extendRange(ack.partition, offset, count);
     this.#settled(count);
   }
@@ -113,6 +116,7 @@ export class SendManyCall {
   failed(error: LogError, count: number): void {
     this.#failed += count;
     this.#failure ??= error;
+    if (error.outcome === 'unknown') this.#maybeWritten = true;
     this.#settled(count);
   }
 
@@ -124,7 +128,10 @@ export class SendManyCall {
     });
   }
 
-  /** @throws LogError the first failure, with how many records were delivered and how many were not */
+  /**
+   * @throws LogError the first failure, with how many records were delivered and how many were not; its outcome is that of
+   *   the call as a whole, whatever the first failure says of its own records
+   */
   result(): SendManyResult {
     if (this.#failure !== undefined) throw this.#describeFailure(this.#failure);
     const partitions = [...this.#ranges.values()].sort((a, b) => a.partition - b.partition);
@@ -136,7 +143,11 @@ export class SendManyCall {
     return new LogError(
       first.reason,
       `sendMany stopped after ${this.#delivered} records were delivered and ${this.#failed} failed: ${first.message}`,
-      { metadata: { ...first.metadata, ...counts }, outcome: first.outcome, cause: first },
+      {
+        metadata: { ...first.metadata, ...counts },
+        outcome: this.#maybeWritten ? 'unknown' : 'none',
+        cause: first,
+      },
     );
   }
 

@@ -23,10 +23,16 @@ export class Process {
   stderr = '';
   readonly #closed: Promise<unknown>;
 
-  constructor(args: readonly string[], environment: Readonly<Record<string, string>> = {}) {
+  /** @param wrapper a command that runs the one that follows it, such as a tracer */
+  constructor(
+    args: readonly string[],
+    environment: Readonly<Record<string, string>> = {},
+    wrapper: readonly string[] = [],
+  ) {
     const inherited = Object.entries(process.env).filter(([name]) => !name.startsWith('TIDELOG_'));
     const env = { ...Object.fromEntries(inherited), ...environment };
-    this.child = spawn(process.execPath, [LAUNCHER, ...args], { env });
+    const [command = '', ...rest] = [...wrapper, process.execPath, LAUNCHER, ...args];
+    this.child = spawn(command, rest, { env });
     this.#closed = once(this.child, 'close');
     this.child.stdout.on('data', (chunk: Buffer) => {
       this.stdout += chunk.toString('utf8');
@@ -78,9 +84,19 @@ export class Server {
     this.http = http;
   }
 
-  static async start(dataDir: string, ...flags: string[]): Promise<Server> {
+  static start(dataDir: string, ...flags: string[]): Promise<Server> {
+    return Server.under([], {}, dataDir, ...flags);
+  }
+
+  /** As `start`, run by a wrapper: see Process. */
+  static async under(
+    wrapper: readonly string[],
+    environment: Readonly<Record<string, string>>,
+    dataDir: string,
+    ...flags: string[]
+  ): Promise<Server> {
     const ports = ['--listen', '127.0.0.1:0', '--http', '127.0.0.1:0'];
-    const running = new Process(['serve', '--data-dir', dataDir, ...ports, ...flags]);
+    const running = new Process(['serve', '--data-dir', dataDir, ...ports, ...flags], environment, wrapper);
     await running.printed('\n');
     const match = /serving gRPC on (\S+) and HTTP on (\S+),/.exec(running.stdout);
     if (match === null) throw new Error(`it printed ${running.stdout}`);

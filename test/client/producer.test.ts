@@ -371,6 +371,22 @@ test('sendMany stops at the first failure, counts, and passes on what the iterab
   expect(refused.metadata).toMatchObject({ delivered_count: '0', failed_count: '7' });
 });
 
+test('the outcome of a failed sendMany is that of all its records, not of the first that failed', async () => {
+  await using t = await start({ batchBytes: 20, maxInFlight: 1 });
+  const refusing = (from: number): void => {
+    let requests = 0;
+    t.broker.onProduce = () =>
+      requests++ < from ? undefined : { kind: 'error', error: new LogError('INVALID_RECORD', 'no') };
+  };
+  refusing(0);
+  expect(await rejection(t.producer.sendMany(words, numbered(7)), 'INVALID_RECORD')).toMatchObject({ outcome: 'none' });
+  // Sent again, the records that were delivered would be there twice.
+  refusing(3);
+  const partly = await rejection(t.producer.sendMany(words, numbered(7)), 'INVALID_RECORD');
+  expect(Number(partly.metadata.delivered_count)).toBeGreaterThan(0);
+  expect(partly.outcome).toBe('unknown');
+});
+
 test('a sendMany that waits can be aborted', async () => {
   await using t = await start({ bufferBytes: 100, batchBytes: 100 });
   t.broker.onProduce = () => ({ kind: 'hold' });

@@ -1,6 +1,5 @@
 /** The life of a log in a broker as users run it: compaction, retention, more partitions, a disk that runs full. */
-import { execFileSync } from 'node:child_process';
-import { mkdirSync, readdirSync, statfsSync, statSync } from 'node:fs';
+import { readdirSync, statfsSync, statSync } from 'node:fs';
 import path from 'node:path';
 import { afterAll, expect, test } from 'vitest';
 import { startBroker } from '../../src/broker.js';
@@ -15,8 +14,12 @@ import {
   string,
   topic,
 } from '../../src/index.js';
-import { type Finished, type Server, tidelog, Workplace } from '../cli/support.js';
+import { type Finished, Server, tidelog, Workplace } from '../cli/support.js';
 import { SkippingClock } from '../client/support/skipping-clock.js';
+import { expectNoViolations } from '../history/checker.js';
+import { filled, readAll } from '../history/clients.js';
+import { History } from '../history/history.js';
+import { Mounts, needs, unlessRefused } from '../support/mounts.js';
 import { rejection } from '../support/rejection.js';
 import { until } from '../support/until.js';
 
@@ -215,17 +218,6 @@ test('producers and readers learn of added partitions: at once where one is name
   await rejection(following, 'CANCELLED');
 });
 
-/** Mounts a small file system. @returns why that is not possible, if so */
-function mountSmallDisk(directory: string): string | undefined {
-  mkdirSync(directory);
-  try {
-    execFileSync('mount', ['-t', 'tmpfs', '-o', 'size=8m', 'tmpfs', directory], { stdio: 'pipe' });
-    return undefined;
-  } catch (error) {
-    return `a file system of 8 MiB cannot be mounted here: ${error instanceof Error ? error.message.trim() : error}`;
-  }
-}
-
 function freeBytes(directory: string): number {
   const { bavail, bsize } = statfsSync(directory);
   return bavail * bsize;
@@ -235,30 +227,21 @@ const words = topic('words', { value: string() });
 const others = topic('others', { value: string() });
 
 test('before the disk is full appends wait for room, reading and deleting go on, and deleting makes the room', async (context) => {
-  const directory = workplace.path('small-disk');
-  const obstacle = mountSmallDisk(directory);
-  if (obstacle !== undefined) {
-    console.warn(`skipped: ${obstacle}`);
-    context.skip(obstacle);
-  }
-  const flags = ['--log-disk-reserve-bytes', String(2 * MIB), '--log-file-delete-delay-ms', '0'];
+  needs(context, { root: true });
+  const mounts = new Mounts();
   try {
-    const server = await workplace.serve('small-disk', ...flags);
+    const disk = unlessRefused(context, () => mounts.tmpfs('small-disk', 8 * MIB));
+    const flags = ['--log-disk-reserve-bytes', String(2 * MIB), '--log-file-delete-delay-ms', '0'];
+    const server = await Server.start(disk, ...flags);
     try {
-      await fillAndEmpty(server, directory);
+      await fillAndEmpty(server, disk);
     } finally {
       await server.stop('SIGKILL');
     }
   } finally {
-    execFileSync('umount', [directory]);
+    mounts.clean();
   }
 }, 60_000);
-
-async function valuesOf(client: Client): Promise<string[]> {
-  const values: string[] = [];
-  for await (const { value } of client.read(words, { to: 'end' })) values.push(value);
-  return values;
-}
 
 async function fillAndEmpty(server: Server, directory: string): Promise<void> {
   await using client = await connect(server.address);
@@ -266,12 +249,14 @@ async function fillAndEmpty(server: Server, directory: string): Promise<void> {
     await run(server, 'topic', 'create', name, '--config', 'segment.bytes=1048576');
   }
   await using producer = client.producer();
+  const history = new History();
+  const recorded = { history, topic: words, partitionCount: 1 };
   // More than the disk holds.
-  const values = Array.from({ length: 800 }, (_, i) => `${i}`.padEnd(10_000, '.'));
-  let acknowledged = 0;
+  const values = Array.from({ length: 800 }, (_, i) => `${i}`);
   const sends = values.map(async (value) => {
-    const { offset } = await producer.send(words, { value });
-    acknowledged++;
+    const send = history.send('producer', words.name, value);
+    const { partition, offset } = await producer.send(words, { value: filled(value, 10_000) });
+    send.ack(partition, offset);
     return offset;
   });
   const delivered = Promise.allSettled(sends);
@@ -298,8 +283,8 @@ async function fillAndEmpty(server: Server, directory: string): Promise<void> {
 
   // A batch may still find its place when the broker asks the disk again: what is there only grows.
   const { highWatermark } = await describePartition(client, 'words');
-  expect(highWatermark).toBeGreaterThanOrEqual(acknowledged);
-  const read = await valuesOf(client);
+  expect(highWatermark).toBeGreaterThanOrEqual(history.acks);
+  const read = (await readAll(recorded, client, 'while-full')).map(({ value }) => value.replace(/\.+$/, ''));
   expect(read.length).toBeGreaterThanOrEqual(highWatermark);
   expect(read.length).toBeLessThan(values.length);
   expect(read).toEqual(values.slice(0, read.length));
@@ -312,6 +297,9 @@ async function fillAndEmpty(server: Server, directory: string): Promise<void> {
   expect(logLines(server, 'the disk has room again: appends are taken')).not.toEqual([]);
   const { logStartOffset } = await describePartition(client, 'words');
   expect(logStartOffset).toBeGreaterThanOrEqual(read.length);
-  expect(await valuesOf(client)).toEqual(values.slice(logStartOffset));
+  // How far all of it reached was known to the broker alone.
+  history.trim({ topic: words.name, partition: 0, offset: logStartOffset });
+  await readAll(recorded, client, 'with-room');
+  expectNoViolations(history);
   expect((await server.stop()).code).toBe(0);
 }

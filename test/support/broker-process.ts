@@ -53,6 +53,12 @@ async function serving(address: string, child: ChildProcess): Promise<void> {
   }
 }
 
+function spawnBroker(dataDir: string, address: string, flags: readonly string[]): ChildProcess {
+  const args = [LAUNCHER, 'serve', '--data-dir', dataDir, '--listen', address, '--http', '127.0.0.1:0'];
+  const command = [...args, '--log-level', 'warn', ...flags];
+  return spawn(process.execPath, command, { stdio: ['ignore', 'ignore', 'inherit'] });
+}
+
 export class BrokerProcess {
   readonly address: string;
   readonly dataDir: string;
@@ -76,14 +82,21 @@ export class BrokerProcess {
     dataDir: string = BrokerProcess.temporaryDirectory(),
     flags: readonly string[] = [],
   ): Promise<BrokerProcess> {
-    const port = await freePort();
-    const address = `127.0.0.1:${port}`;
-    const args = [LAUNCHER, 'serve', '--data-dir', dataDir, '--listen', address, '--http', '127.0.0.1:0'];
+    const address = `127.0.0.1:${await freePort()}`;
     const started = performance.now();
-    const command = [...args, '--log-level', 'warn', ...flags];
-    const child = spawn(process.execPath, command, { stdio: ['ignore', 'ignore', 'inherit'] });
+    const child = spawnBroker(dataDir, address, flags);
     await serving(address, child);
     return new BrokerProcess(child, address, dataDir, (performance.now() - started) / 1000);
+  }
+
+  /** Starts a broker and kills it this long after, whatever it is doing by then. */
+  static async startAndKill(dataDir: string, afterMs: number): Promise<void> {
+    const child = spawnBroker(dataDir, `127.0.0.1:${await freePort()}`, []);
+    const exited = once(child, 'exit');
+    await sleep(afterMs);
+    if (child.exitCode !== null) throw new Error(`the broker exited with ${child.exitCode}`);
+    child.kill('SIGKILL');
+    await exited;
   }
 
   /** Resident memory in bytes (Linux). */
@@ -110,8 +123,18 @@ export class BrokerProcess {
     return Number(/rchar: (\d+)/.exec(io)?.[1] ?? Number.NaN);
   }
 
+  /** Stands still until `resume`: connections stay open, nobody answers. */
+  pause(): void {
+    this.#child.kill('SIGSTOP');
+  }
+
+  resume(): void {
+    this.#child.kill('SIGCONT');
+  }
+
+  /** Also of a broker that stands still, by SIGKILL. */
   async stop(signal: 'SIGTERM' | 'SIGKILL' = 'SIGTERM'): Promise<void> {
-    if (this.#child.exitCode !== null) return;
+    if (this.#child.exitCode !== null || this.#child.signalCode !== null) return;
     const exited = once(this.#child, 'exit');
     this.#child.kill(signal);
     await exited;

@@ -42,12 +42,14 @@ export function toStorageError(doing: string, path: string, error: unknown, outc
 }
 
 /**
- * The STORAGE_ERROR for a sync that failed, whatever the errno, ENOSPC included: bytes that were taken may be gone.
+ * The STORAGE_ERROR for a sync that failed, whatever the errno, ENOSPC included: bytes that were taken may be gone, and
+ * room made now does not bring them back.
  * @param path of the file, or of the directory of the log
  */
 export function failedSync(path: string, error: unknown): LogError {
   const cause = toStorageError('sync', path, error);
-  return new LogError('STORAGE_ERROR', cause.message, { cause, metadata: cause.metadata });
+  const message = `${cause.message} The log takes no more appends until the broker is started again.`;
+  return new LogError('STORAGE_ERROR', message, { cause, metadata: cause.metadata });
 }
 
 /**

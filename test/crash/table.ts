@@ -1,26 +1,4 @@
-/** What a log must hold after a crash, by what was acknowledged and shown before. */
-
-/** What stands at which offset of a partition, by what was acknowledged and by what was read: it never changes. */
-export class Ledger {
-  readonly #texts = new Map<number, string>();
-  readonly #acknowledged: number[] = [];
-
-  acknowledge(offset: number, text: string): void {
-    this.see(offset, text);
-    this.#acknowledged.push(offset);
-  }
-
-  see(offset: number, text: string): void {
-    const known = this.#texts.get(offset);
-    if (known !== undefined && known !== text) throw new Error(`offset ${offset} names ${known} and ${text}`);
-    this.#texts.set(offset, text);
-  }
-
-  /** Offsets that were acknowledged, from `least` on. */
-  acknowledgedFrom(least: number): number[] {
-    return this.#acknowledged.filter((offset) => offset >= least);
-  }
-}
+/** What a reader of a compacted topic must end with after a crash. */
 
 export interface Update {
   readonly sequence: number;

@@ -1,0 +1,314 @@
+/**
+ * Invariants 1 to 5 and 20 on disks that really fail: memory that runs full, an ext4 that loses its power, an `fdatasync`
+ * that fails, and one whose data is gone afterwards. Needs root, and tools of the system that are named where they are
+ * missing. The broker is the real command line; what its clients did and saw ends in the history checker.
+ */
+import { readdirSync, rmSync, writeFileSync } from 'node:fs';
+import path from 'node:path';
+import { setTimeout as sleep } from 'node:timers/promises';
+import { afterEach, expect, test } from 'vitest';
+import { type Client, connect, type Producer, string, topic } from '../../src/index.js';
+import { Server } from '../cli/support.js';
+import { expectNoViolations } from '../history/checker.js';
+import { type Recorded, readAll, sendMany, sendSingly, TailReader } from '../history/clients.js';
+import { History } from '../history/history.js';
+import { cutPower, Mounts, needs, unlessRefused } from '../support/mounts.js';
+import { inForm, Programme } from '../support/programme.js';
+import { rejection } from '../support/rejection.js';
+import { until } from '../support/until.js';
+
+const MIB = 1024 * 1024;
+/** The disks here are smaller than what a broker keeps free. */
+const FLAGS = ['--log-disk-reserve-bytes', '0', '--log-level', 'error'];
+const POWER_CUTS = inForm({ short: 4, long: 100 });
+/** Of values that fill a disk, and of others. */
+const LARGE_BYTES = 50_000;
+const SMALL_BYTES = 100;
+const ALL_PARTITIONS = [0, 1];
+const always = (): boolean => true;
+
+const orders = topic('orders', { value: string() });
+
+/** What must be gone when a test is over, the last first. */
+const leftOver: (() => unknown)[] = [];
+
+afterEach(async () => {
+  for (const remove of leftOver.splice(0).reverse()) await remove();
+});
+
+/** Of one test: a broker whose data lies on a disk of its own, and the history of its clients. */
+class Workshop {
+  readonly mounts: Mounts = new Mounts();
+  readonly history: History = new History();
+  readonly recorded: Recorded = { history: this.history, topic: orders, partitionCount: ALL_PARTITIONS.length };
+
+  constructor() {
+    leftOver.push(() => this.mounts.clean());
+  }
+
+  async serve(dataDir: string): Promise<Server> {
+    return this.#owned(await Server.start(dataDir, ...FLAGS));
+  }
+
+  /** Under strace, of whose arguments those that are about the fault are given. One thread, because it counts by thread. */
+  async serveTraced(dataDir: string, fault: readonly string[]): Promise<Server> {
+    // -D: the broker stays our child, so that signals reach it.
+    const strace = ['strace', '-D', '-f', '--seccomp-bpf', '-qq', '-o', '/dev/null', ...fault];
+    return this.#owned(await Server.under(strace, { UV_THREADPOOL_SIZE: '1' }, dataDir, ...FLAGS));
+  }
+
+  async createTopic(server: Server, segmentBytes: number = MIB): Promise<string> {
+    await using client = await connect(server.address);
+    const configs = { 'segment.bytes': segmentBytes };
+    return (await client.admin.createTopic({ name: orders.name, partitions: ALL_PARTITIONS.length, configs })).topicId;
+  }
+
+  async connect({ address }: Server): Promise<Client> {
+    const client = await connect(address);
+    leftOver.push(() => client.close());
+    return client;
+  }
+
+  /** Reads everything and checks the history. */
+  async check(server: Server): Promise<void> {
+    await using client = await connect(server.address);
+    await readAll(this.recorded, client, 'last');
+    expectNoViolations(this.history);
+  }
+
+  #owned(server: Server): Server {
+    leftOver.push(() => server.stop('SIGKILL'));
+    return server;
+  }
+}
+
+/** Records one send. @throws LogError */
+async function sendOne({ history }: Workshop, producer: Producer, value: string, partition: number): Promise<void> {
+  const send = history.send(value, orders.name, value);
+  try {
+    const sent = await producer.send(orders, { value, partition });
+    send.ack(sent.partition, sent.offset);
+  } catch (error) {
+    send.error(error);
+    throw error;
+  }
+}
+
+/** Sends to a partition until it is stopped. */
+function sendWhile(
+  { recorded, history }: Workshop,
+  client: Client,
+  process: string,
+  partition: number,
+): { stop(): Promise<number> } {
+  const before = history.acks;
+  let going = true;
+  const producer = client.producer({ lingerMs: 1 });
+  const load = sendSingly(recorded, producer, process, { partitions: [partition], window: 4, goesOn: () => going });
+  return {
+    stop: async () => {
+      going = false;
+      await load;
+      return history.acks - before;
+    },
+  };
+}
+
+interface Health {
+  readonly status: string;
+  readonly failures: readonly { readonly topic: string; readonly partition: number; readonly reason: string }[];
+}
+
+async function health({ http }: Server): Promise<Health> {
+  const response = await fetch(`http://${http}/healthz`);
+  // What the broker's own documentation says of it.
+  return (await response.json()) as Health;
+}
+
+/** Sends to a partition until a send fails. @returns what it failed with */
+async function sendUntilFailure(
+  workshop: Workshop,
+  client: Client,
+  process: string,
+  partition: number,
+  valueBytes: number,
+): Promise<unknown> {
+  let failure: unknown;
+  await using producer = client.producer({ lingerMs: 1, deliveryTimeoutMs: 500, closeTimeoutMs: 0 });
+  await sendSingly(workshop.recorded, producer, process, {
+    partitions: [partition],
+    window: 4,
+    valueBytes,
+    goesOn: () => failure === undefined,
+    onFailure: (error) => {
+      failure ??= error;
+    },
+  });
+  return failure;
+}
+
+test('a full disk refuses appends, lets readers read, and takes appends again once there is room (invariants 1, 4, 5, 20)', async (context) => {
+  const programme = new Programme(context);
+  needs(context, { root: true });
+  const workshop = new Workshop();
+  const disk = unlessRefused(context, () => workshop.mounts.tmpfs('disk', 8 * MIB));
+  const dataDir = path.join(disk, 'data');
+  const server = await workshop.serve(dataDir);
+  await workshop.createTopic(server);
+  const client = await workshop.connect(server);
+  const ballast = path.join(disk, 'ballast');
+  for (const ballastMib of [6, 4, 2]) {
+    writeFileSync(ballast, Buffer.alloc(ballastMib * MIB));
+    for (const partition of ALL_PARTITIONS) {
+      const failure = await sendUntilFailure(
+        workshop,
+        client,
+        `fill-${ballastMib}-${partition}`,
+        partition,
+        LARGE_BYTES,
+      );
+      expect(failure).toMatchObject({
+        reason: 'REQUEST_TIMED_OUT',
+        outcome: 'none',
+        cause: { reason: 'STORAGE_FULL' },
+      });
+    }
+    await readAll(workshop.recorded, client, `full-${ballastMib}`);
+    rmSync(ballast);
+    await sendToAll(workshop, client, `healed-${ballastMib}`);
+    programme.tried('full disks');
+  }
+  expect((await health(server)).failures).toEqual([]);
+  await client.close();
+  expect((await server.stop()).code).toBe(0);
+  await workshop.check(await workshop.serve(dataDir));
+});
+
+async function sendToAll(workshop: Workshop, client: Client, name: string): Promise<void> {
+  await using producer = client.producer();
+  for (const partition of ALL_PARTITIONS) await sendOne(workshop, producer, `${name}-${partition}`, partition);
+}
+
+test('what was acknowledged durable or read survives the loss of power of an ext4 (invariants 2, 4, 7)', async (context) => {
+  const programme = new Programme(context);
+  needs(context, { root: true, tools: ['mkfs.ext4', 'python3'] });
+  const workshop = new Workshop();
+  const { mounts, recorded, history } = workshop;
+  const image = mounts.path('image');
+  mounts.makeExt4(image, 64 * MIB);
+  let disk = unlessRefused(context, () => mounts.loop('disk', image));
+  const tail = new TailReader(recorded, 'tail');
+  for (let round = 0; round < POWER_CUTS; round++) {
+    const server = await workshop.serve(path.join(disk, 'data'));
+    if (round === 0) await workshop.createTopic(server, 65_536);
+    const client = await workshop.connect(server);
+    const load = Promise.all([sendOfAllKinds(workshop, client, `round-${round}`), tail.follow(client)]);
+    const target = history.acks + 1 + programme.below(1_000);
+    await Promise.race([load, until(() => history.acks >= target, `${target} records are acknowledged`)]);
+    history.crash(`power cut ${round}`);
+    cutPower(disk);
+    // For a while the broker writes to a disk that takes nothing any more.
+    await sleep(programme.below(50));
+    await server.stop('SIGKILL');
+    await client.close();
+    await load;
+    mounts.unmount(disk);
+    disk = mounts.loop('disk', image);
+    programme.tried('power cuts');
+  }
+  const server = await workshop.serve(path.join(disk, 'data'));
+  await workshop.check(server);
+  const client = await workshop.connect(server);
+  const following = tail.follow(client);
+  await Promise.race([following, tail.catchUp(client)]);
+  await client.close();
+  await following;
+  expectNoViolations(history);
+  programme.tried('acknowledged records', history.acks);
+});
+
+/** What is acknowledged as written, the cut may take: it is there so that there is something to lose. */
+async function sendOfAllKinds({ recorded }: Workshop, client: Client, name: string): Promise<void> {
+  const options = { lingerMs: 1, closeTimeoutMs: 0 };
+  const durable = client.producer({ ...options, acks: 'durable' });
+  const many = client.producer({ ...options, acks: 'durable' });
+  const written = client.producer({ ...options, acks: 'written' });
+  const load = { partitions: ALL_PARTITIONS, window: 16, valueBytes: 200, goesOn: always };
+  await Promise.all([
+    sendSingly(recorded, durable, `${name}-durable`, load),
+    sendMany(recorded, many, `${name}-many`, { partition: 0, count: 20, goesOn: always }),
+    sendSingly(recorded, written, `${name}-written`, { ...load, ackCounts: false }),
+  ]);
+}
+
+/** The partition answers STORAGE_ERROR from here on, whatever a second sync would say, and health names it. */
+async function expectPoisoned(workshop: Workshop, server: Server, client: Client, partition: number): Promise<void> {
+  await using producer = client.producer({ lingerMs: 0 });
+  for (let i = 0; i < 10; i++) {
+    await rejection(sendOne(workshop, producer, `poisoned-${partition}-${i}`, partition), 'STORAGE_ERROR');
+  }
+  const failure = { topic: orders.name, partition, reason: 'STORAGE_ERROR' };
+  expect(await health(server)).toMatchObject({
+    status: 'SERVING',
+    failures: expect.arrayContaining([expect.objectContaining(failure)]),
+  });
+}
+
+test('after an fdatasync that failed a partition acknowledges nothing, others go on, a restart recovers (invariants 1, 2, 3, 5)', async (context) => {
+  const programme = new Programme(context);
+  needs(context, { tools: ['strace'] });
+  const workshop = new Workshop();
+  const dataDir = workshop.mounts.path('data');
+  const first = await workshop.serve(dataDir);
+  const topicId = await workshop.createTopic(first);
+  const early = await workshop.connect(first);
+  await sendToAll(workshop, early, 'early');
+  await early.close();
+  await first.stop();
+  const directory = path.join(dataDir, 'logs', `${topicId}-0`);
+  const segment = path.join(directory, readdirSync(directory).find((name) => name.endsWith('.log')) ?? '');
+  // Once: whoever tries again would succeed.
+  const when = 2 + programme.below(20);
+  const fault = ['-e', 'trace=fdatasync', '-e', `inject=fdatasync:error=EIO:when=${when}`, '-P', segment];
+  const traced = await workshop.serveTraced(dataDir, fault);
+  const client = await workshop.connect(traced);
+  const other = sendWhile(workshop, client, 'other', 1);
+  const failure = await sendUntilFailure(workshop, client, 'failing', 0, SMALL_BYTES);
+  expect(failure).toMatchObject({ reason: 'STORAGE_ERROR', outcome: 'unknown' });
+  programme.tried('failed syncs');
+  await expectPoisoned(workshop, traced, client, 0);
+  expect((await health(traced)).failures).toHaveLength(1);
+  await readAll(workshop.recorded, client, 'poisoned');
+  expect(await other.stop()).toBeGreaterThan(0);
+  await client.close();
+  await traced.stop();
+  const again = await workshop.serve(dataDir);
+  expect((await health(again)).failures).toEqual([]);
+  const late = await workshop.connect(again);
+  await sendToAll(workshop, late, 'late');
+  await workshop.check(again);
+});
+
+test('a restart recovers what was durable from a disk that has dropped what it could not sync (invariants 1, 2, 3, 5)', async (context) => {
+  const programme = new Programme(context);
+  needs(context, { root: true, tools: ['mkfs.ext4', 'findmnt'] });
+  const workshop = new Workshop();
+  const { mounts } = workshop;
+  const { mountPoint, memory, image } = unlessRefused(context, () => mounts.overcommitted('disk', 16 * MIB, 64 * MIB));
+  const server = await workshop.serve(path.join(mountPoint, 'data'));
+  await workshop.createTopic(server);
+  const client = await workshop.connect(server);
+  const failure = await sendUntilFailure(workshop, client, 'failing', 0, LARGE_BYTES);
+  expect(failure).toMatchObject({ reason: 'STORAGE_ERROR' });
+  programme.tried('failed syncs');
+  await expectPoisoned(workshop, server, client, 0);
+  await client.close();
+  await server.stop('SIGKILL');
+  mounts.unmount(mountPoint);
+  mounts.resize(memory, 100 * MIB);
+  const again = await workshop.serve(path.join(mounts.loop('disk', image), 'data'));
+  const late = await workshop.connect(again);
+  await sendToAll(workshop, late, 'late');
+  await workshop.check(again);
+  programme.tried('acknowledged records', workshop.history.acks);
+});

@@ -14,13 +14,13 @@ import { FileCache } from './file-cache.js';
 import { type FileSystem, nodeFileSystem } from './fs.js';
 import { IndexCache } from './index-cache.js';
 import { toStorageError } from './io-errors.js';
+import { LogDirectories } from './log-directories.js';
 import { LogHandle } from './log-handle.js';
 import { type EngineContext, LogState } from './log-state.js';
 import { LocalMetadataStore, METADATA_LOG_NAME } from './metadata-store.js';
 import { recoverLog } from './recovery.js';
 import { RECOVERY_POINTS_NAME, readRecoveryPoints, writeRecoveryPoints } from './recovery-points.js';
 import { Removals } from './removals.js';
-import { DELETED_SUFFIX } from './segment.js';
 import { SegmentedLog } from './segmented-log.js';
 import { TailCache } from './tail-cache.js';
 
@@ -77,9 +77,7 @@ class LocalStorageEngine implements LocalEngine {
   readonly #known = new Map<string, Known>();
   /** As read at the start; replaced by what the open logs say. */
   readonly #recoveryPoints: Map<string, number>;
-  /** Directories of removed partitions that are still to be deleted: one at a time, so that others get at the disk. */
-  readonly #doomed: string[] = [];
-  #deleting: Promise<void> | undefined;
+  readonly #directories: LogDirectories;
   #timer: Timer | undefined;
   #writingPoints: Promise<void> | undefined;
   #pointsMoved = false;
@@ -97,6 +95,7 @@ class LocalStorageEngine implements LocalEngine {
   ) {
     this.#context = { ...parts, recoveryPointMoved: () => this.#pointMoved() };
     this.#dataDir = dataDir;
+    this.#directories = new LogDirectories(parts.fs, join(dataDir.path, LOGS_NAME), parts.logger);
     this.startedClean = dataDir.wasClean;
     this.#metadataStore = metadata;
     this.metadata = metadata;
@@ -136,7 +135,7 @@ class LocalStorageEngine implements LocalEngine {
       known.handle = undefined;
       if (this.#recoveryPoints.delete(key)) this.#unwritten = true;
       this.#known.delete(key);
-      await this.#removeDirectory(key);
+      await this.#directories.remove(key);
     });
   }
 
@@ -149,12 +148,17 @@ class LocalStorageEngine implements LocalEngine {
     return this.close();
   }
 
-  /** Deletes what removals before the last stop have left. */
-  async cleanUp(): Promise<void> {
-    const logs = join(this.#dataDir.path, LOGS_NAME);
-    for (const name of await this.#context.fs.readdir(logs)) {
-      if (name.endsWith(DELETED_SUFFIX)) this.#removeInBackground(join(logs, name));
+  async removeUnknown(isKnown: (id: TopicPartition) => boolean): Promise<void> {
+    try {
+      await this.#directories.removeUnknown(isKnown);
+    } catch (error) {
+      throw toStorageError('tidy up', this.#dataDir.path, error);
     }
+  }
+
+  /** Deletes what removals before the last stop have left. */
+  cleanUp(): Promise<void> {
+    return this.#directories.cleanUp();
   }
 
   #inTurn<T>(id: TopicPartition, work: (known: Known) => Promise<T>): Promise<T> {
@@ -177,7 +181,7 @@ class LocalStorageEngine implements LocalEngine {
 
   async #recover(id: TopicPartition, config: LogConfig): Promise<SegmentedLog> {
     const key = partitionKey(id);
-    const directory = join(this.#dataDir.path, LOGS_NAME, key);
+    const directory = this.#directories.pathOf(key);
     const recovered = await recoverLog(this.#context, directory, config, this.#recoveryPoints.get(key) ?? 0);
     const state = new LogState(id, directory, config, recovered);
     return new SegmentedLog(this.#context, state, recovered.clean);
@@ -224,12 +228,12 @@ class LocalStorageEngine implements LocalEngine {
     await this.#context.removals.close();
     await this.#context.reserve.close();
     await this.#context.cleaner.close();
-    await this.#deleting;
+    await this.#directories.close();
     await this.#writingPoints;
+    await this.#metadataStore.close();
+    this.#context.files.closeIdle();
     try {
       await this.#writePoints();
-      await this.#metadataStore.close();
-      this.#context.files.closeIdle();
       if (!this.#disorder) await this.#dataDir.markClean();
       else
         logger.warn({ directory: this.#dataDir.path }, 'not everything was left in order; the next start will check');
@@ -241,46 +245,11 @@ class LocalStorageEngine implements LocalEngine {
     if (failed) throw failed.reason;
   }
 
-  async #removeDirectory(key: string): Promise<void> {
-    const { fs } = this.#context;
-    const logs = join(this.#dataDir.path, LOGS_NAME);
-    const directory = join(logs, key);
-    const doomed = directory + DELETED_SUFFIX;
-    try {
-      if (!(await fs.stat(directory))) return;
-      await fs.removeTree(doomed);
-      await fs.rename(directory, doomed);
-      await fs.syncDirectory(logs);
-    } catch (error) {
-      throw toStorageError('remove', directory, error);
-    }
-    this.#removeInBackground(doomed);
-  }
-
-  #removeInBackground(path: string): void {
-    this.#doomed.push(path);
-    this.#deleting ??= this.#deleteDoomed();
-  }
-
-  /** What is left when the engine is closed is deleted by the next start. */
-  async #deleteDoomed(): Promise<void> {
-    const { fs, logger } = this.#context;
-    for (let path = this.#doomed.shift(); path !== undefined && !this.#closing; path = this.#doomed.shift()) {
-      try {
-        await fs.removeTree(path);
-      } catch (error) {
-        const fields = { directory: path, err: error };
-        logger.warn(fields, 'a removed partition was not deleted; the next start will try again');
-      }
-    }
-    // Here and not after this has resolved: what is removed in between must find the work ended.
-    this.#deleting = undefined;
-  }
-
   #startTimer(): void {
     this.#timer = this.#context.clock.setTimer(RECOVERY_POINT_INTERVAL_MS, () => {
       if (this.#closing) return;
       this.#pointMoved();
+      this.#directories.retry();
       this.#startTimer();
     });
   }

@@ -115,8 +115,11 @@ export class RunningBroker implements AsyncDisposable {
     const deadline = this.#clock.sleep(timeoutMs, stop.signal).catch(() => {});
     await this.#grpc.stop(deadline);
     stop.abort();
-    await this.#broker.close();
-    await this.#http?.stop();
+    try {
+      await this.#broker.close();
+    } finally {
+      await this.#http?.stop();
+    }
   }
 
   async [Symbol.asyncDispose](): Promise<void> {

@@ -1,7 +1,7 @@
 /** The broker: topics, produce and fetch over a storage engine. Knows nothing of the network. */
 import type { Clock } from '../core/clock.js';
 import type { Address } from '../core/config-key.js';
-import { LogError } from '../core/errors.js';
+import { LogError, toLogError } from '../core/errors.js';
 import type { Logger } from '../core/logger.js';
 import type { Random } from '../core/random.js';
 import { type Epoch, toEpoch } from '../core/types.js';
@@ -130,6 +130,12 @@ export class Broker {
     return await deleteRecords(this.topics, command);
   }
 
+  /** Why topics can be neither created, altered nor deleted, if so. */
+  get metadataFailure(): LogError | undefined {
+    const { failure } = this.#options.engine.metadata;
+    return failure && toLogError(failure);
+  }
+
   get draining(): boolean {
     return this.#draining;
   }
@@ -140,12 +146,18 @@ export class Broker {
     this.fetch.close();
   }
 
-  /** Finishes what was accepted, syncs it and closes the storage cleanly. */
+  /**
+   * Finishes what was accepted, syncs it and closes the storage cleanly.
+   * @throws LogError when not everything could be left in order; everything is closed all the same
+   */
   async close(): Promise<void> {
     this.drain();
     await this.#logs.close();
-    await this.topics.close();
-    await this.#options.engine.close();
+    try {
+      await this.topics.close();
+    } finally {
+      await this.#options.engine.close();
+    }
   }
 }
 

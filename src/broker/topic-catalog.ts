@@ -22,6 +22,8 @@ export interface TopicRecord {
   readonly version: number;
 }
 
+export type TopicDraft = Omit<TopicRecord, 'version'>;
+
 /** What is left to know of a topic whose deletion was accepted, until its files are gone. */
 export interface DeletedTopic {
   readonly name: string;
@@ -92,12 +94,16 @@ export class TopicCatalog {
     return { topics, deleted: [...deleted.values()] };
   }
 
+  /** A topic that is not there yet, with an id of its own. */
+  draft(name: string, partitionCount: number, overrides: TopicOverrides): TopicDraft {
+    return { name, id: toTopicId(this.#random.uuid()), partitionCount, overrides };
+  }
+
   /** @throws LogError TOPIC_ALREADY_EXISTS */
-  async create(name: string, partitionCount: number, overrides: TopicOverrides): Promise<TopicRecord> {
-    const topic = { id: toTopicId(this.#random.uuid()), partitionCount, overrides };
-    const result = await this.#metadata.compareAndSet(TOPICS + name, encodeTopic(topic), 0);
-    if (!result.ok) throw alreadyExists(name);
-    return { ...topic, name, version: result.version };
+  async create(draft: TopicDraft): Promise<TopicRecord> {
+    const result = await this.#metadata.compareAndSet(TOPICS + draft.name, encodeTopic(draft), 0);
+    if (!result.ok) throw alreadyExists(draft.name);
+    return { ...draft, version: result.version };
   }
 
   /** @throws LogError CONCURRENT_UPDATE unless the entry is as `topic` says; nothing is changed then */
@@ -119,7 +125,7 @@ export class TopicCatalog {
    * Resolves when the name is free. Repeating it does no harm.
    * @param accepted called between the steps: there is no way back, and the name is still taken
    */
-  async delete({ name, id, partitionCount }: TopicRecord, accepted: () => void = () => {}): Promise<DeletedTopic> {
+  async delete({ name, id, partitionCount }: DeletedTopic, accepted: () => void = () => {}): Promise<DeletedTopic> {
     // Refused when the entry is there: an earlier attempt came as far as this.
     await this.#metadata.compareAndSet(DELETED + id, JSON.stringify({ name, partitionCount }), 0);
     accepted();

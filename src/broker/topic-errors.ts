@@ -59,3 +59,12 @@ export function refuseInternal(name: string, what: string): void {
     metadata: { topic: clip(name) },
   });
 }
+
+/** The deletion is decided and durable, but its last step has failed so far. */
+export function deletionGoesOn(name: string, cause: LogError): LogError {
+  return new LogError(
+    cause.reason,
+    `Topic ${name} is deleted, but its name is not free yet; that is tried again. ${cause.message}`,
+    { cause, metadata: { ...cause.metadata, topic: name }, outcome: 'unknown' },
+  );
+}

@@ -1,31 +1,34 @@
 /** The topics of this broker with their open partitions: creation, alteration, deletion, lookup. */
-import type { Clock } from '../core/clock.js';
 import { LogError, toLogError } from '../core/errors.js';
-import type { Logger } from '../core/logger.js';
 import { forEachLimit } from '../core/semaphore.js';
-import type { Epoch, TopicId } from '../core/types.js';
+import type { TopicId } from '../core/types.js';
 import { Partition } from '../partition/partition.js';
 import type { PartitionConfig } from '../partition/partition-config.js';
-import type { StorageEngine } from '../storage/engine.js';
 import { Deletions } from './deletions.js';
-import type { TopicCatalog, TopicContents, TopicRecord } from './topic-catalog.js';
+import {
+  mayOpenLater,
+  OPEN_CONCURRENCY,
+  PartitionOpener,
+  type PartitionOpenerOptions,
+  type PartitionSlot,
+  partitionsOf,
+  slotFailure,
+  type TopicIdentity,
+} from './partition-opener.js';
+import { Reopening } from './reopening.js';
+import type { DeletedTopic, TopicCatalog, TopicContents, TopicRecord } from './topic-catalog.js';
 import { changedOverrides, logTopicChange, sameOverrides, type TopicChange } from './topic-change.js';
 import { normalizeOverrides, resolveTopicConfig, type TopicOverrides } from './topic-config.js';
 import {
   alreadyExists,
   deletedTopic,
+  deletionGoesOn,
   recreatedTopic,
   refuseInternal,
   unknownPartition,
   unknownTopic,
 } from './topic-errors.js';
 import { checkTopicName, isInternal } from './topic-name.js';
-
-/** Partition logs opened or closed at once: enough to keep the disk busy, few enough to leave threads for others. */
-const OPEN_CONCURRENCY = 16;
-
-/** A partition, or why it could not be opened. */
-type PartitionSlot = Partition | LogError;
 
 /** A topic in service. */
 export interface Topic {
@@ -42,12 +45,8 @@ export interface TopicLimits {
   readonly maxPartitions: number;
 }
 
-export interface TopicsOptions {
-  readonly engine: StorageEngine;
+export interface TopicsOptions extends PartitionOpenerOptions {
   readonly catalog: TopicCatalog;
-  readonly epoch: Epoch;
-  readonly clock: Clock;
-  readonly logger: Logger;
   readonly limits: TopicLimits;
   /** What the broker's configuration sets for topics that do not. */
   readonly defaults: TopicOverrides;
@@ -57,6 +56,8 @@ export interface TopicsOptions {
 
 export class Topics {
   readonly #options: TopicsOptions;
+  readonly #opener: PartitionOpener;
+  readonly #reopening: Reopening;
   readonly #deletions: Deletions;
   readonly #topics = new Map<string, Topic>();
   /** Names whose creation, alteration or deletion is under way in this process. */
@@ -69,6 +70,8 @@ export class Topics {
     const defaults = normalizeOverrides(options.defaults);
     resolveTopicConfig({}, defaults);
     this.#options = { ...options, defaults };
+    this.#opener = new PartitionOpener(options);
+    this.#reopening = new Reopening({ ...options, reopen: () => this.#reopen() });
     this.#deletions = new Deletions(options);
   }
 
@@ -80,12 +83,41 @@ export class Topics {
   /** Opens everything in the catalog; deletions that an earlier run began are finished in the background. */
   async load(): Promise<void> {
     const { topics, deleted } = await this.#options.catalog.load();
+    await this.#removeUnknown([...topics, ...deleted]);
     const configs = topics.map((record) => this.#loadedConfig(record));
     await forEachLimit([...topics.entries()], OPEN_CONCURRENCY, async ([i, record]) => {
       this.#partitionCount += record.partitionCount;
       this.#topics.set(record.name, await this.#open(record, configs[i]!));
     });
     for (const topic of deleted) this.#deletions.add({ topic, partitions: [], nameFree: true });
+    if (this.#canReopen()) this.#reopening.begin();
+  }
+
+  /** What an earlier run of the broker has opened and not come to make part of a topic. */
+  async #removeUnknown(known: readonly Pick<DeletedTopic, 'id' | 'partitionCount'>[]): Promise<void> {
+    const counts = new Map(known.map(({ id, partitionCount }) => [id, partitionCount]));
+    try {
+      await this.#options.engine.removeUnknown(({ topicId, partition }) => partition < (counts.get(topicId) ?? 0));
+    } catch (error) {
+      this.#options.logger.warn({ err: error }, 'what no topic knows could not be removed; the next start tries again');
+    }
+  }
+
+  #canReopen(): boolean {
+    return [...this.#topics.values()].some(({ slots }) => slots.some(mayOpenLater));
+  }
+
+  /** Opens what could not be opened before. @returns whether something is left */
+  async #reopen(): Promise<boolean> {
+    for (const topic of this.#topics.values()) {
+      const { name } = topic.record;
+      if (this.#busy.has(name) || !topic.slots.some(mayOpenLater)) continue;
+      await this.#exclusively(name, async () => {
+        const slots = await this.#opener.reopen(topic.record, topic.slots, topic.config);
+        this.#topics.set(name, { ...topic, slots });
+      });
+    }
+    return this.#canReopen();
   }
 
   /** A topic's values and new defaults of the broker may contradict each other: found before anything is opened. */
@@ -102,30 +134,8 @@ export class Topics {
   }
 
   async #open(record: TopicRecord, config: PartitionConfig): Promise<Topic> {
-    const slots = await this.#openSlots(record, 0, record.partitionCount, config);
+    const slots = await this.#opener.open(record, 0, record.partitionCount, config);
     return { record, config, internal: isInternal(record.name), slots };
-  }
-
-  /** Opens the partitions from index `from` up to but excluding `to`. */
-  async #openSlots(record: TopicRecord, from: number, to: number, config: PartitionConfig): Promise<PartitionSlot[]> {
-    const slots: PartitionSlot[] = new Array(to - from);
-    await forEachLimit([...slots.keys()], OPEN_CONCURRENCY, async (at) => {
-      slots[at] = await this.#openPartition(record, from + at, config);
-    });
-    return slots;
-  }
-
-  /** One partition that cannot be opened must not keep the others from service: its error is kept in its place. */
-  async #openPartition(record: TopicRecord, index: number, config: PartitionConfig): Promise<PartitionSlot> {
-    const { engine, epoch, clock, logger } = this.#options;
-    try {
-      const log = await engine.open({ topicId: record.id, partition: index }, epoch, config);
-      return new Partition({ topic: record.name, log, config, clock, logger });
-    } catch (error) {
-      const failure = toLogError(error);
-      logger.error({ topic: record.name, partition: index, err: error }, 'a partition could not be opened');
-      return failure;
-    }
   }
 
   /**
@@ -145,17 +155,35 @@ export class Topics {
     if (validateOnly) return undefined;
     return await this.#exclusively(name, () =>
       this.#reserving(partitionCount, async () => {
-        const record = await this.#options.catalog.create(name, partitionCount, overrides);
-        const topic = await this.#open(record, config);
-        const failed = topic.slots.find((slot) => slot instanceof LogError);
-        if (failed instanceof LogError) {
-          await this.#retire(topic, () => {});
-          throw failed;
-        }
+        const { catalog } = this.#options;
+        const draft = catalog.draft(name, partitionCount, overrides);
+        const { record, slots } = await this.#adding(draft, 0, partitionCount, config, () => catalog.create(draft));
+        const topic: Topic = { record, config, internal: isInternal(name), slots };
         this.#topics.set(name, topic);
         return topic;
       }),
     );
+  }
+
+  /**
+   * Opens new partitions, then lets `commit` make them part of a topic: should either fail, empty logs are all there is
+   * to undo, and all that a crash can leave.
+   */
+  async #adding(
+    topic: TopicIdentity,
+    from: number,
+    to: number,
+    config: PartitionConfig,
+    commit: () => Promise<TopicRecord>,
+  ): Promise<{ readonly record: TopicRecord; readonly slots: readonly PartitionSlot[] }> {
+    const slots = await this.#opener.open(topic, from, to, config);
+    try {
+      for (const slot of slots) if (slot instanceof LogError) throw slot;
+      return { record: await commit(), slots };
+    } catch (error) {
+      await this.#opener.discard(topic, from, slots);
+      throw error;
+    }
   }
 
   /** Counts the partitions from the check on, so that several changes at once do not pass the limit together. */
@@ -227,48 +255,30 @@ export class Topics {
   }
 
   async #replace(before: Topic, contents: TopicContents, config: PartitionConfig): Promise<Topic> {
-    const added = await this.#openSlots(before.record, before.slots.length, contents.partitionCount, config);
-    let record: TopicRecord;
-    try {
-      for (const slot of added) if (slot instanceof LogError) throw slot;
-      record = await this.#options.catalog.update(before.record, contents);
-    } catch (error) {
-      await this.#discard(before, added);
-      throw error;
-    }
+    const { record, slots: added } = await this.#adding(
+      before.record,
+      before.slots.length,
+      contents.partitionCount,
+      config,
+      () => this.#options.catalog.update(before.record, contents),
+    );
     const after: Topic = { ...before, record, config, slots: [...before.slots, ...added] };
     this.#topics.set(record.name, after);
     for (const partition of partitionsOf(before.slots)) partition.configure(config);
     return after;
   }
 
-  /** Undoes the opening of partitions that did not come to be. They are empty: what is left of them does no harm. */
-  async #discard(topic: Topic, added: readonly PartitionSlot[]): Promise<void> {
-    const { engine, logger } = this.#options;
-    await forEachLimit([...added.entries()], OPEN_CONCURRENCY, async ([at, slot]) => {
-      const partition = topic.slots.length + at;
-      try {
-        if (slot instanceof Partition) await slot.close();
-        await engine.remove({ topicId: topic.record.id, partition });
-      } catch (error) {
-        logger.warn({ topic: topic.record.name, partition, err: error }, 'an empty partition could not be removed');
-      }
-    });
-  }
-
   /**
    * Deletes the topic for good. Resolves when that is durable and its name is free; its files go in the background.
-   * @throws LogError UNKNOWN_TOPIC_OR_PARTITION, INVALID_TOPIC (internal), CONCURRENT_UPDATE, STORAGE_ERROR
+   * @throws LogError UNKNOWN_TOPIC_OR_PARTITION, INVALID_TOPIC (internal), CONCURRENT_UPDATE, or why the storage
+   *   refused. With an unknown outcome the topic may be gone already and its name be free only later
    */
   async delete(name: string): Promise<void> {
     const topic = this.get(name);
     refuseInternal(name, 'deleted');
     await this.#exclusively(name, async () => {
       await this.#deletions.room();
-      await this.#retire(topic, () => {
-        this.#topics.delete(name);
-        this.#partitionCount -= topic.record.partitionCount;
-      });
+      await this.#retire(topic);
     });
   }
 
@@ -276,20 +286,24 @@ export class Topics {
    * Deletes the topic from the catalog and takes its partitions out of service before its name is free; what is left
    * to do goes on in the background.
    */
-  async #retire(topic: Topic, accepted: () => void): Promise<void> {
+  async #retire(topic: Topic): Promise<void> {
     const { name, id, partitionCount } = topic.record;
     const partitions = partitionsOf(topic.slots);
+    let isAccepted = false;
     let nameFree = false;
     try {
       await this.#options.catalog.delete(topic.record, () => {
-        accepted();
+        isAccepted = true;
+        this.#topics.delete(name);
+        this.#partitionCount -= partitionCount;
         for (const partition of partitions) partition.retire();
       });
       nameFree = true;
+    } catch (error) {
+      throw isAccepted ? deletionGoesOn(name, toLogError(error)) : error;
     } finally {
       // Unless the deletion was refused and the topic serves on, its logs are not left open.
-      const inService = this.#topics.get(name) === topic;
-      if (!inService) this.#deletions.add({ topic: { name, id, partitionCount }, partitions, nameFree });
+      if (isAccepted) this.#deletions.add({ topic: { name, id, partitionCount }, partitions, nameFree });
     }
   }
 
@@ -368,6 +382,7 @@ export class Topics {
   /** Finishes and syncs what was accepted, in every partition. Files of deleted topics may be left to the next start. */
   async close(): Promise<void> {
     const deletions = this.#deletions.close();
+    await this.#reopening.close();
     try {
       const partitions = [...this.#topics.values()].flatMap((topic) => partitionsOf(topic.slots));
       await forEachLimit(partitions, OPEN_CONCURRENCY, (partition) => partition.close());
@@ -375,14 +390,4 @@ export class Topics {
       await deletions;
     }
   }
-}
-
-function partitionsOf(slots: readonly PartitionSlot[]): readonly Partition[] {
-  return slots.filter((slot) => slot instanceof Partition);
-}
-
-/** Why the partition takes no appends, if so. */
-export function slotFailure(slot: Partition | LogError): LogError | undefined {
-  if (slot instanceof LogError) return slot;
-  return slot.log.failure === undefined ? undefined : toLogError(slot.log.failure);
 }

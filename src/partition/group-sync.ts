@@ -6,6 +6,9 @@ import type { PartitionLog } from '../storage/engine.js';
 /** Data written but not asked to be durable is synced once this much has gathered, whatever flush.ms says. */
 const FLUSH_BYTES = 8 * 1024 * 1024;
 
+/** After a sync that could not begin, for want of a file handle, the next one comes this much later. */
+const RETRY_MS = 1000;
+
 /** Somebody who waits until the log is durable up to an offset. */
 export interface DurabilityWaiter {
   readonly endOffset: number;
@@ -64,10 +67,7 @@ export class GroupSync {
     if (this.#waiters.length > 0 || this.#listeners.size > 0 || this.#unsyncedBytes >= FLUSH_BYTES) {
       this.#start();
     } else {
-      this.#timer ??= this.#clock.setTimer(this.#flushMs, () => {
-        this.#timer = undefined;
-        this.#start();
-      });
+      this.#timer ??= this.#clock.setTimer(this.#flushMs, () => this.#syncAfter());
     }
   }
 
@@ -96,6 +96,8 @@ export class GroupSync {
     this.#syncRest();
     this.notify();
     await this.#run;
+    // One that was put off: the log syncs what is left when it is closed.
+    this.#cancelTimer();
   }
 
   #cancelTimer(): void {
@@ -145,11 +147,19 @@ export class GroupSync {
   }
 
   #fail(error: LogError): void {
-    this.#logger.error(
-      { ...this.#place(), reason: error.reason, err: error },
-      'sync failed: the partition acknowledges nothing more until the broker is restarted',
-    );
+    const fields = { ...this.#place(), reason: error.reason, err: error };
+    if (this.#log.failure === undefined) {
+      this.#logger.warn(fields, 'what was appended could not be synced; it is tried again');
+      this.#timer ??= this.#clock.setTimer(RETRY_MS, () => this.#syncAfter());
+    } else {
+      this.#logger.error(fields, 'sync failed: the partition acknowledges nothing more until the broker is restarted');
+    }
     for (const waiter of this.#waiters.splice(0)) waiter.reject(error);
+  }
+
+  #syncAfter(): void {
+    this.#timer = undefined;
+    this.#start();
   }
 
   #place(): { topic: string; partition: number } {

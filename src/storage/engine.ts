@@ -22,6 +22,8 @@ export type CasResult =
 
 /** A small, durable key-value store with compare-and-set: topics, cluster id, epochs. */
 export interface MetadataStore {
+  /** Why this store takes no more changes, if so. Reading goes on. */
+  readonly failure: Error | undefined;
   get(key: string): Promise<MetadataEntry | undefined>;
   /**
    * Sets `key` if its version is still `expectedVersion` (0: the key must not exist). Resolves when durable.
@@ -140,7 +142,8 @@ export interface PartitionLog extends AsyncDisposable {
   /**
    * Resolves when everything below `upTo` (at most `endOffset`) survives power loss. Calls made while a sync is under
    * way share the next one.
-   * @throws LogError STORAGE_ERROR: the log is poisoned; a sync is never tried twice
+   * @throws LogError STORAGE_ERROR: the log is poisoned; a sync is never tried twice. RESOURCE_LIMIT: no file handle
+   *   was free, nothing was synced, and a later call may succeed
    */
   flush(upTo: Offset): Promise<void>;
   /**
@@ -193,6 +196,11 @@ export interface StorageEngine extends AsyncDisposable {
   open(id: TopicPartition, epoch: Epoch, config: LogConfig): Promise<PartitionLog>;
   /** Deletes a partition's log for good. An open one is closed first. Does nothing when there is none. */
   remove(id: TopicPartition): Promise<void>;
+  /**
+   * Removes the logs that never held anything and of which `isKnown` does not know: what a user that stopped while it
+   * opened them has left. One that holds something is kept and reported. To be called before anything else is opened.
+   */
+  removeUnknown(isKnown: (id: TopicPartition) => boolean): Promise<void>;
   /** Closes every log and marks the storage as cleanly stopped. Idempotent. */
   close(): Promise<void>;
 }

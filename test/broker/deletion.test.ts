@@ -11,7 +11,8 @@ import { systemRandom } from '../../src/core/random.js';
 import { toEpoch, toOffset } from '../../src/core/types.js';
 import { type LocalEngine, openLocalEngine } from '../../src/storage/local/engine.js';
 import { batchOf } from '../partition/support.js';
-import { recordingLogger } from '../storage/support.js';
+import { BASE_TIME, recordingLogger } from '../storage/support.js';
+import { ManualClock } from '../support/manual-clock.js';
 import { rejection } from '../support/rejection.js';
 import { openTopics, WatchedMetadata, withParts } from './support.js';
 
@@ -44,7 +45,7 @@ async function keys(): Promise<string[]> {
 }
 
 async function append(topics: Topics, topicId: string, values: readonly string[], partition = 0): Promise<void> {
-  await topics.partition('t', topicId, partition).append([batchOf(values)], { acks: 'durable' });
+  await topics.partition('t', topicId, partition).append([batchOf(values, BASE_TIME)], { acks: 'durable' });
 }
 
 async function create(topics: Topics, partitionCount = 1): Promise<TopicRecord> {
@@ -304,18 +305,39 @@ describe('a failure', () => {
     await topics.close();
   });
 
-  test('of the second step takes the topic out of service for good, and a restart frees its name', async () => {
+  /** A topic whose deletion was accepted and whose name could not be freed, twice. */
+  async function acceptedOnly(clock: ManualClock): Promise<{ readonly topics: Topics; readonly id: string }> {
     const metadata = new WatchedMetadata(engine.metadata);
-    const topics = await openTopics(withParts(engine, { metadata }));
+    const topics = await openTopics(withParts(engine, { metadata }), { clock });
     const { id } = await create(topics);
     await append(topics, id, ['a']);
+    let failures = 0;
     metadata.before = (key) => {
-      if (key === 'topics/t') throw new LogError('STORAGE_FULL', 'no');
+      if (key !== 'topics/t') return;
+      failures++;
+      throw new LogError('STORAGE_FULL', 'no');
     };
-    await rejection(topics.delete('t'), 'STORAGE_FULL');
+    expect(await rejection(topics.delete('t'), 'STORAGE_FULL')).toMatchObject({ outcome: 'unknown' });
+    // By the caller, and in the background.
+    await expect.poll(() => failures).toBe(2);
     metadata.before = () => {};
     await rejection(() => topics.partition('t', id, 0), 'UNKNOWN_TOPIC_ID');
     await rejection(create(topics), 'TOPIC_ALREADY_EXISTS');
+    return { topics, id };
+  }
+
+  test('of the second step takes the topic out of service for good, and its name is free some time later', async () => {
+    const clock = new ManualClock(BASE_TIME);
+    const { topics } = await acceptedOnly(clock);
+    clock.advance(10_000);
+    await expect.poll(keys).toEqual([]);
+    await create(topics);
+    await topics.close();
+    expect(clock.timerCount).toBe(0);
+  });
+
+  test('of the second step and a stop: the next start frees the name', async () => {
+    const { topics, id } = await acceptedOnly(new ManualClock(BASE_TIME));
     await topics.close();
     // Nothing was forgotten: otherwise the next start would find an empty topic of that name.
     expect(await keys()).toEqual(['topics/t', `deleted-topics/${id}`]);
@@ -326,14 +348,39 @@ describe('a failure', () => {
     await again.close();
   });
 
-  test('of a removal is reported, and the next start tries again', async () => {
+  /** A topic that is deleted and cannot be removed. */
+  async function unremoved(clock: ManualClock): Promise<{ topics: Topics; id: string; works: { now: boolean } }> {
     const logger = recordingLogger();
-    const broken = withParts(engine, { remove: () => Promise.reject(new LogError('STORAGE_ERROR', 'no')) });
-    const topics = await openTopics(broken, { logger });
+    const works = { now: false };
+    const refusing = withParts(engine, {
+      remove: async (id) => {
+        if (!works.now) throw new LogError('STORAGE_ERROR', 'no');
+        await engine.remove(id);
+      },
+    });
+    const topics = await openTopics(refusing, { logger, clock });
     const { id } = await create(topics);
     await topics.delete('t');
     await create(topics);
     await expect.poll(() => logger.lines.filter(({ level }) => level === 'warn').length).toBe(1);
+    return { topics, id, works };
+  }
+
+  test('of a removal is reported once, and tried again after a growing time', async () => {
+    const clock = new ManualClock(BASE_TIME);
+    const { topics, id, works } = await unremoved(clock);
+    expect(clock.nextTimerMs).toBe(10_000);
+    clock.advance(10_000);
+    await expect.poll(() => clock.nextTimerMs).toBe(20_000);
+    works.now = true;
+    clock.advance(20_000);
+    await expect.poll(keys).toEqual(['topics/t']);
+    expect(logDirectories().filter((name) => name === `${id}-0`)).toEqual([]);
+    await topics.close();
+  });
+
+  test('of a removal and a stop: the next start tries again', async () => {
+    const { topics, id } = await unremoved(new ManualClock(BASE_TIME));
     await topics.close();
     expect(await keys()).toContain(`deleted-topics/${id}`);
     const again = await openTopics(engine, { epoch: toEpoch(2) });

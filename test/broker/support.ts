@@ -28,6 +28,10 @@ export class WatchedMetadata implements MetadataStore {
     this.#store = store;
   }
 
+  get failure(): Error | undefined {
+    return this.#store.failure;
+  }
+
   get: MetadataStore['get'] = (key) => this.#store.get(key);
   list: MetadataStore['list'] = (prefix) => this.#store.list(prefix);
   watch: MetadataStore['watch'] = (prefix, listener) => this.#store.watch(prefix, listener);
@@ -44,6 +48,7 @@ export function withParts(engine: StorageEngine, parts: Partial<StorageEngine>):
     metadata: engine.metadata,
     open: (id, epoch, config) => engine.open(id, epoch, config),
     remove: (id) => engine.remove(id),
+    removeUnknown: (isKnown) => engine.removeUnknown(isKnown),
     close: () => engine.close(),
     [Symbol.asyncDispose]: () => engine.close(),
     ...parts,

@@ -8,9 +8,10 @@ import { type Offset, toOffset } from '../../src/core/types.js';
 import { AppendLane } from '../../src/partition/append-lane.js';
 import type { Partition } from '../../src/partition/partition.js';
 import type { PartitionLog } from '../../src/storage/engine.js';
+import { ManualClock } from '../support/manual-clock.js';
 import { rejection } from '../support/rejection.js';
 import { until } from '../support/until.js';
-import { batchOf, openPartition } from './support.js';
+import { batchOf, openPartition, recordingLogger } from './support.js';
 
 const DURABLE = { acks: 'durable' } as const;
 const WRITTEN = { acks: 'written' } as const;
@@ -233,6 +234,41 @@ test('failing appends are logged once, and so is their end', async () => {
   await partition.append([batchOf(['x'])], WRITTEN);
   await partition.append([batchOf(['x'])], WRITTEN);
   expect(lines).toEqual(['appends fail', 'appends work again']);
+});
+
+describe('a sync for which there is no file handle', () => {
+  const NO_HANDLE = new LogError('RESOURCE_LIMIT', 'no handle', { outcome: 'unknown' });
+
+  test('fails those who wait for it, and is tried again a second later, whatever flush.ms says', async () => {
+    const clock = new ManualClock(Date.now());
+    const gated = new GatedLog();
+    const logger = recordingLogger();
+    const wrap = (log: PartitionLog): PartitionLog => gated.wrap(log);
+    const { partition } = await openPartition({ flushMs: 1_000_000 }, wrap, logger, clock);
+    const append = partition.append([batchOf(['x'])], DURABLE);
+    await until(() => gated.flushes === 1, 'the sync has begun');
+    gated.gates[0]!.fail(NO_HANDLE);
+    expect(await rejection(append, 'RESOURCE_LIMIT')).toMatchObject({ outcome: 'unknown' });
+    expect(logger.lines.map(({ level }) => level)).toEqual(['warn']);
+    await until(() => clock.nextTimerMs === 1000, 'the next one is planned');
+    clock.advance(1000);
+    await until(() => gated.flushes === 2, 'the next one has begun');
+    gated.gates[1]!.open();
+    await until(() => partition.highWatermark === 1, 'the record is durable');
+  });
+
+  test('leaves no timer behind when the partition closes', async () => {
+    const clock = new ManualClock(Date.now());
+    const gated = new GatedLog();
+    const wrap = (log: PartitionLog): PartitionLog => gated.wrap(log);
+    const { partition } = await openPartition({ flushMs: 1_000_000 }, wrap, recordingLogger(), clock);
+    await partition.append([batchOf(['x'])], WRITTEN);
+    const closed = partition.close();
+    await until(() => gated.flushes === 1, 'the last sync has begun');
+    gated.gates[0]!.fail(NO_HANDLE);
+    await closed;
+    expect(clock.timerCount).toBe(0);
+  });
 });
 
 describe('order within a stream', () => {

@@ -430,3 +430,21 @@ test('segments without any record left shrink to one header', async () => {
   expect(first.map((batch) => recordCountOf(batch, 0))).toEqual([0]);
   expect(log.endOffset).toBe(61);
 });
+
+test('what a full disk left of a replacement goes with the next compaction', async () => {
+  const rig = new LocalRig({ tailCacheBytes: 0 });
+  const log = await openLog(rig);
+  await fillKeyed(log, 120);
+  const left = (): readonly string[] => filesOf(rig).filter((name) => /\.(cleaned|swap)$/.test(name));
+  // Not even the checkpoint that says that nothing was decided can be written.
+  rig.fs.rule = (call) =>
+    call.path.endsWith('checkpoint.tmp') && left().some((name) => name.endsWith('.swap')) ? 'ENOSPC' : undefined;
+  expect(await failureOf(log.compact(optionsFor(log)))).toMatchObject({ reason: 'STORAGE_FULL', outcome: 'none' });
+  expect(left()).not.toEqual([]);
+  rig.fs.rule = () => undefined;
+  await log.trim(log.segments().at(-2)!.baseOffset);
+  await log.compact(optionsFor(log));
+  expect(left()).toEqual([]);
+  const seen = await consume(log);
+  expect(await consume(await openLog(rig.crash({ tailCacheBytes: 0 }), toEpoch(2)))).toEqual(seen);
+});

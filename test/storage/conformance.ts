@@ -522,6 +522,17 @@ export function describeConformance(name: string, openEngine: () => Promise<Engi
         expect([anew.startOffset, anew.endOffset]).toEqual([0, 0]);
       });
 
+      test('what nobody knows is removed unless it holds something', async () => {
+        const unknown = await engine.open(partition(1), EPOCH, CONFIG);
+        const empty = await engine.open(partition(2), EPOCH, CONFIG);
+        await fill(unknown, 3);
+        for (const one of [log, unknown, empty]) await one.close();
+        await engine.removeUnknown(({ topicId }) => topicId === partition().topicId);
+        const again = await engine.open(partition(1), EPOCH, CONFIG);
+        expect([again.startOffset, again.endOffset]).toEqual([0, 3]);
+        expect((await engine.open(partition(2), EPOCH, CONFIG)).endOffset).toBe(0);
+      });
+
       test('a closed engine takes no calls, and closing twice is fine', async () => {
         await engine.close();
         await engine.close();

@@ -1,10 +1,15 @@
 import { spawn } from 'node:child_process';
 import { chmodSync, existsSync, mkdirSync, readFileSync, writeFileSync } from 'node:fs';
 import { join } from 'node:path';
-import { expect, onTestFinished, test } from 'vitest';
+import { describe, expect, onTestFinished, test } from 'vitest';
 import { toEpoch } from '../../src/core/types.js';
+import { openLocalEngine } from '../../src/storage/local/engine.js';
 import { lockByName } from '../../src/storage/local/lock.js';
+import { FaultyFileSystem } from '../support/faulty-file-system.js';
+import { ManualClock } from '../support/manual-clock.js';
+import { PowerLossDisk } from '../support/power-loss-disk.js';
 import {
+  BASE_TIME,
   batchAt,
   CONFIG,
   EPOCH,
@@ -13,6 +18,7 @@ import {
   LocalRig,
   partition,
   readAll,
+  reasonOf,
   temporaryDirectory,
 } from './support.js';
 
@@ -179,4 +185,39 @@ test('a removed partition survives neither a crash nor a new opening', async () 
   const after = await (await rig.crash().open()).open(partition(), toEpoch(2), CONFIG);
   expect(after.endOffset).toBe(0);
   await after.append([batchAt(0)], after.endOffset);
+});
+
+describe('after a start that failed', () => {
+  test('the entry of the data directory is made durable by the next one', async () => {
+    const disk = new PowerLossDisk(BASE_TIME);
+    const fs = new FaultyFileSystem(disk);
+    const options = { dataDir: '/a/b/data', clock: new ManualClock(BASE_TIME) };
+    fs.rule = (call) => (call.name === 'syncDirectory' ? 'EIO' : undefined);
+    expect(await reasonOf(openLocalEngine({ ...options, fileSystem: fs }))).toBe('DATA_DIR_UNUSABLE');
+    const { metadata } = await openLocalEngine({ ...options, fileSystem: disk });
+    await metadata.compareAndSet('k', 'v', 0);
+    const left = new PowerLossDisk(
+      BASE_TIME,
+      disk.survivors(() => 0),
+    );
+    const again = await openLocalEngine({ ...options, fileSystem: left });
+    expect(await again.metadata.get('k')).toMatchObject({ value: 'v' });
+  });
+
+  test('the directory is free, though not even closing a file has worked', async () => {
+    const rig = new LocalRig();
+    rig.fs.rule = (call) => (call.name === 'closeSync' || call.path.includes('recovery-point') ? 'EIO' : undefined);
+    expect(await reasonOf(rig.open())).toBe('STORAGE_ERROR');
+    rig.fs.rule = () => undefined;
+    await rig.open();
+  });
+
+  test('an engine that is closed on a broken disk lets go of all its files', async () => {
+    const rig = new LocalRig();
+    const engine = await rig.open();
+    await fill(await engine.open(partition(), EPOCH, CONFIG), 1);
+    rig.fs.rule = (call) => (call.path.includes('recovery-point') ? 'EIO' : undefined);
+    expect(await reasonOf(engine.close())).toBe('STORAGE_ERROR');
+    expect(rig.fs.openPaths).toEqual([]);
+  });
 });

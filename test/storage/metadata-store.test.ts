@@ -1,8 +1,14 @@
 import { readFileSync, statSync, truncateSync } from 'node:fs';
 import { join } from 'node:path';
-import { expect, test } from 'vitest';
+import { describe, expect, test } from 'vitest';
+import type { MetadataStore } from '../../src/storage/engine.js';
+import { type LocalEngine, openLocalEngine } from '../../src/storage/local/engine.js';
+import type { FileSystem } from '../../src/storage/local/fs.js';
 import { MAX_METADATA_BYTES } from '../../src/storage/local/metadata-store.js';
-import { failureOf, LocalRig, patch, reasonOf } from './support.js';
+import { FaultyFileSystem, type FileCall } from '../support/faulty-file-system.js';
+import { ManualClock } from '../support/manual-clock.js';
+import { PowerLossDisk } from '../support/power-loss-disk.js';
+import { BASE_TIME, failureOf, LocalRig, patch, reasonOf } from './support.js';
 
 const journal = (rig: LocalRig): string => join(rig.dataDir, 'metadata.log');
 
@@ -84,4 +90,78 @@ test('an entry that is too large is refused', async () => {
   const { metadata } = await new LocalRig().open();
   const value = 'x'.repeat(MAX_METADATA_BYTES);
   expect(await reasonOf(metadata.compareAndSet('a', value, 0))).toBe('MESSAGE_TOO_LARGE');
+});
+
+describe('while the journal is written anew', () => {
+  const BIG = 'x'.repeat(100_000);
+
+  /** Changes one entry until the journal is worth writing anew, and then once more. */
+  async function grow(rig: LocalRig, metadata: MetadataStore, isThere: (call: FileCall) => boolean): Promise<void> {
+    let version = (await metadata.get('big'))?.version ?? 0;
+    for (let i = 0; i < 20 && !rig.fs.calls.some(isThere); i++) {
+      await metadata.compareAndSet('big', BIG, version);
+      version++;
+    }
+    expect(rig.fs.calls.some(isThere)).toBe(true);
+    await metadata.compareAndSet('after', 'here', (await metadata.get('after'))?.version ?? 0);
+  }
+
+  const isTemporary = ({ path }: FileCall): boolean => path.endsWith('metadata.log.tmp');
+
+  test.each(['openSync', 'writevSync', 'fdatasync', 'rename'])(
+    'a full disk (%s) leaves the old one in use, says so once, and it is tried again',
+    async (name) => {
+      const rig = new LocalRig();
+      const { metadata } = await rig.open();
+      rig.fs.rule = (call) => (call.name === name && isTemporary(call) ? 'ENOSPC' : undefined);
+      await grow(rig, metadata, (call) => call.name === name && isTemporary(call));
+      expect(rig.messages('warn')).toEqual(['the metadata journal was not written anew; it grows on']);
+      expect(await (await rig.crash().open()).metadata.get('after')).toMatchObject({ value: 'here' });
+      rig.fs.rule = () => undefined;
+      await metadata.compareAndSet('last', 'here', 0);
+      await expect.poll(() => statSync(journal(rig)).size).toBeLessThan(BIG.length * 2);
+      expect(await (await rig.crash().open()).metadata.list('')).toHaveLength(3);
+    },
+  );
+
+  test('a rename of which nobody knows whether it happened is final', async () => {
+    const rig = new LocalRig();
+    const { metadata } = await rig.open();
+    rig.fs.rule = (call) => (call.name === 'rename' ? 'EIO' : undefined);
+    const failure = await failureOf(grow(rig, metadata, (call) => call.name === 'rename' && isTemporary(call)));
+    expect(failure.reason).toBe('STORAGE_ERROR');
+    expect(metadata.failure).toBe(failure);
+    expect(rig.messages('error')).toEqual(['the metadata takes no more changes']);
+    expect(await metadata.get('big')).toBeDefined();
+  });
+
+  test('changes wait until the name of the new one is durable', async () => {
+    const rig = new LocalRig();
+    const { metadata } = await rig.open();
+    rig.fs.rule = (call) => (call.name === 'syncDirectory' ? 'EMFILE' : undefined);
+    const isRenamed = (call: FileCall): boolean => call.name === 'rename' && isTemporary(call);
+    const failure = await failureOf(grow(rig, metadata, isRenamed));
+    expect(failure).toMatchObject({ reason: 'RESOURCE_LIMIT', outcome: 'none' });
+    expect(await metadata.get('after')).toBeUndefined();
+    rig.fs.rule = () => undefined;
+    expect(await metadata.compareAndSet('after', 'here', 0)).toEqual({ ok: true, version: 1 });
+    expect(await (await rig.crash().open()).metadata.list('')).toHaveLength(2);
+  });
+});
+
+test('the name of the journal is made durable by each start: whoever created it may not have come to that', async () => {
+  const disk = new PowerLossDisk(BASE_TIME);
+  const fs = new FaultyFileSystem(disk);
+  const open = (fileSystem: FileSystem): Promise<LocalEngine> =>
+    openLocalEngine({ dataDir: '/data', clock: new ManualClock(BASE_TIME), fileSystem });
+  fs.rule = (call) =>
+    call.name === 'syncDirectory' && call.path === '/data' && fs.count('openSync', /metadata/) > 0 ? 'EIO' : undefined;
+  expect(await reasonOf(open(fs))).toBe('STORAGE_ERROR');
+  const { metadata } = await open(disk);
+  await metadata.compareAndSet('k', 'v', 0);
+  const left = new PowerLossDisk(
+    BASE_TIME,
+    disk.survivors(() => 0),
+  );
+  expect(await (await open(left)).metadata.get('k')).toMatchObject({ value: 'v' });
 });

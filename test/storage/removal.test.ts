@@ -3,6 +3,7 @@ import { readdirSync } from 'node:fs';
 import { expect, test } from 'vitest';
 import { toEpoch, toOffset } from '../../src/core/types.js';
 import type { LogConfig } from '../../src/storage/engine.js';
+import type { FileCall } from '../support/faulty-file-system.js';
 import { ManualClock } from '../support/manual-clock.js';
 import { BASE_TIME, basesOf, CONFIG, END, EPOCH, fill, LocalRig, partition, readAll, reasonOf } from './support.js';
 
@@ -82,6 +83,39 @@ test('a file that cannot be renamed stays out of the log, and goes with the next
   expect(again.startOffset).toBe(9);
   await readAll(again);
   expect(readdirSync(after.directory()).filter((name) => name.startsWith('00000000000000000000'))).toEqual([]);
+});
+
+test('a removal that was renamed but not synced is synced by the next attempt', async () => {
+  const rig = new LocalRig();
+  const engine = await rig.open();
+  await fill(await engine.open(partition(), EPOCH, CONFIG), 1);
+  rig.fs.rule = (call) => (call.name === 'syncDirectory' ? 'EIO' : undefined);
+  expect(await reasonOf(engine.remove(partition()))).toBe('STORAGE_ERROR');
+  rig.fs.rule = () => undefined;
+  const syncs = rig.fs.count('syncDirectory', /logs$/);
+  await engine.remove(partition());
+  expect(rig.fs.count('syncDirectory', /logs$/)).toBe(syncs + 1);
+  await expect.poll(() => readdirSync(`${rig.dataDir}/logs`)).toEqual([]);
+});
+
+test('a removed partition that could not be deleted is tried again, and reported once', async () => {
+  const clock = new ManualClock(BASE_TIME);
+  const rig = new LocalRig({ clock });
+  const engine = await rig.open();
+  await fill(await engine.open(partition(), EPOCH, CONFIG), 1);
+  let refused = true;
+  const isDeletion = (call: FileCall): boolean => call.name === 'removeTree' && rig.fs.count('rename', /0000-0$/) > 0;
+  rig.fs.rule = (call) => (refused && isDeletion(call) ? 'EMFILE' : undefined);
+  const attempts = (): number => rig.fs.count('removeTree', /deleted$/);
+  await engine.remove(partition());
+  await expect.poll(() => rig.messages('warn').length).toBe(1);
+  const before = attempts();
+  clock.advance(10_000);
+  await expect.poll(attempts).toBe(before + 1);
+  refused = false;
+  clock.advance(10_000);
+  await expect.poll(() => readdirSync(`${rig.dataDir}/logs`)).toEqual([]);
+  expect(rig.messages('warn')).toHaveLength(1);
 });
 
 test('removed partitions are deleted one after the other, and what is left when the engine closes by the next start', async () => {

@@ -1,5 +1,5 @@
 /** A file system that counts its calls and fails chosen ones. */
-import type { FileStat, FileSystem } from '../../src/storage/local/fs.js';
+import type { FileStat, FileSystem, OpenMode } from '../../src/storage/local/fs.js';
 import { nodeFileSystem } from '../../src/storage/local/fs.js';
 
 export interface FileCall {
@@ -10,9 +10,14 @@ export interface FileCall {
   readonly path: string;
   /** From 1, over all calls. */
   readonly number: number;
+  /** Of `openSync`. */
+  readonly mode?: OpenMode | undefined;
 }
 
-/** Decides what becomes of a call: undefined lets it through, a string is the errno to fail with. */
+/** Of a write: takes half of what it is given, at least a byte, without an error. */
+export const SHORT_WRITE = 'short write';
+
+/** Decides what becomes of a call: undefined lets it through, SHORT_WRITE cuts it short, else the errno to fail with. */
 export type FaultRule = (call: FileCall) => string | undefined;
 
 export class FaultyFileSystem implements FileSystem {
@@ -40,25 +45,31 @@ export class FaultyFileSystem implements FileSystem {
     return this.calls.filter((call) => call.name === name && pattern.test(call.path)).length;
   }
 
-  #enter(name: keyof FileSystem, target: string | number): void {
+  /** @returns whether the call is to be cut short */
+  #enter(name: keyof FileSystem, target: string | number, mode?: OpenMode): boolean {
     const path = typeof target === 'number' ? (this.#paths.get(target) ?? '?') : target;
-    const call = { name, target, path, number: this.calls.length + 1 };
+    const call = { name, target, path, mode, number: this.calls.length + 1 };
     this.calls.push(call);
-    const errno = this.rule(call);
-    if (errno !== undefined) throw Object.assign(new Error(`${errno}: injected, ${name} ${path}`), { code: errno });
+    const fault = this.rule(call);
+    if (fault === undefined || fault === SHORT_WRITE) return fault === SHORT_WRITE;
+    throw Object.assign(new Error(`${fault}: injected, ${name} ${path}`), { code: fault });
   }
 
-  openSync(path: string, mode: 'read' | 'update' | 'create'): number {
-    this.#enter('openSync', path);
+  openSync(path: string, mode: OpenMode): number {
+    this.#enter('openSync', path, mode);
     const fd = this.#base.openSync(path, mode);
     this.#paths.set(fd, path);
     return fd;
   }
 
+  /** Closes even when it fails, as the kernel does. */
   closeSync(fd: number): void {
-    this.#enter('closeSync', fd);
-    this.#paths.delete(fd);
-    this.#base.closeSync(fd);
+    try {
+      this.#enter('closeSync', fd);
+    } finally {
+      this.#paths.delete(fd);
+      this.#base.closeSync(fd);
+    }
   }
 
   async pread(fd: number, buffer: Uint8Array, position: number): Promise<number> {
@@ -76,10 +87,13 @@ export class FaultyFileSystem implements FileSystem {
   }
 
   writevSync(fd: number, buffers: readonly Uint8Array[], position: number): number {
-    this.#enter('writevSync', fd);
-    if (this.maxWriteBytes === Number.POSITIVE_INFINITY) return this.#base.writevSync(fd, buffers, position);
+    const isShort = this.#enter('writevSync', fd);
+    if (!isShort && this.maxWriteBytes === Number.POSITIVE_INFINITY) {
+      return this.#base.writevSync(fd, buffers, position);
+    }
     const all = Buffer.concat(buffers);
-    return this.#base.writevSync(fd, [all.subarray(0, this.maxWriteBytes)], position);
+    const limit = isShort ? Math.max(1, all.length >> 1) : this.maxWriteBytes;
+    return this.#base.writevSync(fd, [all.subarray(0, limit)], position);
   }
 
   ftruncateSync(fd: number, size: number): void {

@@ -1,13 +1,14 @@
 import type { UntypedServiceImplementation } from '@grpc/grpc-js';
 import type { Broker } from '../../broker/broker.js';
 import type { OffsetSpec } from '../../broker/list-offsets.js';
+import { slotFailure } from '../../broker/partition-opener.js';
 import {
   describeTopicConfig,
   normalizeOverrides,
   type TopicConfigSource,
   type TopicOverrides,
 } from '../../broker/topic-config.js';
-import { slotFailure, type Topic } from '../../broker/topics.js';
+import type { Topic } from '../../broker/topics.js';
 import { LogError } from '../../core/errors.js';
 import { Partition } from '../../partition/partition.js';
 import type {

@@ -40,7 +40,10 @@ export class HttpListener {
   }
 }
 
-/** GET /healthz: 200 while serving, 503 while stopping; partitions that take no appends are named in both. */
+/**
+ * GET /healthz: 200 while serving, 503 while stopping; partitions that take no appends are named in both, and so is
+ * what keeps the metadata from being changed.
+ */
 function respond(broker: Broker, request: IncomingMessage, response: ServerResponse): void {
   const path = (request.url ?? '/').split('?', 1)[0];
   if (path !== '/healthz') {
@@ -55,8 +58,10 @@ function respond(broker: Broker, request: IncomingMessage, response: ServerRespo
       reason: error.reason,
       message: error.message,
     }));
+    const { metadataFailure } = broker;
+    const metadata = metadataFailure && { reason: metadataFailure.reason, message: metadataFailure.message };
     const status = broker.draining ? 'NOT_SERVING' : 'SERVING';
-    sendJson(response, broker.draining ? 503 : 200, { status, failures });
+    sendJson(response, broker.draining ? 503 : 200, { status, failures, metadata });
   }
 }
 

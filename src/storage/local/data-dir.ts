@@ -13,7 +13,7 @@ import { errorMessage, LogError } from '../../core/errors.js';
 import type { Logger } from '../../core/logger.js';
 import { errnoOf, type FileSystem } from './fs.js';
 import type { FileLock } from './lock.js';
-import { readSmallFile, replaceFile, writeFully } from './small-files.js';
+import { closeFile, readSmallFile, replaceFile, writeFully } from './small-files.js';
 
 /**
  * The newest format that this version reads and the one it writes. 2: segments that compaction wrote, which have holes.
@@ -86,12 +86,26 @@ async function takeLock(fs: FileSystem, path: string): Promise<FileLock> {
   );
 }
 
-/** Makes the entries of what it creates outside of the data directory durable; those inside follow with the first file. */
+/**
+ * Makes the entries of what it creates outside of the data directory durable; those inside follow with the first file.
+ * As long as there is none, an earlier attempt may have created directories and ended before they were durable.
+ */
 async function createDirectories(fs: FileSystem, path: string): Promise<void> {
-  const created: string[] = [];
-  for (let at = path; at !== dirname(at) && !(await fs.stat(at)); at = dirname(at)) created.push(at);
+  const isNew = !(await fs.stat(join(path, META_NAME)));
   await fs.mkdir(join(path, LOGS_NAME));
-  for (const at of created) await fs.syncDirectory(dirname(at));
+  if (!isNew) return;
+  for (let at = path; at !== dirname(at); at = dirname(at)) await syncParent(fs, at);
+}
+
+/** Of a directory in which this user creates nothing, or whose file system knows no such thing. */
+const CANNOT_BE_SYNCED: ReadonlySet<string> = new Set(['EACCES', 'EPERM', 'EROFS', 'EINVAL']);
+
+async function syncParent(fs: FileSystem, path: string): Promise<void> {
+  try {
+    await fs.syncDirectory(dirname(path));
+  } catch (error) {
+    if (!CANNOT_BE_SYNCED.has(errnoOf(error) ?? '')) throw error;
+  }
 }
 
 async function readPid(fs: FileSystem, lockPath: string): Promise<string> {
@@ -107,7 +121,7 @@ async function writePid(fs: FileSystem, lockPath: string): Promise<void> {
     fs.ftruncateSync(fd, 0);
     writeFully(fs, fd, Buffer.from(`${process.pid}\n`), 0);
   } finally {
-    fs.closeSync(fd);
+    closeFile(fs, fd);
   }
 }
 

@@ -14,6 +14,7 @@ import { FileCache } from './file-cache.js';
 import { type FileSystem, nodeFileSystem } from './fs.js';
 import { IndexCache } from './index-cache.js';
 import { toStorageError } from './io-errors.js';
+import { LogDirectories } from './log-directories.js';
 import { LogHandle } from './log-handle.js';
 import { type EngineContext, LogState } from './log-state.js';
 import { LocalMetadataStore, METADATA_LOG_NAME } from './metadata-store.js';
@@ -21,7 +22,6 @@ import { recoverLog } from './recovery.js';
 import type { RecoveryPoint } from './recovery-points.js';
 import { RecoveryPointsFile } from './recovery-points-file.js';
 import { Removals } from './removals.js';
-import { DELETED_SUFFIX } from './segment.js';
 import { SegmentedLog } from './segmented-log.js';
 import { TailCache } from './tail-cache.js';
 
@@ -77,9 +77,7 @@ class LocalStorageEngine implements LocalEngine {
   readonly #metadataStore: LocalMetadataStore;
   readonly #known = new Map<string, Known>();
   readonly #points: RecoveryPointsFile;
-  /** Directories of removed partitions that are still to be deleted: one at a time, so that others get at the disk. */
-  readonly #doomed: string[] = [];
-  #deleting: Promise<void> | undefined;
+  readonly #directories: LogDirectories;
   #timer: Timer | undefined;
   /** Whether a log could not be left in order. */
   #disorder = false;
@@ -97,6 +95,7 @@ class LocalStorageEngine implements LocalEngine {
       recordEpochs: () => points.save(),
     };
     this.#dataDir = dataDir;
+    this.#directories = new LogDirectories(parts.fs, join(dataDir.path, LOGS_NAME), parts.logger);
     this.startedClean = dataDir.wasClean;
     this.#metadataStore = metadata;
     this.metadata = metadata;
@@ -137,7 +136,7 @@ class LocalStorageEngine implements LocalEngine {
       known.handle = undefined;
       this.#points.delete(key);
       this.#known.delete(key);
-      await this.#removeDirectory(key);
+      await this.#directories.remove(key);
     });
   }
 
@@ -150,12 +149,17 @@ class LocalStorageEngine implements LocalEngine {
     return this.close();
   }
 
-  /** Deletes what removals before the last stop have left. */
-  async cleanUp(): Promise<void> {
-    const logs = join(this.#dataDir.path, LOGS_NAME);
-    for (const name of await this.#context.fs.readdir(logs)) {
-      if (name.endsWith(DELETED_SUFFIX)) this.#removeInBackground(join(logs, name));
+  async removeUnknown(isKnown: (id: TopicPartition) => boolean): Promise<void> {
+    try {
+      await this.#directories.removeUnknown(isKnown);
+    } catch (error) {
+      throw toStorageError('tidy up', this.#dataDir.path, error);
     }
+  }
+
+  /** Deletes what removals before the last stop have left. */
+  cleanUp(): Promise<void> {
+    return this.#directories.cleanUp();
   }
 
   #inTurn<T>(id: TopicPartition, work: (known: Known) => Promise<T>): Promise<T> {
@@ -178,7 +182,7 @@ class LocalStorageEngine implements LocalEngine {
 
   async #recover(id: TopicPartition, epoch: Epoch, config: LogConfig): Promise<SegmentedLog> {
     const key = partitionKey(id);
-    const directory = join(this.#dataDir.path, LOGS_NAME, key);
+    const directory = this.#directories.pathOf(key);
     const recovered = await recoverLog(this.#context, directory, config, this.#points.of(key));
     const state = new LogState(id, directory, config, recovered);
     const log = new SegmentedLog(this.#context, state, recovered.clean);
@@ -227,11 +231,11 @@ class LocalStorageEngine implements LocalEngine {
     await this.#context.removals.close();
     await this.#context.reserve.close();
     await this.#context.cleaner.close();
-    await this.#deleting;
+    await this.#directories.close();
+    await this.#metadataStore.close();
+    this.#context.files.closeIdle();
     try {
-      await this.#metadataStore.close();
       await this.#points.save();
-      this.#context.files.closeIdle();
       if (!this.#disorder) await this.#dataDir.markClean();
       else
         logger.warn({ directory: this.#dataDir.path }, 'not everything was left in order; the next start will check');
@@ -243,46 +247,11 @@ class LocalStorageEngine implements LocalEngine {
     if (failed) throw failed.reason;
   }
 
-  async #removeDirectory(key: string): Promise<void> {
-    const { fs } = this.#context;
-    const logs = join(this.#dataDir.path, LOGS_NAME);
-    const directory = join(logs, key);
-    const doomed = directory + DELETED_SUFFIX;
-    try {
-      if (!(await fs.stat(directory))) return;
-      await fs.removeTree(doomed);
-      await fs.rename(directory, doomed);
-      await fs.syncDirectory(logs);
-    } catch (error) {
-      throw toStorageError('remove', directory, error);
-    }
-    this.#removeInBackground(doomed);
-  }
-
-  #removeInBackground(path: string): void {
-    this.#doomed.push(path);
-    this.#deleting ??= this.#deleteDoomed();
-  }
-
-  /** What is left when the engine is closed is deleted by the next start. */
-  async #deleteDoomed(): Promise<void> {
-    const { fs, logger } = this.#context;
-    for (let path = this.#doomed.shift(); path !== undefined && !this.#closing; path = this.#doomed.shift()) {
-      try {
-        await fs.removeTree(path);
-      } catch (error) {
-        const fields = { directory: path, err: error };
-        logger.warn(fields, 'a removed partition was not deleted; the next start will try again');
-      }
-    }
-    // Here and not after this has resolved: what is removed in between must find the work ended.
-    this.#deleting = undefined;
-  }
-
   #startTimer(): void {
     this.#timer = this.#context.clock.setTimer(RECOVERY_POINT_INTERVAL_MS, () => {
       if (this.#closing) return;
       this.#points.saveSoon();
+      this.#directories.retry();
       this.#startTimer();
     });
   }

@@ -9,6 +9,7 @@
 import { LRUCache } from 'lru-cache';
 import type { FileDescriptor, FileSystem, OpenMode } from './fs.js';
 import { isOutOfHandles, toStorageError } from './io-errors.js';
+import { closeFile } from './small-files.js';
 
 export const DEFAULT_MAX_OPEN_FILES = 4096;
 
@@ -39,6 +40,7 @@ export class FileCache {
   readonly #leased = new Map<string, OpenFile>();
   readonly #idle: LRUCache<string, OpenFile>;
   readonly #pins = new Map<string, Unpin>();
+  #unpinnedCount = 0;
   /** Files whose name is gone but that are still in use. */
   #forgottenCount = 0;
   #reclaiming = false;
@@ -104,12 +106,12 @@ export class FileCache {
   }
 
   unpin(path: string): void {
-    this.#pins.delete(path);
+    if (this.#pins.delete(path)) this.#unpinnedCount++;
   }
 
   /** Closes a file for good: at once, or when its last lease is released. Opening the path again opens it anew. */
   forget(path: string): void {
-    this.#pins.delete(path);
+    this.unpin(path);
     const idle = this.#idle.get(path);
     if (idle) {
       this.#idle.delete(path);
@@ -134,12 +136,27 @@ export class FileCache {
       // The process may be at its own limit before ours: give back what can be spared, once.
       if (!isOutOfHandles(error) || this.#idle.size === 0) throw toStorageError('open', path, error, 'none');
     }
-    for (let spare = Math.ceil(this.#idle.size / 2); spare > 0; spare--) this.#closeOldest();
+    this.#closeSpare();
     try {
       return this.#fs.openSync(path, mode);
     } catch (error) {
       throw toStorageError('open', path, error, 'none');
     }
+  }
+
+  /** Runs work that opens a file of its own; at the process's limit, once more when some handles were given back. */
+  async withHandle<T>(work: () => Promise<T>): Promise<T> {
+    try {
+      return await work();
+    } catch (error) {
+      if (!isOutOfHandles(error) || this.#idle.size === 0) throw error;
+    }
+    this.#closeSpare();
+    return await work();
+  }
+
+  #closeSpare(): void {
+    for (let spare = Math.ceil(this.#idle.size / 2); spare > 0; spare--) this.#closeOldest();
   }
 
   #lease(file: OpenFile): Lease {
@@ -179,11 +196,7 @@ export class FileCache {
 
   /** Nothing can be lost here: files with bytes not yet synced are never idle. */
   #close(file: OpenFile): void {
-    try {
-      this.#fs.closeSync(file.fd);
-    } catch {
-      // The kernel has let go of the descriptor whatever it says.
-    }
+    closeFile(this.#fs, file.fd);
   }
 
   #startReclaiming(): void {
@@ -192,16 +205,18 @@ export class FileCache {
     void this.#reclaim();
   }
 
-  /** Syncs what was pinned first, again and again while somebody waits for a handle. */
+  /** Syncs what was pinned first, again and again while somebody waits for a handle and that frees some. */
   async #reclaim(): Promise<void> {
+    let before: number;
     do {
+      before = this.#unpinnedCount;
       const oldest: Promise<void>[] = [];
       for (const unpin of this.#pins.values()) {
         oldest.push(unpin());
         if (oldest.length === RECLAIM_BATCH) break;
       }
       await Promise.all(oldest);
-    } while (this.#waiting.length > 0 && this.#pins.size > 0);
+    } while (this.#waiting.length > 0 && this.#pins.size > 0 && this.#unpinnedCount > before);
     this.#reclaiming = false;
   }
 }

@@ -3,9 +3,10 @@
  * while it runs shares the next one.
  *
  * A failed sync is final. The kernel may have dropped the pages and marked them clean, so that trying again would
- * succeed without the data.
+ * succeed without the data. A pass for which there was no file handle has not begun, so another may.
  */
 import type { Semaphore } from '../../core/semaphore.js';
+import { isUntriedSync } from './io-errors.js';
 
 /** One pass: makes everything appended so far durable. */
 export type SyncPass = () => Promise<void>;
@@ -29,7 +30,7 @@ export class Flusher {
 
   /**
    * Resolves when everything appended before the call is durable.
-   * @throws what the pass threw; after that every call throws it, without another sync
+   * @throws what the pass threw; after that every call throws it, without another sync, unless it was RESOURCE_LIMIT
    */
   flush(): Promise<void> {
     if (this.#failure !== undefined) return Promise.reject(this.#failure);
@@ -54,7 +55,7 @@ export class Flusher {
         return this.#sync();
       });
     } catch (error) {
-      this.#failure = error;
+      if (!isUntriedSync(error)) this.#failure = error;
       throw error;
     } finally {
       this.#current = undefined;

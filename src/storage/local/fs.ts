@@ -56,7 +56,11 @@ export interface FileSystem {
   ftruncateSync(fd: FileDescriptor, size: number): void;
   /** Makes the contents and the size of the file survive power loss. Its directory entry is another matter. */
   fdatasync(fd: FileDescriptor): Promise<void>;
-  /** Makes the entries of a directory (creations, renames, removals) survive power loss. */
+  /**
+   * Makes the entries of a directory (creations, renames, removals) survive power loss.
+   * @throws errors with `code`; EMFILE and ENFILE say that the directory could not be opened: nothing was synced, so
+   *   that trying again is not trying a failed sync again
+   */
   syncDirectory(path: string): Promise<void>;
   /** Undefined when there is nothing at `path`. */
   stat(path: string): Promise<FileStat | undefined>;

@@ -17,6 +17,7 @@ import { toStorageError } from './io-errors.js';
 import { DENSE, IndexedSequence, type OffsetSequence } from './offset-sequence.js';
 import { type ScanTail, scanBatches } from './scanner.js';
 import { baseOffsetOfName, type Damage, OFFSET_INDEX_SUFFIX } from './segment.js';
+import { closeFile } from './small-files.js';
 
 /** What a `.log` file holds, in order of position. */
 export type InspectedItem =
@@ -85,7 +86,7 @@ export async function* inspectLogFile(
   } catch (error) {
     throw toStorageError('read', path, error, 'none');
   } finally {
-    fs.closeSync(fd);
+    closeFile(fs, fd);
   }
 }
 

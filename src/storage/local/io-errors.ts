@@ -13,6 +13,11 @@ export function isOutOfHandles(error: unknown): boolean {
   return NO_HANDLE.has(errnoOf(error) ?? '');
 }
 
+/** Whether a sync failed for want of a handle, before anything was handed to the disk: it may be tried again. */
+export function isUntriedSync(error: unknown): boolean {
+  return error instanceof LogError ? error.reason === 'RESOURCE_LIMIT' : isOutOfHandles(error);
+}
+
 /**
  * The LogError for a file call that failed: STORAGE_FULL, RESOURCE_LIMIT or STORAGE_ERROR, with path and errno in the
  * message. A LogError comes back as it is.

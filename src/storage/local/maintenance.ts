@@ -12,7 +12,7 @@ import type { CleanedGroup } from './cleaning/clean-pass.js';
 import { errnoOf } from './fs.js';
 import { toStorageError } from './io-errors.js';
 import type { EngineContext, LogState } from './log-state.js';
-import { CLEANED_SUFFIX, DELETED_SUFFIX, type IndexChecksums, type Segment } from './segment.js';
+import { DELETED_SUFFIX, type IndexChecksums, type Segment } from './segment.js';
 import { type CheckpointChanges, SegmentSwap } from './segment-swap.js';
 import { writeSynced, writeWhole } from './small-files.js';
 
@@ -214,23 +214,11 @@ export class Maintenance {
    */
   prepareCompaction(): Promise<void> {
     return this.#inTurn(async () => {
-      await this.#removeLeftovers();
+      await this.#swap.removeLeftovers();
       const { segments, durableOffset } = this.#state;
       const closed = segments.slice(0, -1).filter(({ contents }) => contents.nextOffset <= durableOffset);
       for (const segment of closed) if (!segment.checksums) await this.#writeIndexes(segment, true);
     });
-  }
-
-  async #removeLeftovers(): Promise<void> {
-    const { fs } = this.#context;
-    const { directory } = this.#state;
-    try {
-      for (const name of await fs.readdir(directory)) {
-        if (name.endsWith(CLEANED_SUFFIX)) await fs.unlink(join(directory, name));
-      }
-    } catch (error) {
-      throw toStorageError('tidy up', directory, error, 'none');
-    }
   }
 }
 

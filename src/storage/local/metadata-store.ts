@@ -17,9 +17,9 @@ import { closedError } from '../batches.js';
 import type { CasResult, MetadataEntry, MetadataStore } from '../engine.js';
 import { checkCas, entryAfter, type MetadataChange, MetadataMap } from '../metadata-map.js';
 import type { FileDescriptor, FileSystem } from './fs.js';
-import { corruptLog, isOutOfSpace, toStorageError } from './io-errors.js';
+import { corruptLog, isOutOfSpace, isUntriedSync, toStorageError } from './io-errors.js';
 import { scanBatches } from './scanner.js';
-import { replaceFile, writeFully } from './small-files.js';
+import { closeFile, createSynced, TEMPORARY_SUFFIX, writeFully } from './small-files.js';
 
 export const METADATA_LOG_NAME = 'metadata.log';
 
@@ -64,6 +64,9 @@ export class LocalMetadataStore implements MetadataStore {
   #liveBytes: number;
   #waiting: Waiting[] = [];
   #working: Promise<void> | undefined;
+  /** Whether the journal was written anew and its name is not known to be durable. */
+  #nameIsUnsynced = false;
+  #rewritingFails = false;
   #failure: LogError | undefined;
   #closed = false;
 
@@ -102,10 +105,11 @@ export class LocalMetadataStore implements MetadataStore {
       fd = fs.openSync(path, stat ? 'update' : 'create');
       const journal = await readJournal(fs, path, fd, stat?.size ?? 0, logger, options.durableOffset);
       await fs.fdatasync(fd);
-      if (!stat) await fs.syncDirectory(dirname(path));
+      // Whether or not it is new: the process that created or renamed it may have ended before it came to this.
+      await fs.syncDirectory(dirname(path));
       return new LocalMetadataStore(fs, path, logger, fd, journal, options);
     } catch (error) {
-      if (fd !== undefined) fs.closeSync(fd);
+      if (fd !== undefined) closeFile(fs, fd);
       throw toStorageError('open', path, error, 'none');
     }
   }
@@ -113,6 +117,10 @@ export class LocalMetadataStore implements MetadataStore {
   /** Everything in the journal below is durable, and any later start may count on it. */
   get durableOffset(): number {
     return this.#isRewriting ? 0 : this.#nextOffset;
+  }
+
+  get failure(): Error | undefined {
+    return this.#failure;
   }
 
   async get(key: string): Promise<MetadataEntry | undefined> {
@@ -149,7 +157,7 @@ export class LocalMetadataStore implements MetadataStore {
     if (this.#closed) return;
     this.#closed = true;
     await this.#working;
-    this.#fs.closeSync(this.#fd);
+    closeFile(this.#fs, this.#fd);
   }
 
   #checkOpen(): void {
@@ -204,6 +212,7 @@ export class LocalMetadataStore implements MetadataStore {
   }
 
   async #journal(changes: readonly MetadataChange[]): Promise<void> {
+    await this.#syncName();
     const bytes = Buffer.concat(changes.map((change, i) => encodeChange(change, this.#nextOffset + i)));
     try {
       writeFully(this.#fs, this.#fd, bytes, this.#size);
@@ -235,40 +244,69 @@ export class LocalMetadataStore implements MetadataStore {
     this.#failure = new LogError('STORAGE_ERROR', `${message} The metadata cannot be changed until a restart.`, {
       cause,
     });
+    this.#logger.error({ file: this.#path, err: this.#failure }, 'the metadata takes no more changes');
     return this.#failure;
   }
 
+  /** Where that fails before the new file has the name, the old one goes on, and the next change tries again. */
   async #compactIfWorthwhile(): Promise<void> {
     if (this.#size <= this.#liveBytes * 2 + COMPACTION_SLACK_BYTES) return;
-    if (!(await this.#announceRewrite())) return;
+    this.#isRewriting = true;
+    await this.#rewrite();
+    this.#isRewriting = this.#failure !== undefined;
+  }
+
+  async #rewrite(): Promise<void> {
     const batches: Buffer[] = [];
     for (const entry of this.#map.entries()) batches.push(encodeChange(entry, batches.length));
     const contents = Buffer.concat(batches);
-    try {
-      await replaceFile(this.#fs, this.#path, contents);
-      this.#fs.closeSync(this.#fd);
-      this.#fd = this.#fs.openSync(this.#path, 'update');
-    } catch (error) {
-      // Which of the two files has the name now is not known, so neither may be written.
-      this.#poison(error);
-      return;
-    }
-    this.#size = contents.length;
-    this.#nextOffset = batches.length;
-    this.#isRewriting = false;
-  }
-
-  /** Resolves to whether the journal may be written anew; if not, the next change asks again. */
-  async #announceRewrite(): Promise<boolean> {
-    this.#isRewriting = true;
+    const temporary = this.#path + TEMPORARY_SUFFIX;
+    let fd: FileDescriptor;
     try {
       await this.#beforeRewrite();
-      return true;
+      fd = await createSynced(this.#fs, temporary, contents);
     } catch (error) {
-      this.#isRewriting = false;
-      this.#logger.warn({ file: this.#path, err: error }, 'the metadata journal was not written anew');
-      return false;
+      this.#noteRewriting(error);
+      return;
     }
+    try {
+      await this.#fs.rename(temporary, this.#path);
+    } catch (error) {
+      closeFile(this.#fs, fd);
+      if (isOutOfSpace(error)) this.#noteRewriting(error);
+      // Which of the two files has the name now is not known, so neither may be written.
+      else this.#poison(error);
+      return;
+    }
+    this.#noteRewriting(undefined);
+    closeFile(this.#fs, this.#fd);
+    this.#fd = fd;
+    this.#nameIsUnsynced = true;
+    this.#size = contents.length;
+    this.#nextOffset = batches.length;
+    // What stands in both files is durable already; should this fail, the next change finds out.
+    await this.#syncName().catch(() => undefined);
+  }
+
+  /** Makes the name of a new journal durable, without which a power cut would bring the old one back. */
+  async #syncName(): Promise<void> {
+    if (!this.#nameIsUnsynced) return;
+    try {
+      await this.#fs.syncDirectory(dirname(this.#path));
+    } catch (error) {
+      if (!isUntriedSync(error)) throw this.#poison(error);
+      throw toStorageError('sync the directory of', this.#path, error, 'none');
+    }
+    this.#nameIsUnsynced = false;
+  }
+
+  /** One line when it begins to fail: it is tried with every change. */
+  #noteRewriting(error: unknown): void {
+    const fails = error !== undefined;
+    if (fails && !this.#rewritingFails) {
+      this.#logger.warn({ file: this.#path, err: error }, 'the metadata journal was not written anew; it grows on');
+    }
+    this.#rewritingFails = fails;
   }
 }
 

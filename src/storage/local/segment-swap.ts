@@ -108,9 +108,7 @@ export class SegmentSwap {
   async #decide(swap: Swap, segments: readonly Segment[]): Promise<void> {
     const { fs } = this.#context;
     const { directory } = this.#state;
-    // Files under `.swap` may be what a checkpoint on disk counts on, until one is there that does not.
-    if (this.#isUndecided) await this.#hooks.replaceCheckpoint({});
-    this.#isUndecided = false;
+    await this.#decideAgainst();
     for (const base of swap.outputs) renameSegmentFiles(fs, directory, base, CLEANED_SUFFIX, SWAP_SUFFIX);
     await fs.syncDirectory(directory);
     const first = this.#indexOfSources(swap.sources);
@@ -120,13 +118,37 @@ export class SegmentSwap {
     this.#isUndecided = false;
   }
 
-  /** Removes what came to nothing. Should that fail, the next start does it. */
+  /**
+   * Removes what replacements have left that came to nothing and could not be tidied up.
+   * @throws LogError STORAGE_FULL, STORAGE_ERROR
+   */
+  async removeLeftovers(): Promise<void> {
+    const { fs } = this.#context;
+    const { directory } = this.#state;
+    try {
+      await this.#decideAgainst();
+      for (const name of await fs.readdir(directory)) {
+        const path = join(directory, name);
+        const isLeft = name.endsWith(CLEANED_SUFFIX) || (name.endsWith(SWAP_SUFFIX) && !this.#isInUse(path));
+        if (isLeft) await fs.unlink(path);
+      }
+    } catch (error) {
+      throw toStorageError('tidy up', directory, error, 'none');
+    }
+  }
+
+  /** Files under `.swap` may be what a checkpoint on disk counts on, until one is there that does not. */
+  async #decideAgainst(): Promise<void> {
+    if (this.#isUndecided) await this.#hooks.replaceCheckpoint({});
+    this.#isUndecided = false;
+  }
+
+  /** Removes what came to nothing. Should that fail, the next compaction or the next start does it. */
   async #discard(outputs: readonly number[]): Promise<void> {
     const { fs, logger } = this.#context;
     const { directory } = this.#state;
     try {
-      if (this.#isUndecided) await this.#hooks.replaceCheckpoint({});
-      this.#isUndecided = false;
+      await this.#decideAgainst();
       for (const path of outputs.flatMap((base) => segmentFiles(directory, base))) {
         await fs.unlink(path + CLEANED_SUFFIX);
         if (!this.#isInUse(path + SWAP_SUFFIX)) await fs.unlink(path + SWAP_SUFFIX);

@@ -6,7 +6,7 @@ import type { CompactOptions, CompactResult, LogConfig, LogSlice, LogStats, Segm
 import { Appender } from './appender.js';
 import { Compactor } from './compactor.js';
 import { Flusher } from './flusher.js';
-import { failedSync, toStorageError } from './io-errors.js';
+import { failedSync, isUntriedSync, toStorageError } from './io-errors.js';
 import { LogReader } from './log-reader.js';
 import type { EngineContext, LogState } from './log-state.js';
 import { LogTimes } from './log-times.js';
@@ -233,7 +233,10 @@ export class SegmentedLog {
       for (const segment of dirty) await this.#syncData(segment);
       await this.#syncEntries();
     } catch (error) {
-      throw this.#giveUp(error);
+      if (!isUntriedSync(error)) throw this.#giveUp(error);
+      // Left to the next pass.
+      for (const segment of dirty) state.dirty.add(segment);
+      throw error;
     }
     state.durableOffset = endOffset;
     for (const segment of dirty) if (!state.dirty.has(segment)) this.#unpin(segment);
@@ -243,7 +246,7 @@ export class SegmentedLog {
     try {
       await this.#context.fs.fdatasync(segment.pin!.fd);
     } catch (error) {
-      throw toStorageError('sync', segment.path, error, 'unknown');
+      throw this.#giveUp(toStorageError('sync', segment.path, error, 'unknown'));
     }
   }
 
@@ -251,12 +254,15 @@ export class SegmentedLog {
   async #syncEntries(): Promise<void> {
     const state = this.#state;
     const { directory, entriesDirty, parentDirty } = state;
+    const { fs, files } = this.#context;
     state.entriesDirty = false;
     state.parentDirty = false;
     try {
-      if (entriesDirty) await this.#context.fs.syncDirectory(directory);
-      if (parentDirty) await this.#context.fs.syncDirectory(dirname(directory));
+      if (entriesDirty) await files.withHandle(() => fs.syncDirectory(directory));
+      if (parentDirty) await files.withHandle(() => fs.syncDirectory(dirname(directory)));
     } catch (error) {
+      state.entriesDirty ||= entriesDirty;
+      state.parentDirty ||= parentDirty;
       throw toStorageError('sync', directory, error, 'unknown');
     }
   }

@@ -1,9 +1,21 @@
 /** Small files that are read and replaced whole. */
 import { dirname } from 'node:path';
-import type { FileSystem } from './fs.js';
+import type { FileDescriptor, FileSystem } from './fs.js';
 
 /** Suffix of a file that is being written; what is left of one is rubbish. */
 export const TEMPORARY_SUFFIX = '.tmp';
+
+/**
+ * Closes a file of which nothing hangs on the outcome: the kernel has let go of the descriptor whatever it says, and
+ * what must survive was synced before.
+ */
+export function closeFile(fs: FileSystem, fd: FileDescriptor): void {
+  try {
+    fs.closeSync(fd);
+  } catch {
+    // See above.
+  }
+}
 
 /**
  * All of a file, or undefined when there is none.
@@ -19,7 +31,7 @@ export async function readSmallFile(fs: FileSystem, path: string, maxBytes: numb
     const count = await fs.pread(fd, buffer, 0);
     return buffer.subarray(0, count);
   } finally {
-    fs.closeSync(fd);
+    closeFile(fs, fd);
   }
 }
 
@@ -39,18 +51,25 @@ export async function writeWhole(fs: FileSystem, path: string, contents: Uint8Ar
   try {
     writeFully(fs, fd, contents, 0);
   } finally {
-    fs.closeSync(fd);
+    closeFile(fs, fd);
   }
 }
 
 /** Writes a file and makes its contents durable; its directory entry is left to the caller. */
 export async function writeSynced(fs: FileSystem, path: string, contents: Uint8Array): Promise<void> {
+  closeFile(fs, await createSynced(fs, path, contents));
+}
+
+/** As `writeSynced`; the file stays open. */
+export async function createSynced(fs: FileSystem, path: string, contents: Uint8Array): Promise<FileDescriptor> {
   const fd = fs.openSync(path, 'create');
   try {
     writeFully(fs, fd, contents, 0);
     await fs.fdatasync(fd);
-  } finally {
-    fs.closeSync(fd);
+    return fd;
+  } catch (error) {
+    closeFile(fs, fd);
+    throw error;
   }
 }
 

@@ -11,6 +11,7 @@ export interface MemoryEngineOptions {
 }
 
 class MemoryMetadataStore implements MetadataStore {
+  readonly failure: undefined = undefined;
   readonly #map = new MetadataMap();
   #closed = false;
 
@@ -80,6 +81,13 @@ class MemoryEngine implements StorageEngine {
     await this.#open.get(key)?.close();
     this.#open.delete(key);
     this.#states.delete(key);
+  }
+
+  async removeUnknown(isKnown: (id: TopicPartition) => boolean): Promise<void> {
+    for (const { id } of this.#open.values()) {
+      const isEmpty = this.#states.get(partitionKey(id))?.endOffset === 0;
+      if (isEmpty && !isKnown(id)) await this.remove(id);
+    }
   }
 
   async close(): Promise<void> {

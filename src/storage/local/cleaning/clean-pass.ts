@@ -8,6 +8,7 @@ import { corruptLog, toStorageError } from '../io-errors.js';
 import { DENSE } from '../offset-sequence.js';
 import { type ScanVisitor, scanBatches } from '../scanner.js';
 import { type Damage, MAX_RELATIVE_OFFSET, MAX_SEGMENT_BYTES } from '../segment.js';
+import { closeFile } from '../small-files.js';
 import { type CleanedSegment, GroupWriter } from './segment-writer.js';
 
 /** A segment to be compacted: closed, synced and free of known damage. */
@@ -183,7 +184,7 @@ async function* batchesOf(
   } catch (error) {
     throw toStorageError('read', path, error, 'none');
   } finally {
-    fs.closeSync(fd);
+    closeFile(fs, fd);
   }
 }
 

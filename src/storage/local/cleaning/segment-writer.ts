@@ -17,7 +17,7 @@ import {
   segmentName,
   TIME_INDEX_SUFFIX,
 } from '../segment.js';
-import { writeFully, writeSynced } from '../small-files.js';
+import { closeFile, writeFully, writeSynced } from '../small-files.js';
 
 /** A segment that was written: what a checkpoint says of it. */
 export interface CleanedSegment {
@@ -132,7 +132,7 @@ class SegmentWriter {
   close(): void {
     if (this.#closed) return;
     this.#closed = true;
-    this.#fs.closeSync(this.#fd);
+    closeFile(this.#fs, this.#fd);
   }
 
   async #flush(): Promise<void> {

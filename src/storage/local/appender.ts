@@ -150,12 +150,16 @@ export class Appender {
     }
   }
 
-  /** Makes a file durable that is not part of the log yet. @throws LogError STORAGE_ERROR whatever the cause */
-  async #sync({ segment, lease, isNew }: Placement): Promise<void> {
+  /**
+   * Makes a file durable that is not part of the log yet, and its entry: whether an earlier append has left that to the
+   * flusher, and how far the flusher has got, does not matter then.
+   * @throws LogError STORAGE_ERROR whatever the cause
+   */
+  async #sync({ segment, lease }: Placement): Promise<void> {
     const { fs, syncs } = this.#context;
     try {
       await syncs.run(() => fs.fdatasync(lease!.fd));
-      if (isNew || this.#state.entriesDirty) await fs.syncDirectory(segment.directory);
+      await fs.syncDirectory(segment.directory);
     } catch (error) {
       throw failedSync(segment.path, error);
     }

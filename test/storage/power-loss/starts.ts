@@ -50,7 +50,7 @@ export async function expectSettled(trial: Trial, rig: DiskRig): Promise<void> {
   const added = { offset: again.log.endOffset, key: 'added', value: 'later' };
   await appendFlushed(again.log, added);
   const written = added.offset + 1;
-  const facts = { ...remains.facts, written, durable: written, attempted: [] };
+  const facts = { ...remains.facts, written, attempted: [] };
   const longer: LifeRecord[] = [...history.slice(0, added.offset)];
   // What was under way when the power went may have become part of the log.
   for (const record of remains.facts.attempted) if (record.offset < added.offset) longer[record.offset] = record;

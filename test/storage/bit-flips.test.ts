@@ -3,16 +3,11 @@
  * everything else. What is damaged is never cut off, never served, and never ends the start with anything but a reason.
  */
 import { beforeAll, describe, test } from 'vitest';
-import { LogError } from '../../src/core/errors.js';
-import { toEpoch } from '../../src/core/types.js';
-import type { LocalEngine } from '../../src/storage/local/engine.js';
-import type { DiskImage } from '../support/power-loss-disk.js';
 import { inForm, Programme } from '../support/programme.js';
 import { inState, type KnownBatch, withBitFlipped, withFile } from './damage.js';
-import { type DamagedCopy, examineCopies, filesOf } from './damaged-copies.js';
-import { DATA_DIR, DiskRig } from './power-cuts.js';
+import { checkStart, type DamagedCopy, examineCopies, filesOf } from './damaged-copies.js';
+import { DATA_DIR, type DiskRig } from './power-cuts.js';
 import { type SampleLog, type Stop, sampleCompactedLog, sampleLog } from './sample-logs.js';
-import { partition } from './support.js';
 
 const SEGMENT_BYTES = inForm({ short: 4 * 1024, long: 64 * 1024 });
 const COMPACTED_RECORDS = inForm({ short: 30, long: 500 });
@@ -86,27 +81,6 @@ async function flipSideFiles(sample: SampleLog, programme: Programme): Promise<v
   for (const file of sideFilesOf(sample)) {
     programme.tried('flipped bits', await flipEachBit(sample, file, ({ log }) => sample.known.checkWhole(log)));
   }
-}
-
-/** Opens the data directory as a whole: everything is as it was, or the start is refused for a reason that names the file. */
-async function checkStart(sample: SampleLog, image: DiskImage, file: string): Promise<void> {
-  const rig = new DiskRig(image);
-  let engine: LocalEngine;
-  try {
-    engine = await rig.open();
-  } catch (error) {
-    if (error instanceof LogError && isRefusal(error, file)) return;
-    throw error;
-  }
-  const metadata = JSON.stringify(await engine.metadata.list(''));
-  if (metadata !== sample.metadata) throw new Error(`the metadata is ${metadata}`);
-  await sample.known.checkWhole(await engine.open(partition(), toEpoch(9), sample.config));
-}
-
-function isRefusal({ reason, metadata, message }: LogError, file: string): boolean {
-  if (reason === 'CORRUPT_LOG') return metadata.file === file;
-  if (reason === 'UNSUPPORTED_FORMAT') return file.endsWith('meta.json');
-  return reason === 'DATA_DIR_UNUSABLE' && message.includes(file);
 }
 
 /** Turns bits over under a log that is open and was read already. */

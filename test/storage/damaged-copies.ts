@@ -3,8 +3,10 @@
  * directory takes longer than opening a log in it.
  */
 import { basename, dirname } from 'node:path';
+import { LogError } from '../../src/core/errors.js';
 import { toEpoch } from '../../src/core/types.js';
 import type { PartitionLog } from '../../src/storage/engine.js';
+import type { LocalEngine } from '../../src/storage/local/engine.js';
 import {
   decodeRecoveryPoints,
   encodeRecoveryPoints,
@@ -12,7 +14,7 @@ import {
   type RecoveryPoints,
 } from '../../src/storage/local/recovery-points.js';
 import type { DiskImage } from '../support/power-loss-disk.js';
-import { inState } from './damage.js';
+import { inState, withFile } from './damage.js';
 import { DATA_DIR, DiskRig } from './power-cuts.js';
 import { POINTS_FILE, type SampleLog } from './sample-logs.js';
 import { directoryOf, partition } from './support.js';
@@ -81,6 +83,12 @@ export async function examineCopies(
   }
 }
 
+/** The sample with other recovery points. */
+export function withPoints(sample: SampleLog, change: (points: RecoveryPoints) => RecoveryPoints): SampleLog {
+  const points = encodeRecoveryPoints(change(recoveryPointsOf(sample.image)));
+  return { ...sample, image: withFile(sample.image, POINTS_FILE, points) };
+}
+
 function withCopies(sample: SampleLog, count: number, damagedFile: string, damaged: (i: number) => Buffer): DiskImage {
   const files = filesOf(sample);
   const image = new Map([...sample.image].filter(([path]) => !path.startsWith(`${SAMPLE_DIRECTORY}/`)));
@@ -96,4 +104,27 @@ function withCopies(sample: SampleLog, count: number, damagedFile: string, damag
     partitions.set(basename(directory), point);
   }
   return image.set(POINTS_FILE, encodeRecoveryPoints({ ...points, partitions }));
+}
+
+/**
+ * Opens the data directory as a whole: everything is as it was, or the start is refused for a reason that names the file.
+ */
+export async function checkStart(sample: SampleLog, image: DiskImage, file: string): Promise<void> {
+  const rig = new DiskRig(image);
+  let engine: LocalEngine;
+  try {
+    engine = await rig.open();
+  } catch (error) {
+    if (error instanceof LogError && isRefusal(error, file)) return;
+    throw error;
+  }
+  const metadata = JSON.stringify(await engine.metadata.list(''));
+  if (metadata !== sample.metadata) throw new Error(`the metadata is ${metadata}`);
+  await sample.known.checkWhole(await engine.open(partition(), EPOCHS[0], sample.config));
+}
+
+function isRefusal({ reason, metadata, message }: LogError, file: string): boolean {
+  if (reason === 'CORRUPT_LOG') return metadata.file === file;
+  if (reason === 'UNSUPPORTED_FORMAT') return file.endsWith('meta.json');
+  return reason === 'DATA_DIR_UNUSABLE' && message.includes(file);
 }

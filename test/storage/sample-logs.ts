@@ -9,7 +9,7 @@ import { until } from '../support/until.js';
 import { type KnownBatch, KnownLog, knownBatch } from './damage.js';
 import { fillKeyed, optionsFor } from './keyed.js';
 import { DATA_DIR, DiskRig } from './power-cuts.js';
-import { BASE_TIME, CONFIG, END, partition } from './support.js';
+import { BASE_TIME, batchAt, CONFIG, END, partition } from './support.js';
 
 export interface SampleLog {
   readonly image: DiskImage;
@@ -61,6 +61,33 @@ export async function sampleCompactedLog(stop: Stop, recordCount: number): Promi
   return await stopped(rig, engine, log, stop, config);
 }
 
+/** What the last batch of a log, which no sync has covered, consists of. */
+export type LastBatch = 'records' | 'record batches' | 'many sectors';
+
+/** An unclean stop while the last batch, of which nobody was told that it is durable, was being written. */
+export async function sampleUnsynced(kind: LastBatch): Promise<SampleLog> {
+  const config = { ...CONFIG, indexIntervalBytes: 256 };
+  const rig = new DiskRig();
+  const engine = await rig.open();
+  const log = await engine.open(partition(), toEpoch(3), config);
+  await fillUpTo(log, 3, 1000);
+  await pointsWritten(rig, log.endOffset);
+  const records = valuesOf(kind, log.endOffset).map((value, n) => ({
+    timestampMs: BASE_TIME + 900 + n,
+    key: null,
+    value,
+  }));
+  await log.append([encodeBatch(records, { baseOffset: log.endOffset, leaderEpoch: 3 })], log.endOffset);
+  return await captured(rig, engine, log, config);
+}
+
+function valuesOf(kind: LastBatch, at: number): readonly Buffer[] {
+  if (kind === 'many sectors') return Array.from({ length: 8 }, (_, n) => Buffer.alloc(530, `${at + n}.`));
+  if (kind === 'records') return Array.from({ length: 3 }, (_, n) => Buffer.alloc(60, `${at + n}.`));
+  // Those of a mirrored log, further on than this one and under the same epoch.
+  return [1, 2, 5].map((ahead) => batchAt(at + ahead, { leaderEpoch: 3 }));
+}
+
 async function stopped(
   rig: DiskRig,
   engine: LocalEngine,
@@ -68,11 +95,24 @@ async function stopped(
   stop: Stop,
   config: LogConfig,
 ): Promise<SampleLog> {
+  if (stop === 'unclean') {
+    await pointsWritten(rig, log.endOffset);
+    return await captured(rig, engine, log, config);
+  }
+  const before = await captured(rig, engine, log, config);
+  await engine.close();
+  return { ...before, image: imageOf(rig) };
+}
+
+/** The files as they are, as a process that is killed now leaves them. */
+async function captured(rig: DiskRig, engine: LocalEngine, log: PartitionLog, config: LogConfig): Promise<SampleLog> {
   const known = new KnownLog(await batchesOf(log));
   const metadata = JSON.stringify(await engine.metadata.list(''));
-  if (stop === 'clean') await engine.close();
-  else await pointsWritten(rig, log.endOffset);
-  return { image: rig.disk.survivors((limit) => limit), known, metadata, config };
+  return { image: imageOf(rig), known, metadata, config };
+}
+
+function imageOf({ disk }: DiskRig): DiskImage {
+  return disk.survivors((limit) => limit);
 }
 
 async function batchesOf(log: PartitionLog): Promise<KnownBatch[]> {
@@ -88,10 +128,7 @@ async function batchesOf(log: PartitionLog): Promise<KnownBatch[]> {
 /** Lets the time pass after which the recovery points are written. */
 async function pointsWritten(rig: DiskRig, endOffset: number): Promise<void> {
   rig.clock.advance(10_000);
-  await until(
-    () => String(rig.disk.survivors((limit) => limit).get(POINTS_FILE)).includes(` 0 ${endOffset} `),
-    'the points are written',
-  );
+  await until(() => String(imageOf(rig).get(POINTS_FILE)).includes(` 0 ${endOffset} `), 'the points are written');
 }
 
 /** Batches of one to three records, of different lengths, until there are that many bytes; durable. */

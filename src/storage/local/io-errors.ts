@@ -47,6 +47,21 @@ export function toStorageError(doing: string, path: string, error: unknown, outc
 }
 
 /**
+ * Syncs something whose sync must not be tried again when it fails: the kernel may have dropped what it should have
+ * written. Hence not even a full disk is a reason that passes.
+ * @throws LogError STORAGE_ERROR; RESOURCE_LIMIT when nothing was tried (see `isUntriedSync`)
+ */
+export async function syncing(path: string, sync: () => Promise<void>): Promise<void> {
+  try {
+    await sync();
+  } catch (error) {
+    const failure = toStorageError('sync', path, error, 'unknown');
+    if (isUntriedSync(error)) throw failure;
+    throw new LogError('STORAGE_ERROR', failure.message, { cause: error, metadata: failure.metadata });
+  }
+}
+
+/**
  * Bytes of a log that do not hold together, or are missing.
  * @param nextValidOffset where reading may go on; undefined when that is not known
  */

@@ -1,5 +1,5 @@
 /** What a start makes of compacted segments that are not as the last process meant to leave them (invariants 4, 13, 15). */
-import { readdirSync, readFileSync, rmSync, writeFileSync } from 'node:fs';
+import { existsSync, readdirSync, readFileSync, rmSync, writeFileSync } from 'node:fs';
 import { dirname, join } from 'node:path';
 import { setImmediate as nextTurn } from 'node:timers/promises';
 import { describe, expect, test } from 'vitest';
@@ -231,6 +231,30 @@ test('a disk that refuses the last renames of a replacement, again and again, co
   rig.fs.rule = () => undefined;
   await log.compact(optionsFor(log));
   expect((await consume(log)).table).toEqual(table);
+});
+
+test('a replaced segment that cannot be renamed is not taken for one of the log by the next start', async () => {
+  // Segments of which two fit into one, so that the second gives its name to none.
+  const config = { ...SMALL, segmentBytes: 3000 };
+  const rig = new LocalRig({ tailCacheBytes: 0 });
+  const log = await openLog(rig);
+  await fillKeyed(log, 120);
+  log.configure(config);
+  const second = rig.file(log.segments()[1]!.baseOffset);
+  for (const unlinkFails of [true, false]) {
+    rig.fs.rule = ({ name, path }) => {
+      if (path !== second) return undefined;
+      return name === 'renameSync' || (unlinkFails && name === 'unlink') ? 'EIO' : undefined;
+    };
+    const failure = await log.compact(optionsFor(log)).catch((error: unknown) => error);
+    if (unlinkFails) expect(failure).toMatchObject({ reason: 'STORAGE_ERROR', outcome: 'none' });
+    expect(existsSync(second)).toBe(unlinkFails);
+    const seen = await consume(log);
+    const crashed = rig.crash({ tailCacheBytes: 0 });
+    expect(await consume(await openLog(crashed, toEpoch(2)))).toEqual(seen);
+    expect(crashed.messages('error')).toEqual([]);
+    await fillKeyed(log, 60);
+  }
 });
 
 test('logs that are compacted at the same time take turns', async () => {

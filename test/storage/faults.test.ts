@@ -4,6 +4,7 @@ import { describe, expect, test } from 'vitest';
 import { toEpoch, toOffset } from '../../src/core/types.js';
 import type { LogConfig } from '../../src/storage/engine.js';
 import type { FileCall } from '../support/faulty-file-system.js';
+import { Programme } from '../support/programme.js';
 import {
   basesOf,
   batchAt,
@@ -270,71 +271,56 @@ test('a partition that waits for a handle which no sync can free waits without s
   expect(second.endOffset).toBe(1);
 });
 
-describe('a process that stops at any call', () => {
-  /** Appends over several rolls, flushes, trims, changes metadata. Notes what was acknowledged. */
-  async function scenario(
-    rig: LocalRig,
-  ): Promise<{ written: number; durable: number; trimmed: number; metadata: boolean }> {
-    const acknowledged = { written: 0, durable: 0, trimmed: 0, metadata: false };
-    try {
-      const engine = await rig.open();
-      const log = await engine.open(partition(), EPOCH, SMALL);
-      for (let i = 0; i < 8; i++) {
-        acknowledged.written = await log.append([batchAt(log.endOffset, { bytes: 100 })], log.endOffset);
-        if (i % 3 === 2) {
-          await log.flush(log.endOffset);
-          acknowledged.durable = log.durableOffset;
-        }
+/** Appends over several rolls, flushes, trims, changes metadata. Notes what was acknowledged. */
+async function liveUntilStopped(
+  rig: LocalRig,
+): Promise<{ written: number; durable: number; trimmed: number; metadata: boolean }> {
+  const acknowledged = { written: 0, durable: 0, trimmed: 0, metadata: false };
+  try {
+    const engine = await rig.open();
+    const log = await engine.open(partition(), EPOCH, SMALL);
+    for (let i = 0; i < 8; i++) {
+      acknowledged.written = await log.append([batchAt(log.endOffset, { bytes: 100 })], log.endOffset);
+      if (i % 3 === 2) {
+        await log.flush(log.endOffset);
+        acknowledged.durable = log.durableOffset;
       }
-      acknowledged.metadata = (await engine.metadata.compareAndSet('k', 'v', 0)).ok;
-      await log.trim(toOffset(4));
-      acknowledged.trimmed = 4;
-      await engine.close();
-    } catch {
-      // Stopped: what was acknowledged until then is what counts.
     }
-    return acknowledged;
+    acknowledged.metadata = (await engine.metadata.compareAndSet('k', 'v', 0)).ok;
+    await log.trim(toOffset(4));
+    acknowledged.trimmed = 4;
+    await engine.close();
+  } catch {
+    // Stopped: what was acknowledged until then is what counts.
   }
+  return acknowledged;
+}
 
-  test('loses nothing that was acknowledged and starts again', async () => {
-    const clean = new LocalRig();
-    await scenario(clean);
-    const total = clean.fs.calls.length;
-    expect(total).toBeGreaterThan(100);
-    for (let stopAt = 1; stopAt <= total; stopAt++) {
-      const rig = new LocalRig();
-      rig.fs.skipsDisk = true;
-      rig.fs.rule = (call) => (call.number >= stopAt ? 'EIO' : undefined);
-      const acknowledged = await scenario(rig);
-      const after = rig.crash({ tailCacheBytes: 0 });
-      const engine = await after.open();
-      const log = await engine.open(partition(), toEpoch(2), SMALL);
-      expect(log.endOffset, `stopped at call ${stopAt}`).toBeGreaterThanOrEqual(acknowledged.written);
-      expect(log.startOffset).toBeGreaterThanOrEqual(acknowledged.trimmed);
-      const bases = basesOf({ chunks: [await readAll(log)] });
-      expect(bases).toEqual(Array.from({ length: log.endOffset - log.startOffset }, (_, i) => log.startOffset + i));
-      if (acknowledged.metadata) expect(await engine.metadata.get('k')).toMatchObject({ value: 'v' });
-      expect(after.messages('error')).toEqual([]);
-      await fill(log, 1);
-      await engine.close();
-    }
-  });
-
-  test('and a call that fails once does no harm beyond its own answer', async () => {
-    const clean = new LocalRig();
-    await scenario(clean);
-    for (let failAt = 1; failAt <= clean.fs.calls.length; failAt++) {
-      const errno = failAt % 2 === 0 ? 'ENOSPC' : 'EMFILE';
-      const rig = new LocalRig();
-      rig.fs.skipsDisk = true;
-      rig.fs.rule = (call) => (call.number === failAt ? errno : undefined);
-      const acknowledged = await scenario(rig);
-      rig.fs.rule = () => undefined;
-      const log = await (await rig.crash().open()).open(partition(), toEpoch(2), SMALL);
-      expect(log.endOffset, `${errno} at call ${failAt}`).toBeGreaterThanOrEqual(acknowledged.written);
-      await readAll(log);
-    }
-  });
+// On real files; what single faults do to a whole broker, `test/broker/nth-call-faults.test.ts` tells.
+test('a process that stops at any call loses nothing that was acknowledged and starts again', async (context) => {
+  const programme = new Programme(context, 1);
+  const clean = new LocalRig();
+  await liveUntilStopped(clean);
+  const total = clean.fs.calls.length;
+  expect(total).toBeGreaterThan(100);
+  for (let stopAt = 1; stopAt <= total; stopAt++) {
+    const rig = new LocalRig();
+    rig.fs.skipsDisk = true;
+    rig.fs.rule = (call) => (call.number >= stopAt ? 'EIO' : undefined);
+    const acknowledged = await liveUntilStopped(rig);
+    const after = rig.crash({ tailCacheBytes: 0 });
+    const engine = await after.open();
+    const log = await engine.open(partition(), toEpoch(2), SMALL);
+    expect(log.endOffset, `stopped at call ${stopAt}`).toBeGreaterThanOrEqual(acknowledged.written);
+    expect(log.startOffset).toBeGreaterThanOrEqual(acknowledged.trimmed);
+    const bases = basesOf({ chunks: [await readAll(log)] });
+    expect(bases).toEqual(Array.from({ length: log.endOffset - log.startOffset }, (_, i) => log.startOffset + i));
+    if (acknowledged.metadata) expect(await engine.metadata.get('k')).toMatchObject({ value: 'v' });
+    expect(after.messages('error')).toEqual([]);
+    await fill(log, 1);
+    await engine.close();
+    programme.tried('stops');
+  }
 });
 
 test('the files of a log never change below what is durable', async () => {

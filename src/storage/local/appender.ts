@@ -13,7 +13,7 @@ import type { Offset } from '../../core/types.js';
 import { endOfBatches, wrongOffset } from '../batches.js';
 import { EpochRecorder } from './epoch-recorder.js';
 import type { Lease } from './file-cache.js';
-import { failedSync, isOutOfSpace, toStorageError } from './io-errors.js';
+import { isOutOfSpace, isUntriedSync, syncing, toStorageError } from './io-errors.js';
 import type { EngineContext, LogState } from './log-state.js';
 import { openMode, type Placement, plan, releaseAll, withoutFirst, writeGroups } from './placements.js';
 import { MAX_BATCH_BYTES, Segment, SegmentIndexes } from './segment.js';
@@ -153,16 +153,18 @@ export class Appender {
   /**
    * Makes a file durable that is not part of the log yet, and its entry: whether an earlier append has left that to the
    * flusher, and how far the flusher has got, does not matter then.
-   * @throws LogError STORAGE_ERROR whatever the cause
+   * @throws LogError STORAGE_ERROR, RESOURCE_LIMIT
    */
-  async #sync({ segment, lease }: Placement): Promise<void> {
+  async #sync(placement: Placement): Promise<void> {
+    const { fs, files } = this.#context;
+    const { directory } = placement.segment;
+    await this.#syncData(placement);
+    await syncing(directory, () => files.withHandle(() => fs.syncDirectory(directory)));
+  }
+
+  async #syncData({ segment, lease }: Placement): Promise<void> {
     const { fs, syncs } = this.#context;
-    try {
-      await syncs.run(() => fs.fdatasync(lease!.fd));
-      await fs.syncDirectory(segment.directory);
-    } catch (error) {
-      throw failedSync(segment.path, error);
-    }
+    await syncing(segment.path, () => syncs.run(() => fs.fdatasync(lease!.fd)));
   }
 
   async #loadActiveIndexes(active: Segment): Promise<void> {
@@ -238,7 +240,7 @@ export class Appender {
 
   /**
    * Cuts off what a failed append has written, and says what its caller gets. The log goes on only if the disk was
-   * merely full and the cutting succeeded.
+   * merely full, or no handle free, and the cutting succeeded.
    */
   async #undo(placements: readonly Placement[], cause: unknown): Promise<LogError> {
     const path = placements[0]!.segment.path;
@@ -247,7 +249,7 @@ export class Appender {
       for (const placement of placements.toReversed()) {
         if (!placement.lease) continue;
         this.#context.fs.ftruncateSync(placement.lease.fd, placement.position);
-        if (placement.writtenBytes > 0) await this.#sync(placement);
+        if (placement.writtenBytes > 0) await this.#syncData(placement);
       }
     } catch (error) {
       releaseAll(placements);
@@ -255,7 +257,7 @@ export class Appender {
     }
     releaseAll(placements);
     const failure = toStorageError('append to', path, cause);
-    if (isOutOfSpace(cause)) return failure;
+    if (isOutOfSpace(cause) || isUntriedSync(cause)) return failure;
     return this.#poison(failure);
   }
 

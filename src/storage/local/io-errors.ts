@@ -58,6 +58,20 @@ export function failedSync(path: string, error: unknown): LogError {
 }
 
 /**
+ * Syncs something whose sync must not be tried again when it fails: the kernel may have dropped what it should have
+ * written. Hence not even a full disk is a reason that passes.
+ * @throws LogError STORAGE_ERROR; RESOURCE_LIMIT when nothing was tried (see `isUntriedSync`)
+ */
+export async function syncing(path: string, sync: () => Promise<void>): Promise<void> {
+  try {
+    await sync();
+  } catch (error) {
+    if (isUntriedSync(error)) throw toStorageError('sync', path, error, 'none');
+    throw failedSync(path, error);
+  }
+}
+
+/**
  * Bytes of a log that do not hold together, or are missing.
  * @param nextValidOffset where reading may go on; undefined when that is not known
  */

@@ -13,7 +13,7 @@ import { errnoOf } from './fs.js';
 import { toStorageError } from './io-errors.js';
 import type { EngineContext, LogState } from './log-state.js';
 import { DELETED_SUFFIX, type IndexChecksums, type Segment } from './segment.js';
-import { type CheckpointChanges, SegmentSwap } from './segment-swap.js';
+import { type CheckpointChanges, type RetiredFiles, SegmentSwap } from './segment-swap.js';
 import { writeSynced, writeWhole } from './small-files.js';
 
 /** Segments that lose their names before others get a turn of the event loop: three renames of some 20 us each. */
@@ -165,33 +165,36 @@ export class Maintenance {
     if (count === 0) return false;
     const dropped = segments.slice(0, count);
     this.#state.segments = segments.slice(count);
-    const doomed = dropped.flatMap((segment) => this.#retire(segment));
-    this.#context.removals.add(doomed, config.fileDeleteDelayMs);
+    for (const segment of dropped) {
+      const { renamed, stuck } = this.#retire(segment);
+      // No other segment ever gets the names of these: they may be removed as they are.
+      this.#context.removals.add([...renamed, ...stuck], config.fileDeleteDelayMs);
+    }
     return count === most;
   }
 
   /**
    * Takes a segment out of service: its files lose their names at once, and whoever reads one finishes.
-   * @returns the files to remove. One that cannot be renamed goes at the next start: it lies below the log start offset,
-   *   or another has its name
    */
-  #retire(segment: Segment): string[] {
+  #retire(segment: Segment): RetiredFiles {
     const { fs, indexes, files, logger } = this.#context;
     segment.dropped = true;
     indexes.forget(segment);
     files.forget(segment.path);
-    const doomed: string[] = [];
+    const renamed: string[] = [];
+    const stuck: string[] = [];
     for (const path of [segment.path, segment.offsetIndexPath, segment.timeIndexPath]) {
       try {
         fs.renameSync(path, path + DELETED_SUFFIX);
-        doomed.push(path + DELETED_SUFFIX);
+        renamed.push(path + DELETED_SUFFIX);
       } catch (error) {
         // A segment that was not put in order has no index files.
         if (errnoOf(error) === 'ENOENT') continue;
+        stuck.push(path);
         logger.warn({ file: path, err: error }, 'a file that is no longer part of a log could not be renamed');
       }
     }
-    return doomed;
+    return { renamed, stuck };
   }
 
   /** See `SegmentSwap.replace`. */

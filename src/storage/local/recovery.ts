@@ -17,7 +17,7 @@ import {
 } from './checkpoint.js';
 import { EpochRuns, knownEpochs } from './epoch-runs.js';
 import type { SegmentScan } from './index-cache.js';
-import { toStorageError } from './io-errors.js';
+import { syncing, toStorageError } from './io-errors.js';
 import { isLeftover } from './leftovers.js';
 import type { EngineContext, RecoveredLog } from './log-state.js';
 import type { RecoveryPoint } from './recovery-points.js';
@@ -121,7 +121,7 @@ class Recovery {
         }
       }
     }
-    await fs.syncDirectory(this.#directory);
+    await syncing(this.#directory, () => fs.syncDirectory(this.#directory));
     await writeCheckpoint(fs, join(this.#directory, CHECKPOINT_NAME), { ...checkpoint, swap: undefined });
     this.#context.logger.info({ directory: this.#directory, sources, outputs }, 'finished an interrupted compaction');
     return await fs.readdir(this.#directory);
@@ -138,7 +138,7 @@ class Recovery {
       const original = name.slice(0, -DELETED_SUFFIX.length);
       if (!names.includes(original)) await fs.rename(join(this.#directory, name), join(this.#directory, original));
     }
-    await fs.syncDirectory(this.#directory);
+    await syncing(this.#directory, () => fs.syncDirectory(this.#directory));
     return await fs.readdir(this.#directory);
   }
 
@@ -298,7 +298,7 @@ class Recovery {
   async #syncFile(segment: Segment): Promise<void> {
     const lease = await this.#context.files.acquire(segment.path);
     try {
-      await this.#context.fs.fdatasync(lease.fd);
+      await syncing(segment.path, () => this.#context.fs.fdatasync(lease.fd));
     } finally {
       lease.release();
     }
@@ -341,8 +341,10 @@ class Recovery {
   }
 
   async #syncDirectories(parentIsDurable: boolean): Promise<void> {
-    await this.#context.fs.syncDirectory(this.#directory);
-    if (!parentIsDurable) await this.#context.fs.syncDirectory(dirname(this.#directory));
+    const { fs } = this.#context;
+    const parent = dirname(this.#directory);
+    await syncing(this.#directory, () => fs.syncDirectory(this.#directory));
+    if (!parentIsDurable) await syncing(parent, () => fs.syncDirectory(parent));
   }
 
   #reportDamage(segment: Segment, damage: Damage): void {

@@ -39,11 +39,19 @@ export interface CheckpointChanges {
   readonly swap?: Swap;
 }
 
+/** What became of the files of a segment that was taken out of service. */
+export interface RetiredFiles {
+  /** Under the names they have now; to be removed. */
+  readonly renamed: readonly string[];
+  /** Those that still have their names. */
+  readonly stuck: readonly string[];
+}
+
 export interface SwapHooks {
   /** Replaces the checkpoint, with what it is to say beyond the state. */
   readonly replaceCheckpoint: (changes: CheckpointChanges) => Promise<void>;
-  /** Takes a segment out of service. Returns the files to remove. */
-  readonly retire: (segment: Segment) => string[];
+  /** Takes a segment out of service. */
+  readonly retire: (segment: Segment) => RetiredFiles;
 }
 
 export class SegmentSwap {
@@ -52,6 +60,8 @@ export class SegmentSwap {
   readonly #hooks: SwapHooks;
   /** Whether a replacement may have been decided on disk that is not known to have been: its checkpoint has failed. */
   #isUndecided = false;
+  /** Files of replaced segments that could not be renamed and whose names nobody else takes. */
+  #stuck: readonly string[] = [];
 
   constructor(context: EngineContext, state: LogState, hooks: SwapHooks) {
     this.#context = context;
@@ -82,7 +92,11 @@ export class SegmentSwap {
       throw toStorageError('replace segments in', this.#state.directory, error, 'none');
     }
     this.#install(swap, segments);
-    await this.#finishSwap();
+    try {
+      await this.#finishSwap();
+    } catch (error) {
+      throw toStorageError('finish the replacement of segments in', this.#state.directory, error, 'none');
+    }
     return true;
   }
 
@@ -171,15 +185,20 @@ export class SegmentSwap {
     const first = this.#indexOfSources(swap.sources);
     const sources = state.segments.slice(first, first + swap.sources.length);
     for (const source of sources) source.replaced = true;
-    const doomed = sources.flatMap((source) => this.#hooks.retire(source));
+    const retired = sources.map((source) => ({ source, files: this.#hooks.retire(source) }));
+    this.#stuck = retired.flatMap(({ source, files }) => (swap.outputs.includes(source.baseOffset) ? [] : files.stuck));
     for (const segment of segments) takeNames(this.#context.fs, segment);
     // A new list: whoever goes through the old one meets segments that say that they were replaced.
     state.segments = state.segments.toSpliced(first, sources.length, ...segments);
     state.swap = swap;
-    this.#context.removals.add(doomed, state.config.fileDeleteDelayMs);
+    const renamed = retired.flatMap(({ files }) => files.renamed);
+    this.#context.removals.add(renamed, state.config.fileDeleteDelayMs);
   }
 
-  /** Completes what `#install` has begun; should a name not be had, it is tried again before the next replacement. */
+  /**
+   * Completes what `#install` has begun; should a name not be had, or be left to a replaced segment that the next start
+   * would take for one of the log, it is tried again before the next replacement.
+   */
   async #finishSwap(): Promise<void> {
     const state = this.#state;
     const { swap } = state;
@@ -191,6 +210,8 @@ export class SegmentSwap {
       takeNames(fs, segment);
       if (!hasItsNames(segment)) throw unfinishedSwap(segment.path);
     }
+    for (const path of this.#stuck) await fs.unlink(path);
+    this.#stuck = [];
     await fs.syncDirectory(state.directory);
     state.swap = undefined;
     try {

@@ -8,9 +8,9 @@ const PARTITIONS = [0, 1, 2];
 const orders = topic('orders', { value: string() });
 
 /** How long clients wait for one answer before they give a connection up, in ms. */
-export const REQUEST_TIMEOUT_MS = 300;
+const REQUEST_TIMEOUT_MS = 500;
 /** How long the less patient of the producers tries to deliver a record, in ms. */
-export const SHORT_DELIVERY_TIMEOUT_MS = 600;
+export const SHORT_DELIVERY_TIMEOUT_MS = 800;
 
 export interface LoadedBroker {
   /** Where the clients under load connect. */

@@ -55,7 +55,7 @@ export async function checkUnderLoad(
 }
 
 async function send(recorded: Recorded, client: Client, goesOn: () => boolean): Promise<void> {
-  const options = { lingerMs: 1, retryBackoffMs: 10, retryBackoffMaxMs: 100 };
+  const options = { lingerMs: 1, retryBackoffMs: 10, retryBackoffMaxMs: 100, closeTimeoutMs: 0 };
   const durable = client.producer({ ...options, acks: 'durable' });
   const written = client.producer({ ...options, acks: 'written', compression: 'lz4' });
   // Some of its records wait behind others: they run out of time without ever being sent.

@@ -70,6 +70,22 @@ export const LOSSES: readonly Case[] = [
   },
   {
     kind: 'lost-write',
+    when: 'that reader was assigned the partition (invariants 1, 4)',
+    bad: (script) => {
+      abcSeen(script);
+      script.reads('r', 1);
+      script.sees('r', [1, 'b']);
+      script.ends('r', 2);
+    },
+    butNot: 'nobody knows since when it read',
+    good: (script) => {
+      abcSeen(script);
+      script.sees('r', [1, 'b']);
+      script.ends('r', 2);
+    },
+  },
+  {
+    kind: 'lost-write',
     when: 'the record belongs to a transaction that was committed (invariants 1, 11)',
     bad: (script) => {
       script.acked(0, 'a', { transaction: 'x' });

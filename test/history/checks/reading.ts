@@ -22,7 +22,7 @@ interface Reading {
   since: Point;
   /** The assignment, NEVER if it is not in the history. */
   readonly assignedAt: number;
-  /** The highest record that readers like this one had seen when it was assigned. */
+  /** The highest record that readers like this one had seen when it was assigned; unknown without an assignment. */
   readonly seenBefore: Sighting | undefined;
 }
 
@@ -119,7 +119,7 @@ class ReadingCheck {
       position,
       since: { at: assignedAt, of: { partition, offset: position } },
       assignedAt,
-      seenBefore: this.#highest[isolation].get(partition),
+      seenBefore: assignedAt === NEVER ? undefined : this.#highest[isolation].get(partition),
     };
     let readings = this.#readers.get(process);
     if (readings === undefined) {

@@ -1,8 +1,15 @@
 /** Load by clients that outlive whatever is done to their broker or to their connections, checked to its end. */
 import { type Client, connect, string, topic } from '../../src/index.js';
 import { expectNoViolations } from '../history/checker.js';
-import { type Recorded, readAll, readAllRepeatedly, sendMany, sendSingly, TailReader } from '../history/clients.js';
 import { History } from '../history/history.js';
+import {
+  type Recorded,
+  readAll,
+  readAllRepeatedly,
+  sendMany,
+  sendSingly,
+  TailReader,
+} from '../history/recorded-clients.js';
 
 const PARTITIONS = [0, 1, 2];
 const orders = topic('orders', { value: string() });

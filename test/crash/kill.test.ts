@@ -9,8 +9,15 @@ import { rmSync } from 'node:fs';
 import { afterEach, expect, test } from 'vitest';
 import { type Client, connect, string, topic } from '../../src/index.js';
 import { expectNoViolations } from '../history/checker.js';
-import { type Recorded, readAll, readAllRepeatedly, sendMany, sendSingly, TailReader } from '../history/clients.js';
 import { History } from '../history/history.js';
+import {
+  type Recorded,
+  readAll,
+  readAllRepeatedly,
+  sendMany,
+  sendSingly,
+  TailReader,
+} from '../history/recorded-clients.js';
 import { BrokerProcess } from '../support/broker-process.js';
 import { inForm, Programme } from '../support/programme.js';
 import { until } from '../support/until.js';

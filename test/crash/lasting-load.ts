@@ -1,16 +1,23 @@
 /** Load by clients that outlive whatever is done to their broker or to their connections, checked to its end. */
 import { type Client, connect, string, topic } from '../../src/index.js';
 import { expectNoViolations } from '../history/checker.js';
-import { type Recorded, readAll, readAllRepeatedly, sendMany, sendSingly, TailReader } from '../history/clients.js';
 import { History } from '../history/history.js';
+import {
+  type Recorded,
+  readAll,
+  readAllRepeatedly,
+  sendMany,
+  sendSingly,
+  TailReader,
+} from '../history/recorded-clients.js';
 
 const PARTITIONS = [0, 1, 2];
 const orders = topic('orders', { value: string() });
 
 /** How long clients wait for one answer before they give a connection up, in ms. */
-export const REQUEST_TIMEOUT_MS = 300;
+const REQUEST_TIMEOUT_MS = 500;
 /** How long the less patient of the producers tries to deliver a record, in ms. */
-export const SHORT_DELIVERY_TIMEOUT_MS = 600;
+export const SHORT_DELIVERY_TIMEOUT_MS = 800;
 
 export interface LoadedBroker {
   /** Where the clients under load connect. */
@@ -55,7 +62,7 @@ export async function checkUnderLoad(
 }
 
 async function send(recorded: Recorded, client: Client, goesOn: () => boolean): Promise<void> {
-  const options = { lingerMs: 1, retryBackoffMs: 10, retryBackoffMaxMs: 100 };
+  const options = { lingerMs: 1, retryBackoffMs: 10, retryBackoffMaxMs: 100, closeTimeoutMs: 0 };
   const durable = client.producer({ ...options, acks: 'durable' });
   const written = client.producer({ ...options, acks: 'written', compression: 'lz4' });
   // Some of its records wait behind others: they run out of time without ever being sent.

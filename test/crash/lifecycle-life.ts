@@ -1,7 +1,7 @@
 /** The life of one data directory through many kills: its topics, and what is known of them. */
 import { nullable, type ReadRecord, string, type Topic, topic } from '../../src/index.js';
-import { type Recorded, TailReader } from '../history/clients.js';
 import { History } from '../history/history.js';
+import { type Recorded, TailReader } from '../history/recorded-clients.js';
 import { Table } from './table.js';
 
 export const TABLE_PARTITIONS = 2;

@@ -1,7 +1,7 @@
 /** Load on a broker that compacts, trims and deletes, until it is killed. */
 import { expect } from 'vitest';
 import type { Client, Producer, Topic } from '../../src/index.js';
-import { filled } from '../history/clients.js';
+import { filled } from '../history/recorded-clients.js';
 import type { Programme } from '../support/programme.js';
 import { CHURN_PARTITIONS, churn, events, type Life, NAME_HEADER, table, trimmed } from './lifecycle-life.js';
 import type { Update } from './table.js';

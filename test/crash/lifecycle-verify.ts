@@ -2,7 +2,7 @@
 import { readdirSync } from 'node:fs';
 import { expect } from 'vitest';
 import type { Client, PartitionDescription, Topic } from '../../src/index.js';
-import { readAll } from '../history/clients.js';
+import { readAll } from '../history/recorded-clients.js';
 import { until } from '../support/until.js';
 import { CHURN_PARTITIONS, churn, events, type Life, trimmed } from './lifecycle-life.js';
 

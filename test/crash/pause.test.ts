@@ -10,7 +10,7 @@ import { inForm, Programme } from '../support/programme.js';
 import { checkUnderLoad, SHORT_DELIVERY_TIMEOUT_MS } from './lasting-load.js';
 
 const HISTORIES = inForm({ short: 1, long: 40 });
-const PAUSES = 10;
+const PAUSES = 8;
 const MAX_RUN_MS = 200;
 const MAX_PAUSE_MS: number = 1.5 * SHORT_DELIVERY_TIMEOUT_MS;
 

@@ -17,8 +17,8 @@ import {
 import { type Finished, Server, tidelog, Workplace } from '../cli/support.js';
 import { SkippingClock } from '../client/support/skipping-clock.js';
 import { expectNoViolations } from '../history/checker.js';
-import { filled, readAll } from '../history/clients.js';
 import { History } from '../history/history.js';
+import { filled, readAll } from '../history/recorded-clients.js';
 import { Mounts, needs, unlessRefused } from '../support/mounts.js';
 import { rejection } from '../support/rejection.js';
 import { until } from '../support/until.js';

@@ -9,6 +9,7 @@ export type Cut = 'reset' | 'end';
 interface Connection {
   readonly client: Socket;
   readonly broker: Socket;
+  readonly ended: AbortController;
 }
 
 /** Invariant: of a connection that is cut nothing is forwarded any more, in either direction. */
@@ -71,7 +72,7 @@ export class TcpProxy {
     }
     const [host = '', port = ''] = this.#target.split(':');
     const broker = connect({ host, port: Number(port) });
-    const connection = { client, broker };
+    const connection = { client, broker, ended: new AbortController() };
     this.#connections.add(connection);
     for (const socket of [client, broker]) {
       socket.setNoDelay(true);
@@ -103,11 +104,12 @@ export class TcpProxy {
       limit.bytes -= passing.length;
       if (limit.bytes === 0) this.cutAll(limit.how);
     }
-    if (!hasRoom && this.#connections.has(connection)) await Promise.race([once(to, 'drain'), once(to, 'close')]);
+    if (!hasRoom) await once(to, 'drain', { signal: connection.ended.signal });
   }
 
   #end(connection: Connection, how: Cut): void {
     if (!this.#connections.delete(connection)) return;
+    connection.ended.abort();
     for (const socket of [connection.client, connection.broker]) {
       if (how === 'reset') socket.resetAndDestroy();
       else socket.destroySoon();

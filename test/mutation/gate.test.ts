@@ -6,11 +6,12 @@ import { describe, expect, onTestFinished, test } from 'vitest';
 import { forEachLimit } from '../../src/core/semaphore.js';
 import { inForm, Programme } from '../support/programme.js';
 import { type GuardResult, runGuards } from './guards.js';
-import { checkFits, type Mutant } from './mutant.js';
+import { checkFits, type Guard, type Mutant } from './mutant.js';
 import { ALWAYS, MUTANTS, OTHERS } from './mutants.js';
 
 /** How many are tried: those that always are, and others up to here by chance. */
 const COUNT: number = inForm({ short: 25, long: MUTANTS.length });
+/** Test runs at once. */
 const CHILDREN = 2;
 const TIMEOUT_MS = 600_000;
 
@@ -18,42 +19,50 @@ const TIMEOUT_MS = 600_000;
 const NO_VERDICT = /^(SyntaxError|ReferenceError|TypeError)\b|timed out|STACK_TRACE_ERROR|^Error: Waited /;
 
 describe('the mutation gate', () => {
-  test('every mutant has a name of its own and fits the source', () => {
+  test('has mutants with names of their own that fit the source', () => {
     for (const mutant of MUTANTS) checkFits(mutant);
-    expect(MUTANTS.filter(({ guard }) => guard.test === '')).toEqual([]);
     expect(new Set(MUTANTS.map(({ name }) => name)).size).toBe(MUTANTS.length);
+    expect(MUTANTS.filter(({ guard }) => guard.test === '')).toEqual([]);
   });
 
-  test('finds nothing in the broker as it is', { timeout: TIMEOUT_MS }, async () => {
-    const guards = MUTANTS.map(({ guard }) => guard);
-    const results = await runGuards(guards, { mutant: undefined, stopEarly: false, signal: abortedAtEnd() });
-    expect(results.filter(({ passed }) => !passed)).toEqual([]);
-    const unguarded = guards.filter(
-      ({ file, test: part }) => !results.some((ran) => ran.file === file && ran.test.includes(part)),
-    );
-    expect(unguarded).toEqual([]);
-  });
-
-  test('finds every deliberately broken broker', { timeout: TIMEOUT_MS }, async (context) => {
-    const programme = new Programme(context);
-    const signal = abortedAtEnd();
-    const verdicts: string[] = [];
-    const survivors: string[] = [];
-    await forEachLimit(choose(programme), CHILDREN, async (mutant) => {
-      const results = await runGuards([mutant.guard], { mutant: mutant.name, stopEarly: true, signal });
-      const caught = results.find(isVerdict);
-      if (caught !== undefined) verdicts.push(`${titleOf(mutant)}: ${caught.test}`);
-      else survivors.push(`${titleOf(mutant)}: ${JSON.stringify(results)}`);
-      programme.tried('broken brokers');
-    });
-    console.log(verdicts.sort().join('\n'));
-    expect(survivors).toEqual([]);
-  });
+  test(
+    'finds every deliberately broken broker, and nothing in the broker as it is',
+    async (context) => {
+      const programme = new Programme(context);
+      const end = new AbortController();
+      onTestFinished(() => end.abort());
+      const mutants = choose(programme);
+      const caught: string[] = [];
+      const survivors: string[] = [];
+      const tryMutant = async (mutant: Mutant): Promise<void> => {
+        const results = await runGuards([mutant.guard], { mutant: mutant.name, stopEarly: true, signal: end.signal });
+        const verdict = results.find(isVerdict);
+        if (verdict === undefined) survivors.push(`${titleOf(mutant)}: ${JSON.stringify(results)}`);
+        else caught.push(`${titleOf(mutant)}: ${verdict.test}`);
+        programme.tried('broken brokers');
+      };
+      const guards = mutants.map(({ guard }) => guard);
+      const work = [() => expectIntact(guards, end.signal), ...mutants.map((mutant) => () => tryMutant(mutant))];
+      await forEachLimit(work, CHILDREN, (one) => one());
+      console.log(`Broken on purpose, and the test that noticed:\n${caught.sort().join('\n')}`);
+      expect(survivors).toEqual([]);
+    },
+    TIMEOUT_MS,
+  );
 });
 
 function choose(programme: Programme): Mutant[] {
   const others = OTHERS.map((mutant) => ({ mutant, order: programme.random() })).sort((a, b) => a.order - b.order);
   return [...ALWAYS, ...others.map(({ mutant }) => mutant)].slice(0, COUNT);
+}
+
+/** Without a mutant every guard runs and passes: what fails with one fails because of it. */
+async function expectIntact(guards: readonly Guard[], signal: AbortSignal): Promise<void> {
+  const results = await runGuards(guards, { mutant: undefined, stopEarly: false, signal });
+  expect(results.filter(({ passed }) => !passed)).toEqual([]);
+  const wasRun = (guard: Guard): boolean =>
+    results.some(({ file, test: name }) => file === guard.file && name.includes(guard.test));
+  expect(guards.filter((guard) => !wasRun(guard))).toEqual([]);
 }
 
 function isVerdict({ passed, why }: GuardResult): boolean {
@@ -62,11 +71,4 @@ function isVerdict({ passed, why }: GuardResult): boolean {
 
 function titleOf({ name, invariants }: Mutant): string {
   return `${name} (invariant ${invariants.join(', ')})`;
-}
-
-/** Children end with the test, however it ends. */
-function abortedAtEnd(): AbortSignal {
-  const end = new AbortController();
-  onTestFinished(() => end.abort());
-  return end.signal;
 }

@@ -39,7 +39,7 @@ export const CLASSIC_MUTANTS: readonly Mutant[] = [
     ],
     guard: {
       file: 'test/storage/recovery.test.ts',
-      test: 'is cut off at whatever byte of the last batch the write ended',
+      test: 'a torn tail of stale bytes is cut off',
     },
   },
   {

@@ -87,7 +87,10 @@ export const DURABILITY_MUTANTS: readonly Mutant[] = [
         replace: 'await writeWhole(fs, temporary, contents);',
       },
     ],
-    guard: { file: 'test/storage/power-loss.test.ts', test: 'whatever of the un-synced changes' },
+    guard: {
+      file: 'test/storage/small-files.test.ts',
+      test: 'a file that is replaced is there whole after any power cut',
+    },
   },
   {
     name: 'metadata acknowledged before its sync',

@@ -113,8 +113,8 @@ export const LIFECYCLE_MUTANTS: readonly Mutant[] = [
       },
     ],
     guard: {
-      file: 'test/storage/compaction-local.test.ts',
-      test: 'finds the old segments or the new ones, whole, and no rubbish, when started once or twice',
+      file: 'test/storage/compaction-recovery.test.ts',
+      test: 'a disk that refuses the last renames of a replacement, again and again, costs no record',
     },
   },
   {

@@ -15,7 +15,7 @@ export const RECOVERY_MUTANTS: readonly Mutant[] = [
         replace: 'const size = segment.contents.sizeInBytes + 1;',
       },
     ],
-    guard: { file: RECOVERY_TEST, test: 'is cut off at whatever byte of the last batch the write ended' },
+    guard: { file: RECOVERY_TEST, test: 'a torn tail of stale bytes is cut off' },
   },
   {
     name: 'torn tail not cut off',
@@ -27,7 +27,7 @@ export const RECOVERY_MUTANTS: readonly Mutant[] = [
         replace: 'await Promise.resolve();',
       },
     ],
-    guard: { file: RECOVERY_TEST, test: 'is cut off at whatever byte of the last batch the write ended' },
+    guard: { file: RECOVERY_TEST, test: 'a torn tail of stale bytes is cut off' },
   },
   {
     name: 'corruption below the recovery point cut off',

@@ -1,7 +1,7 @@
 /** What a producer does when the broker refuses, is silent, or goes away: order, no loss, no wait for ever. */
 import { expect, test } from 'vitest';
 import { type Client, connect } from '../../src/client/client.js';
-import type { ProducerOptions } from '../../src/client/options.js';
+import type { ConnectOptions, ProducerOptions } from '../../src/client/options.js';
 import type { Producer } from '../../src/client/producer.js';
 import { string, topic } from '../../src/client/serdes.js';
 import { LogError, type Reason } from '../../src/core/errors.js';
@@ -9,6 +9,7 @@ import { Programme } from '../support/programme.js';
 import { rejection } from '../support/rejection.js';
 import { until } from '../support/until.js';
 import { FakeBroker, type ProduceFault } from './support/fake-broker.js';
+import { SkippingClock } from './support/skipping-clock.js';
 
 const words = topic('words', { value: string() });
 
@@ -18,10 +19,14 @@ interface Setting extends AsyncDisposable {
   readonly producer: Producer;
 }
 
-async function start(options: ProducerOptions = {}, partitions = 1, requestTimeoutMs = 30_000): Promise<Setting> {
+async function start(
+  options: ProducerOptions = {},
+  partitions = 1,
+  clientOptions: ConnectOptions = {},
+): Promise<Setting> {
   const broker = await FakeBroker.start();
   broker.addTopic('words', partitions);
-  const client = await connect(broker.address, { requestTimeoutMs });
+  const client = await connect(broker.address, clientOptions);
   const producer = client.producer({ retryBackoffMs: 2, retryBackoffMaxMs: 10, batchBytes: 1, ...options });
   return {
     broker,
@@ -34,6 +39,26 @@ async function start(options: ProducerOptions = {}, partitions = 1, requestTimeo
     },
   };
 }
+
+/** Time that passes when the test says so, however slow the machine is. */
+class PassedTime {
+  readonly clock: SkippingClock = new SkippingClock();
+  /** Attempts of which the producer knows that they failed, and which it puts off. */
+  failedAttempts = 0;
+
+  get options(): ConnectOptions {
+    const ignore = (): void => {};
+    const debug = (_: object, text: string): void => {
+      if (text === 'produce will be repeated') this.failedAttempts++;
+    };
+    return { clock: this.clock, logger: { debug, info: ignore, warn: ignore, error: ignore } };
+  }
+}
+
+/** Far longer than a test takes. */
+const DELIVERY_MS = 600_000;
+/** Long enough a wait that no attempt is unanswered when time is over. */
+const BUSY: LogError = new LogError('BROKER_DRAINING', 'nothing happened', { retryAfterMs: DELIVERY_MS * 10 });
 
 const values = (count: number): string[] => Array.from({ length: count }, (_, i) => `w${i}`);
 
@@ -175,29 +200,29 @@ test('records that cannot be delivered in time are rejected, saying that nothing
 });
 
 test('records whose attempts may have been carried out are rejected with their outcome unknown', async () => {
-  await using t = await start({ deliveryTimeoutMs: 60 });
+  const time = new PassedTime();
+  await using t = await start({ deliveryTimeoutMs: DELIVERY_MS }, 1, time.options);
   let count = 0;
-  t.broker.onProduce = () => {
-    if (count++ === 0) return { kind: 'cut after append' };
-    return { kind: 'error', error: new LogError('BROKER_DRAINING', 'nothing happened this time') };
-  };
-  const error = await rejection(t.producer.send(words, { value: 'perhaps' }), 'REQUEST_TIMED_OUT');
-  expect(count).toBeGreaterThan(1);
-  expect(error.outcome).toBe('unknown');
+  t.broker.onProduce = () => (count++ === 0 ? { kind: 'cut after append' } : { kind: 'error', error: BUSY });
+  const sent = t.producer.send(words, { value: 'perhaps' });
+  await until(() => time.failedAttempts === 2, 'the second attempt was refused');
+  time.clock.skip(DELIVERY_MS);
+  expect((await rejection(sent, 'REQUEST_TIMED_OUT')).outcome).toBe('unknown');
 });
 
 test('records that were only ever refused are rejected with the outcome none', async () => {
-  await using t = await start({ deliveryTimeoutMs: 60 });
-  // Long enough a wait that no attempt is unanswered when time is over.
-  const busy = new LogError('BROKER_DRAINING', 'nothing happened', { retryAfterMs: 10_000 });
-  t.broker.onProduce = () => ({ kind: 'error', error: busy });
-  const error = await rejection(t.producer.send(words, { value: 'never' }), 'REQUEST_TIMED_OUT');
-  expect(error.outcome).toBe('none');
+  const time = new PassedTime();
+  await using t = await start({ deliveryTimeoutMs: DELIVERY_MS }, 1, time.options);
+  t.broker.onProduce = () => ({ kind: 'error', error: BUSY });
+  const sent = t.producer.send(words, { value: 'never' });
+  await until(() => time.failedAttempts === 1, 'the attempt was refused');
+  time.clock.skip(DELIVERY_MS);
+  expect((await rejection(sent, 'REQUEST_TIMED_OUT')).outcome).toBe('none');
   expect(t.broker.partition('words').endOffset).toBe(0);
 });
 
 test('an unanswered record is rejected when its time is over, with its outcome unknown, and never sent again', async () => {
-  await using t = await start({ deliveryTimeoutMs: 60 }, 1, 100);
+  await using t = await start({ deliveryTimeoutMs: 60 }, 1, { requestTimeoutMs: 100 });
   t.broker.onProduce = () => ({ kind: 'silence' });
   const error = await rejection(t.producer.send(words, { value: 'silent' }), 'REQUEST_TIMED_OUT');
   expect(error.outcome).toBe('unknown');
@@ -207,7 +232,7 @@ test('an unanswered record is rejected when its time is over, with its outcome u
 });
 
 test('a stream that does not answer is given up and its requests are repeated', async () => {
-  await using t = await start({}, 1, 50);
+  await using t = await start({}, 1, { requestTimeoutMs: 50 });
   let count = 0;
   t.broker.onProduce = () => (count++ === 0 ? { kind: 'silence' } : undefined);
   const { offset } = await t.producer.send(words, { value: 'twice' });

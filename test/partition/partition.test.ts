@@ -33,6 +33,8 @@ async function valuesOf(partition: Partition, from = 0): Promise<string[]> {
 /** A log whose flushes and appends wait for, or fail at, the test's word. */
 class GatedLog {
   flushes = 0;
+  /** Up to where the flushes that were let through have made the log durable, and no further. */
+  durableOffset: Offset = toOffset(0);
   appends = 0;
   readonly gates: { open: () => void; fail: (error: Error) => void }[] = [];
   failNextAppend: LogError | undefined;
@@ -41,7 +43,11 @@ class GatedLog {
     const flush = (upTo: Offset): Promise<void> => {
       this.flushes++;
       return new Promise((resolve, reject) => {
-        this.gates.push({ open: () => void log.flush(upTo).then(resolve, reject), fail: reject });
+        const flushed = (): void => {
+          this.durableOffset = upTo;
+          resolve();
+        };
+        this.gates.push({ open: () => void log.flush(upTo).then(flushed, reject), fail: reject });
       });
     };
     const append = (batches: readonly Buffer[], at: Offset): Promise<Offset> => {
@@ -54,6 +60,7 @@ class GatedLog {
       get: (target, key) => {
         if (key === 'flush') return flush;
         if (key === 'append') return append;
+        if (key === 'durableOffset') return this.durableOffset;
         const value: unknown = Reflect.get(target, key, target);
         return typeof value === 'function' ? value.bind(target) : value;
       },
@@ -73,6 +80,13 @@ describe('appending', () => {
       [4, 5],
     ]);
     expect(await valuesOf(partition)).toEqual(['0:a', '1:a2', '2:b', '3:b2', '4:c', '5:c2']);
+  });
+
+  test('every batch of a request gets its own offset (invariant 4)', async () => {
+    const { partition } = await openPartition();
+    const batches = [['a', 'b'], ['c'], ['d', 'e', 'f']].map((values) => batchOf(values));
+    expect(await partition.append(batches, DURABLE)).toMatchObject({ baseOffset: 0, lastOffset: 5 });
+    expect(await valuesOf(partition)).toEqual(['0:a', '1:b', '2:c', '3:d', '4:e', '5:f']);
   });
 
   test('only base offset and leader epoch of a batch are changed', async () => {
@@ -182,11 +196,16 @@ describe('acknowledgement', () => {
     const { partition } = await openPartition({}, (log) => gated.wrap(log));
     const first = partition.append([batchOf(['1'])], DURABLE);
     await until(() => gated.flushes === 1, 'the first sync began');
-    const later = Array.from({ length: 20 }, (_, i) => partition.append([batchOf([`${i}`])], DURABLE));
+    let acknowledged = 0;
+    const later = Array.from({ length: 20 }, async (_, i) => {
+      await partition.append([batchOf([`${i}`])], DURABLE);
+      acknowledged++;
+    });
     await until(() => gated.appends === 2, 'the later appends were written');
     gated.gates[0]?.open();
     await first;
     await until(() => gated.flushes === 2, 'the second sync began');
+    expect(acknowledged).toBe(0);
     gated.gates[1]?.open();
     await Promise.all(later);
     expect(gated.flushes).toBe(2);

@@ -1,10 +1,13 @@
 /** A disk that refuses, a process that stops in the middle (TESTING invariants 1, 2, 3, 20). */
 import { readFileSync, statSync } from 'node:fs';
+import { setImmediate as nextTurn } from 'node:timers/promises';
 import { describe, expect, test } from 'vitest';
 import { toEpoch, toOffset } from '../../src/core/types.js';
 import type { LogConfig } from '../../src/storage/engine.js';
-import type { FileCall } from '../support/faulty-file-system.js';
+import { FaultyFileSystem, type FileCall } from '../support/faulty-file-system.js';
 import { Programme } from '../support/programme.js';
+import { until } from '../support/until.js';
+import { DiskRig } from './power-cuts.js';
 import {
   basesOf,
   batchAt,
@@ -24,6 +27,31 @@ const onLogs =
   (name: FileCall['name'], errno: string) =>
   (call: FileCall): string | undefined =>
     call.name === name && call.path.endsWith('.log') && !call.path.endsWith('metadata.log') ? errno : undefined;
+
+/** A disk whose syncs of logs end when they are told to. */
+class HeldSyncs extends FaultyFileSystem {
+  heldCount = 0;
+  #gate: Promise<void> | undefined;
+
+  /** The next sync waits until the returned function is called. */
+  hold(): () => void {
+    let release = (): void => undefined;
+    this.#gate = new Promise((resolve) => {
+      release = resolve;
+    });
+    return release;
+  }
+
+  override async fdatasync(fd: number): Promise<void> {
+    const gate = this.#gate;
+    this.#gate = undefined;
+    if (gate !== undefined) {
+      this.heldCount++;
+      await gate;
+    }
+    await super.fdatasync(fd);
+  }
+}
 
 describe('a full disk', () => {
   test.each(['ENOSPC', 'EDQUOT', 'EFBIG'])(
@@ -166,10 +194,16 @@ test.each(['EIO: %s', 'ENOSPC'])('a failed sync poisons the log and is never tri
   await fill(log, 1);
   await log.flush(toOffset(1));
   await fill(log, 1);
-  rig.fs.rule = onLogs('fdatasync', errno);
+  const before = rig.fs.count('fdatasync', /0\.log$/);
+  // Once only: a second attempt would succeed, without the data.
+  rig.fs.rule = (call) => {
+    const failed = onLogs('fdatasync', errno)(call);
+    if (failed !== undefined) rig.fs.rule = () => undefined;
+    return failed;
+  };
   expect(await reasonOf(log.flush(toOffset(2)))).toBe('STORAGE_ERROR');
-  rig.fs.rule = () => undefined;
-  const syncs = rig.fs.count('fdatasync', /0\.log$/);
+  const syncs = before + 1;
+  expect(rig.fs.count('fdatasync', /0\.log$/)).toBe(syncs);
   expect(await reasonOf(log.flush(toOffset(2)))).toBe('STORAGE_ERROR');
   expect(await reasonOf(log.append([batchAt(2)], toOffset(2)))).toBe('STORAGE_ERROR');
   await log.flush(toOffset(1));
@@ -190,6 +224,44 @@ test('flushes share syncs: one under way, one for all that came meanwhile', asyn
   }
   await Promise.all(flushes);
   expect(rig.fs.count('fdatasync', /0\.log$/)).toBeLessThan(10);
+});
+
+test('a sync covers what was appended before it began, and nothing later (invariant 2)', async () => {
+  const fs = new HeldSyncs();
+  const log = await (await new LocalRig({ fileSystem: fs }).open()).open(partition(), EPOCH, CONFIG);
+  await fill(log, 1);
+  const release = fs.hold();
+  const first = log.flush(toOffset(1));
+  await until(() => fs.heldCount === 1, 'the first sync has begun');
+  await fill(log, 1);
+  const second = log.flush(toOffset(2));
+  let isSecondDone = false;
+  const noted = second.then(() => {
+    isSecondDone = true;
+  });
+  const releaseSecond = fs.hold();
+  release();
+  await first;
+  expect(log.durableOffset).toBe(1);
+  await nextTurn();
+  expect(isSecondDone).toBe(false);
+  await until(() => fs.heldCount === 2, 'the second sync has begun');
+  releaseSecond();
+  await noted;
+  expect(log.durableOffset).toBe(2);
+});
+
+test('one flush makes everything durable, over all the segments that an append has reached (invariant 2)', async () => {
+  const rig = new DiskRig();
+  const log = await (await rig.open()).open(partition(), EPOCH, SMALL);
+  const batches = Array.from({ length: 8 }, (_, i) => batchAt(i, { bytes: 150 }));
+  await log.append(batches, toOffset(0));
+  expect(log.segments().length).toBeGreaterThan(2);
+  await log.flush(toOffset(8));
+  const after = rig.cut();
+  const found = await (await after.open()).open(partition(), toEpoch(2), SMALL);
+  expect(await readAll(found)).toEqual(Buffer.concat(batches));
+  expect(after.messages('error')).toEqual([]);
 });
 
 test('the entry of a new file is durable before its first batch counts as durable', async () => {

@@ -4,6 +4,7 @@ import { describe, expect, test } from 'vitest';
 import { splitBatches } from '../../src/batch/validate.js';
 import { toEpoch, toOffset } from '../../src/core/types.js';
 import type { PartitionLog } from '../../src/storage/engine.js';
+import { DiskRig } from './power-cuts.js';
 import {
   basesOf,
   batchAt,
@@ -176,6 +177,26 @@ describe('corruption', () => {
     expect(basesOf(await log.read(toOffset(6), END, 1))).toEqual([6]);
   });
 
+  test('offsets of segments that are missing at the end are not given again (invariant 4)', async () => {
+    const config = { ...CONFIG, segmentBytes: 500 };
+    const first = new LocalRig(NO_CACHE);
+    const engine = await first.open();
+    await fill(await engine.open(partition(), EPOCH, config), 9, { count: 2, bytes: 30 });
+    await engine.close();
+    for (const witness of ['checkpoint', 'recovery point']) {
+      const rig = first.crash();
+      if (witness === 'recovery point') rmSync(`${rig.directory()}/checkpoint`);
+      else rmSync(`${rig.dataDir}/recovery-point-offset-checkpoint`);
+      rmSync(rig.file(12));
+      const log = await openLog(rig, config);
+      expect(log.endOffset, witness).toBe(18);
+      expect(rig.messages('error'), witness).not.toEqual([]);
+      await fill(log, 1);
+      expect(basesOf(await log.read(toOffset(18), END, 1)), witness).toEqual([18]);
+      expect(await failureOf(log.read(toOffset(13), END, 1)), witness).toMatchObject({ reason: 'CORRUPT_LOG' });
+    }
+  });
+
   test('a segment that is missing is a gap, not an empty log', async () => {
     const config = { ...CONFIG, segmentBytes: 500 };
     const first = new LocalRig(NO_CACHE);
@@ -196,6 +217,17 @@ describe('corruption', () => {
 });
 
 describe('recovery', () => {
+  test('makes what it has found durable before that counts as such (invariant 2)', async () => {
+    const rig = new DiskRig();
+    const killed = await (await rig.open()).open(partition(), EPOCH, CONFIG);
+    const batches = await fill(killed, 3, { count: 2, bytes: 30 });
+    // That process ends here and the machine does not: nothing was synced, and all of it is there.
+    const found = await (await rig.open()).open(partition(), toEpoch(2), CONFIG);
+    expect(found.durableOffset).toBe(6);
+    const afterCut = await (await rig.cut().open()).open(partition(), toEpoch(3), CONFIG);
+    expect(await readAll(afterCut)).toEqual(Buffer.concat(batches));
+  });
+
   test('run twice equals recovery run once, also when it is cut short', async () => {
     const config = { ...CONFIG, segmentBytes: 500 };
     const { rig, bytes } = await killedAfter(9, 0, config);

@@ -1,6 +1,7 @@
 import { once } from 'node:events';
-import { afterEach, beforeEach, describe, expect, test } from 'vitest';
+import { afterEach, beforeEach, describe, expect, onTestFinished, test, vi } from 'vitest';
 import { openRecords } from '../../../src/batch/records.js';
+import { Producer } from '../../../src/broker/produce.js';
 import type { FetchStreamResponse, ProduceStreamResponse, ProduceStreamResult } from '../../../src/rpc/messages.js';
 import { fromServiceError, fromStatusMessage } from '../../../src/rpc/status-codec.js';
 import { batchOf } from '../../partition/support.js';
@@ -20,6 +21,29 @@ afterEach(async () => {
 });
 
 const DURABLE = 'ACKS_DURABLE' as const;
+
+/** Follows, until the test ends, how many bytes of batches have been taken from streams and not been answered. */
+function noteBytesInFlight(): { readonly most: number } {
+  const noted = { most: 0 };
+  let current = 0;
+  const { produce } = Producer.prototype;
+  const spy = vi.spyOn(Producer.prototype, 'produce').mockImplementation(async function (
+    this: Producer,
+    command,
+    lane,
+  ) {
+    const bytes = command.batches.reduce((sum, batch) => sum + batch.length, 0);
+    current += bytes;
+    noted.most = Math.max(noted.most, current);
+    try {
+      return await produce.call(this, command, lane);
+    } finally {
+      current -= bytes;
+    }
+  });
+  onTestFinished(() => spy.mockRestore());
+  return noted;
+}
 
 describe('Produce and Fetch', () => {
   test('record batches come back with their offsets', async () => {
@@ -277,6 +301,7 @@ describe('ProduceStream', () => {
         );
         return ids;
       });
+      const inFlight = noteBytesInFlight();
       const count = 300;
       for (let id = 1; id <= count; id++) {
         const request = { topic: 't', acks: DURABLE, batches: [batchOf(['x'.repeat(5000)])] };
@@ -284,6 +309,9 @@ describe('ProduceStream', () => {
       }
       await until(() => answers.every((ids) => ids.length === count), 'every request was answered');
       for (const ids of answers) expect(ids).toEqual(Array.from({ length: count }, (_, i) => i + 1));
+      // Beyond the budget of them all, each stream may have one message that was read already.
+      expect(inFlight.most).toBeGreaterThan(10_000);
+      expect(inFlight.most).toBeLessThan(30_000 + streams.length * 5500);
       const ended = streams.map((stream) => once(stream, 'status'));
       for (const stream of streams) stream.end();
       await Promise.all(ended);

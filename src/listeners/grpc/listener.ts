@@ -1,17 +1,16 @@
 /** The gRPC listener: the services of Tidelog, health and reflection on one port. */
 import { Server, ServerCredentials } from '@grpc/grpc-js';
-import { ReflectionService } from '@grpc/reflection';
-import { HealthImplementation } from 'grpc-health-check';
+import type { HealthImplementation } from 'grpc-health-check';
 import type { Broker } from '../../broker/broker.js';
 import { type Address, formatAddress } from '../../core/config-key.js';
 import { AdminService, FetchService, ProduceService } from '../../rpc/proto.js';
-import { reflectedFiles } from '../../rpc/reflection.js';
 import { addressUnavailable } from '../address-unavailable.js';
 import { adminHandlers } from './admin.js';
 import { type BudgetLimits, ConnectionBudgets } from './connection-budgets.js';
 import { fetchHandlers } from './fetch.js';
 import { guardRequests } from './handlers.js';
 import { ProduceSessions } from './produce.js';
+import { addHealth, addReflection } from './standard-services.js';
 import { widenConnectionWindows, widenStreamWindows } from './transport.js';
 
 /** Calls open at once on one connection. */
@@ -57,10 +56,8 @@ export class GrpcListener {
     const sessions = new ProduceSessions(broker, budgets);
     server.addService(guard(ProduceService), sessions.handlers());
     server.addService(guard(FetchService), fetchHandlers(broker, budgets));
-    const health = new HealthImplementation({ '': 'SERVING' });
-    for (const name of SERVICE_NAMES) health.setStatus(name, 'SERVING');
-    health.addToServer(server);
-    new ReflectionService(reflectedFiles()).addToServer(server);
+    const health = addHealth(server, SERVICE_NAMES);
+    addReflection(server);
 
     const widened = widenStreamWindows(server);
     const port = await bind(server, options.listen);

@@ -39,6 +39,13 @@ export function guardRequests(service: ServiceDefinition, maxRequestBytes: numbe
   return guarded;
 }
 
+const sizes = new WeakMap<object, number>();
+
+/** What a request had on the wire, in bytes. */
+export function wireSizeOf(request: object): number {
+  return sizes.get(request) ?? 0;
+}
+
 /** Refuses what is too large or does not decode. */
 export function guardDeserializer(
   deserialize: (bytes: Buffer) => unknown,
@@ -47,7 +54,9 @@ export function guardDeserializer(
   return (bytes) => {
     if (bytes.length > maxRequestBytes) return new RefusedRequest(tooLarge(bytes.length, maxRequestBytes));
     try {
-      return deserialize(bytes);
+      const request = deserialize(bytes);
+      if (typeof request === 'object' && request !== null) sizes.set(request, bytes.length);
+      return request;
     } catch (error) {
       if (error instanceof LogError) return new RefusedRequest(error);
       const message = 'The request is not a valid message of this method.';

@@ -16,6 +16,7 @@ import { HealthImplementation } from 'grpc-health-check';
 import { reflectedFiles } from '../../rpc/reflection.js';
 import { statusText, toServiceError } from '../../rpc/status-codec.js';
 import { guardDeserializer, RefusedRequest } from './handlers.js';
+import type { ReceiveBudget } from './receive-budget.js';
 
 /** Requests of these services hold little more than a name. */
 const MAX_REQUEST_BYTES = 16 * 1024;
@@ -34,15 +35,19 @@ interface Registry {
 }
 
 /** Server reflection, of what proto/ describes. */
-export function addReflection(server: Registry): void {
-  new ReflectionService(reflectedFiles()).addToServer(guardingRegistry(server));
+export function addReflection(server: Registry, received: ReceiveBudget): void {
+  new ReflectionService(reflectedFiles()).addToServer(guardingRegistry(server, received));
 }
 
 /** The health service: SERVING for the whole broker, by the empty name, and for each of the services named. */
-export function addHealth(server: Registry, serviceNames: readonly string[]): HealthImplementation {
+export function addHealth(
+  server: Registry,
+  received: ReceiveBudget,
+  serviceNames: readonly string[],
+): HealthImplementation {
   const names = ['', ...serviceNames];
   const health = new HealthImplementation(Object.fromEntries(names.map((name) => [name, 'SERVING'])));
-  const registry = guardingRegistry(server);
+  const registry = guardingRegistry(server, received);
   health.addToServer({
     addService(service, implementation): void {
       const watch = implementation.watch as handleServerStreamingCall<{ service: string }, { status: string }>;
@@ -64,7 +69,7 @@ function watchKnown(
 }
 
 /** Takes services as a grpc-js server does, and hands them on with guards around them. */
-function guardingRegistry(server: Registry): Registry {
+function guardingRegistry(server: Registry, received: ReceiveBudget): Registry {
   return {
     addService(service, implementation): void {
       const guardedService: Record<string, Method> = {};
@@ -74,15 +79,15 @@ function guardingRegistry(server: Registry): Registry {
         if (handle === undefined) continue;
         const requestDeserialize = guardDeserializer(method.requestDeserialize, MAX_REQUEST_BYTES);
         guardedService[name] = { ...method, requestDeserialize };
-        guarded[name] = guardHandler(method, handle);
+        guarded[name] = guardHandler(method, handle, received);
       }
       server.addService(guardedService, guarded);
     },
   };
 }
 
-function guardHandler(method: Method, handle: UntypedHandleCall): UntypedHandleCall {
-  if (method.requestStream) return guardStreams(handle as handleBidiStreamingCall<unknown, unknown>);
+function guardHandler(method: Method, handle: UntypedHandleCall, received: ReceiveBudget): UntypedHandleCall {
+  if (method.requestStream) return guardStreams(handle as handleBidiStreamingCall<unknown, object>, received);
   if (method.responseStream) return guardServerStream(handle as handleServerStreamingCall<unknown, unknown>);
   return guardUnary(handle as handleUnaryCall<unknown, unknown>);
 }
@@ -111,15 +116,20 @@ function guardServerStream(
 }
 
 /** Reads on only while the client takes the answers. */
-function guardStreams(handle: handleBidiStreamingCall<unknown, unknown>): handleBidiStreamingCall<unknown, unknown> {
+function guardStreams(
+  handle: handleBidiStreamingCall<unknown, object>,
+  received: ReceiveBudget,
+): handleBidiStreamingCall<unknown, object> {
   return (call) => {
+    const onTaken = received.takerOf(call);
     const requests = Object.assign(new EventEmitter(), {
-      write: (message: unknown): boolean => call.write(message),
+      write: (message: object): boolean => call.write(message),
       end: (): void => void call.end(),
     });
     call.on('drain', () => call.resume());
     call.on('end', () => requests.emit('end'));
-    call.on('data', (message: unknown) => {
+    call.on('data', (message: object) => {
+      onTaken(message);
       if (message instanceof RefusedRequest) {
         call.removeAllListeners('data');
         call.resume();

@@ -42,8 +42,11 @@ export interface FetchCommand {
   readonly maxBytes: number;
 }
 
-/** Has a read done when there is room for what it gives. The broker itself has no limit on what its callers hold. */
-export type Admission = <T>(read: () => Promise<T>, bytesOf: (result: T) => number) => Promise<T>;
+/**
+ * Has a read done when there is room for what it gives, perhaps of fewer bytes. A read may be done again, when what it
+ * gave was not wanted yet. The broker itself has no limit on what its callers hold.
+ */
+export type Admission = <T>(read: (maxBytes: number) => Promise<T>, bytesOf: (result: T) => number) => Promise<T>;
 
 export interface FetcherOptions {
   readonly topics: Topics;
@@ -80,7 +83,10 @@ export class Fetcher {
       // Listens before reading, so that nothing which arrives in between is missed.
       const stops = command.positions.map((position) => this.#listen(position, () => wake.ring()));
       try {
-        const fetched = await admit(() => this.#readOnce(command.positions, command.maxBytes), bytesOf);
+        const fetched = await admit(
+          (maxBytes) => this.#readOnce(command.positions, Math.min(command.maxBytes, maxBytes)),
+          bytesOf,
+        );
         const bytes = bytesOf(fetched);
         const remainingMs = deadline - this.#clock.monotonic();
         const ready = bytes >= Math.max(command.minBytes, 1) || fetched.some((part) => part.error !== undefined);
@@ -171,7 +177,7 @@ export class Fetcher {
         if (signal.aborted) return;
         if (this.#closed) throw draining();
         if (reading === undefined) continue;
-        const part = isAtEnd(reading) ? undefined : await admit(() => this.#advance(reading, chunkBytes), sizeOf);
+        const part = isAtEnd(reading) ? undefined : await this.#advance(reading, chunkBytes, admit);
         if (signal.aborted) return;
         if (part !== undefined) yield part;
         if (part?.error !== undefined || isAtEnd(reading)) {
@@ -192,8 +198,11 @@ export class Fetcher {
   }
 
   /** Reads the next piece of one partition; undefined when there is nothing to say. */
-  async #advance(reading: Reading, maxBytes: number): Promise<Fetched | undefined> {
-    const part = await this.#read(reading.position, reading.offset, maxBytes);
+  async #advance(reading: Reading, chunkBytes: number, admit: Admission): Promise<Fetched | undefined> {
+    const part = await admit(
+      (maxBytes) => this.#read(reading.position, reading.offset, Math.min(chunkBytes, maxBytes)),
+      (read) => read.byteLength,
+    );
     reading.offset = part.nextOffset;
     return part.byteLength > 0 || part.error !== undefined ? part : undefined;
   }
@@ -231,10 +240,6 @@ class ReadyQueue {
       if (!reading.done) return reading;
     }
   }
-}
-
-function sizeOf(part: Fetched | undefined): number {
-  return part?.byteLength ?? 0;
 }
 
 function bytesOf(parts: readonly Fetched[]): number {

@@ -15,10 +15,12 @@ import type {
   RecordFormatName,
 } from '../../rpc/messages.js';
 import { toStatusMessage } from '../../rpc/status-codec.js';
-import { type ConnectionBudgets, refuseBeyond } from './connection-budgets.js';
+import { type BudgetsByKind, refuseBeyond } from './connection-budgets.js';
 import { serverStream, unary } from './handlers.js';
+import { OpenReaders } from './open-readers.js';
 import { OutgoingBytes } from './outgoing-bytes.js';
 import { toRecordMessages } from './records.js';
+import { http2StreamOf, resetStream } from './transport.js';
 
 const DEFAULT_FETCH_BYTES = 1024 * 1024;
 const DEFAULT_STREAM_BYTES = 256 * 1024;
@@ -39,13 +41,16 @@ type StreamMessage = FetchStreamResponse | ChunkedFetchStreamResponse;
 /** What the calls share. */
 interface FetchContext {
   readonly broker: Broker;
-  readonly budgets: ConnectionBudgets;
+  readonly budgets: BudgetsByKind;
+  readonly readers: OpenReaders;
   readonly reads: Semaphore;
 }
 
 /** FetchService over the broker. */
-export function fetchHandlers(broker: Broker, budgets: ConnectionBudgets): UntypedServiceImplementation {
-  const context: FetchContext = { broker, budgets, reads: new Semaphore(MAX_READS) };
+export function fetchHandlers(broker: Broker, budgets: BudgetsByKind): UntypedServiceImplementation {
+  const { clock, logger } = broker;
+  const readers = new OpenReaders({ budget: budgets.fetchStreams.total, clock, logger });
+  const context: FetchContext = { broker, budgets, readers, reads: new Semaphore(MAX_READS) };
   return {
     Fetch: unary(broker.logger, (request: FetchRequest, call: ServerUnaryCall<FetchRequest, FetchResponse>) =>
       fetchWithinBudget(context, request, call),
@@ -80,8 +85,8 @@ async function fetchWithinBudget(
   request: FetchRequest,
   call: ServerUnaryCall<FetchRequest, FetchResponse>,
 ): Promise<FetchResponse> {
-  const connection = context.budgets.acquire(call.getPeer());
-  const outgoing = new OutgoingBytes(connection.budget);
+  const connection = context.budgets.unary.acquire(call.getPeer());
+  const outgoing = new OutgoingBytes(connection.budget, context.broker.clock);
   const admit: Admission = (read, bytesOf) =>
     context.reads.run(async () => {
       outgoing.lastRead();
@@ -132,7 +137,7 @@ async function fetchOnce(
       positions: request.positions.map((position) => ({ ...position, endOffset: undefined })),
       minBytes: request.minBytes,
       maxWaitMs: request.maxWaitMs ?? DEFAULT_WAIT_MS,
-      maxBytes: readBytes(request.maxBytes, DEFAULT_FETCH_BYTES, budgets.streamLimitBytes, request.format),
+      maxBytes: readBytes(request.maxBytes, DEFAULT_FETCH_BYTES, budgets.unary.streamLimitBytes, request.format),
     },
     abortOnCancel(call),
     admit,
@@ -178,24 +183,29 @@ async function plainRecords(part: Fetched, fromOffset: number): Promise<Partial<
  * Reads on while the client takes what it gets: bytes that were read and not taken yet are counted against the stream's, the connection's and the broker's budget, and reading waits while any of them is used up.
  */
 async function fetchStream(
-  { broker, budgets, reads }: FetchContext,
+  { broker, budgets, readers, reads }: FetchContext,
   request: FetchStreamRequest,
   call: ServerWritableStream<FetchStreamRequest, StreamMessage>,
 ): Promise<void> {
-  const connection = budgets.acquire(call.getPeer());
-  const outgoing = new OutgoingBytes(new ByteBudget(budgets.streamLimitBytes, connection.budget));
+  const connection = budgets.fetchStreams.acquire(call.getPeer());
+  const budget = new ByteBudget(budgets.fetchStreams.streamLimitBytes, connection.budget);
+  const outgoing = new OutgoingBytes(budget, broker.clock);
+  readers.add(outgoing, () => resetStream(http2StreamOf(call)));
   const signal = abortOnCancel(call);
   const plain = request.format === 'RECORD_FORMAT_RECORDS';
   const maxBytes = readBytes(request.maxBytes, DEFAULT_STREAM_BYTES, MAX_STREAM_READ_BYTES, request.format);
   const positions = request.positions.map((position) => ({ ...position, endOffset: position.endOffset }));
-  const parts = broker.fetch.stream(positions, maxBytes, signal, outgoing.admitting(reads, signal));
-  const messages = plain ? plainMessages(parts, positions, outgoing, signal) : batchMessages(parts, outgoing);
+  const parts = broker.fetch.stream(positions, maxBytes, signal, outgoing.admitting(reads, readers, signal));
+  const messages = plain
+    ? plainMessages(parts, positions, outgoing, () => outgoing.room(readers, signal))
+    : batchMessages(parts, outgoing);
   try {
     for await (const { message, onTaken } of messages) {
       if (signal.aborted) return;
       call.write(message, onTaken);
     }
   } finally {
+    readers.remove(outgoing);
     outgoing.close();
     connection.release();
   }
@@ -229,7 +239,7 @@ async function* plainMessages(
   parts: AsyncIterable<Fetched>,
   positions: readonly FetchPosition[],
   outgoing: OutgoingBytes,
-  signal: AbortSignal,
+  room: () => Promise<void>,
 ): AsyncGenerator<StreamPart, void, undefined> {
   const readings = new Map(positions.map((at) => [keyOf(at), { ...at }]));
   for await (const part of parts) {
@@ -238,7 +248,7 @@ async function* plainMessages(
     outgoing.lastRead();
     if (reading === undefined) continue;
     do {
-      await outgoing.room(signal);
+      await room();
       const partition = await toMessage(part, reading.offset, 'RECORD_FORMAT_RECORDS');
       const end = reading.endOffset;
       if (end !== undefined) partition.records = partition.records.filter((record) => record.offset < end);

@@ -6,7 +6,7 @@ import { type Address, formatAddress } from '../../core/config-key.js';
 import { AdminService, FetchService, ProduceService } from '../../rpc/proto.js';
 import { addressUnavailable } from '../address-unavailable.js';
 import { adminHandlers } from './admin.js';
-import { type BudgetLimits, ConnectionBudgets } from './connection-budgets.js';
+import { type BudgetLimits, budgetsByKind } from './connection-budgets.js';
 import { fetchHandlers } from './fetch.js';
 import { guardRequests } from './handlers.js';
 import { ProduceSessions } from './produce.js';
@@ -59,7 +59,7 @@ export class GrpcListener {
       'grpc.max_concurrent_streams': MAX_STREAMS_PER_CONNECTION,
       'grpc.enable_channelz': 0,
     });
-    const budgets = new ConnectionBudgets(options.budgets);
+    const budgets = budgetsByKind(options.budgets);
     const windowBytes = streamWindow(options.budgets.streamBytes);
     const { maxConnections, maxStreams } = options;
     const limitBytes = Math.max(options.budgets.totalBytes, options.maxRequestBytes * MIN_RECEIVED_REQUESTS);

@@ -14,7 +14,7 @@ import type {
   ProduceStreamResult,
 } from '../../rpc/messages.js';
 import { toServiceError, toStatusMessage } from '../../rpc/status-codec.js';
-import type { ConnectionBudgets } from './connection-budgets.js';
+import type { BudgetsByKind, ConnectionBudgets } from './connection-budgets.js';
 import { RefusedRequest, reportable, unary } from './handlers.js';
 import type { ReceiveBudget } from './receive-budget.js';
 import { toPlainRecords } from './records.js';
@@ -41,12 +41,12 @@ const ACKS: Readonly<Record<AcksName, Acks>> = {
 /** ProduceService over the broker, and the streams that are open. */
 export class ProduceSessions {
   readonly #broker: Broker;
-  readonly #budgets: ConnectionBudgets;
+  readonly #budgets: BudgetsByKind;
   readonly #received: ReceiveBudget;
   readonly #open = new Set<ProduceSession>();
   #draining = false;
 
-  constructor(broker: Broker, budgets: ConnectionBudgets, received: ReceiveBudget) {
+  constructor(broker: Broker, budgets: BudgetsByKind, received: ReceiveBudget) {
     this.#broker = broker;
     this.#budgets = budgets;
     this.#received = received;
@@ -56,11 +56,13 @@ export class ProduceSessions {
     const broker = this.#broker;
     return {
       Produce: unary(broker.logger, (request: ProduceRequest, call) =>
-        this.#budgets.whileCharged(call.getPeer(), weightOf(request), () => produceOnce(broker, request)),
+        this.#budgets.unary.whileCharged(call.getPeer(), weightOf(request), () => produceOnce(broker, request)),
       ),
       ProduceStream: (call: ProduceCall): void => {
         const onTaken = this.#received.takerOf(call);
-        const session = new ProduceSession(broker, call, this.#budgets, onTaken, () => this.#open.delete(session));
+        const session = new ProduceSession(broker, call, this.#budgets.produceStreams, onTaken, () =>
+          this.#open.delete(session),
+        );
         this.#open.add(session);
         if (this.#draining) session.drain();
       },

@@ -5,10 +5,10 @@
  * Half full, the budget slows everybody down: windows shrink, so that each stream may send little more than it has. When
  * it is full all the same, the stream that holds most is reset.
  */
-import { constants, type Http2Stream, type ServerHttp2Session, type ServerHttp2Stream } from 'node:http2';
+import type { Http2Stream, ServerHttp2Session, ServerHttp2Stream } from 'node:http2';
 import type { Logger } from '../../core/logger.js';
 import { wireSizeOf } from './handlers.js';
-import { http2StreamOf } from './transport.js';
+import { http2StreamOf, resetStream } from './transport.js';
 
 /** What a stream may have on its way while the budget is short: the window that HTTP/2 begins with. */
 const SHORT_WINDOW_BYTES = 64 * 1024;
@@ -59,7 +59,7 @@ export class ReceiveBudget {
 
   #watchStream(stream: ServerHttp2Stream): void {
     if (this.#receipts.size >= this.#options.maxStreams) {
-      reset(stream);
+      resetStream(stream);
       return;
     }
     const receipt = new Receipt(stream);
@@ -124,14 +124,8 @@ export class ReceiveBudget {
     }
     if (largest === undefined) return;
     this.#release(largest, largest.heldBytes);
-    reset(largest.stream);
+    resetStream(largest.stream);
   }
-}
-
-/** Clients of gRPC know this as RESOURCE_EXHAUSTED. Destroyed as well, so that what the stream holds goes at once. */
-function reset(stream: ServerHttp2Stream): void {
-  stream.close(constants.NGHTTP2_ENHANCE_YOUR_CALM);
-  stream.destroy();
 }
 
 /** Sets the window of every stream of a connection, also of those that are open. */

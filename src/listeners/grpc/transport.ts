@@ -3,7 +3,7 @@
  * how many messages a stream reads ahead, and the connections and streams below its calls. All reach into fields that are not part of its API; this file is
  * the only one that does, and `test/listeners/grpc/transport.test.ts` fails when a new release breaks it.
  */
-import type { Http2Stream, ServerHttp2Session, ServerOptions } from 'node:http2';
+import { constants, type Http2Stream, type ServerHttp2Session, type ServerOptions } from 'node:http2';
 import type { Server } from '@grpc/grpc-js';
 
 /** HTTP/2 flow-control window of each connection. The default of 64 KiB allows a fifth of the throughput. */
@@ -52,6 +52,12 @@ interface CallInternals {
 /** The stream that a call came on. Undefined: can no longer be found out. */
 export function http2StreamOf(call: object): Http2Stream | undefined {
   return (call as CallInternals).call?.stream;
+}
+
+/** Clients of gRPC know this as RESOURCE_EXHAUSTED. Destroyed as well, so that what the stream holds goes at once. */
+export function resetStream(stream: Http2Stream | undefined): void {
+  stream?.close(constants.NGHTTP2_ENHANCE_YOUR_CALM);
+  stream?.destroy();
 }
 
 interface ReadableInternals {

@@ -1,5 +1,4 @@
 /** Clients that take all they can get of a broker: connections, answers that they do not read, requests without end. */
-import { once } from 'node:events';
 import type { ClientHttp2Stream } from 'node:http2';
 import { connect, type Socket } from 'node:net';
 import protobuf, { type Type } from 'protobufjs';
@@ -29,10 +28,13 @@ const EMPTY_SETTINGS = Buffer.from([0, 0, 0, 4, 0, 0, 0, 0, 0]);
 export async function idleConnection(address: string): Promise<Socket> {
   const [host, port] = address.split(':') as [string, string];
   const socket = connect(Number(port), host);
-  // The broker may refuse it.
-  socket.on('error', () => undefined);
   socket.write(Buffer.concat([PREFACE, EMPTY_SETTINGS]));
-  await Promise.race([once(socket, 'data'), once(socket, 'close')]);
+  await new Promise<void>((resolve) => {
+    socket.once('data', () => resolve());
+    socket.once('close', () => resolve());
+    // The broker may refuse it: 'close' follows.
+    socket.on('error', () => undefined);
+  });
   return socket;
 }
 

@@ -30,6 +30,10 @@ export interface BrokerLimits {
   readonly connectionInFlightBytes?: number;
   /** Bytes in flight in all. Default 256 MiB. */
   readonly totalInFlightBytes?: number;
+  /** Connections of gRPC clients at once. Default 10,000. */
+  readonly maxConnections?: number;
+  /** Calls open at once, on all connections. Default 20,000. */
+  readonly maxStreams?: number;
   /** Partitions of one topic. Default 10,000. */
   readonly maxPartitionsPerTopic?: number;
   /** Partitions in all. Default 20,000. */
@@ -164,7 +168,10 @@ export async function startBroker(options: StartBrokerOptions): Promise<RunningB
     });
     const httpListener = http === undefined ? undefined : await HttpListener.start(broker, http);
     try {
-      const grpcListener = await GrpcListener.start(broker, { listen, maxRequestBytes, budgets });
+      const maxConnections = checked('connections.max', limits.maxConnections);
+      const maxStreams = checked('streams.max', limits.maxStreams);
+      const grpcOptions = { listen, maxRequestBytes, budgets, maxConnections, maxStreams };
+      const grpcListener = await GrpcListener.start(broker, grpcOptions);
       return new RunningBroker(broker, grpcListener, httpListener, options.clock ?? systemClock);
     } catch (error) {
       await httpListener?.stop();
@@ -202,7 +209,9 @@ type CheckedName =
   | 'log.retention.check.interval.ms'
   | 'log.cleaner.backoff.ms'
   | 'log.cleaner.dedupe.buffer.size'
-  | 'log.disk.reserve.bytes';
+  | 'log.disk.reserve.bytes'
+  | 'connections.max'
+  | 'streams.max';
 
 /** The number that was given, held to what the broker's key of that name takes; else the key's default. */
 function checked(name: CheckedName, given: number | undefined): number {

@@ -42,6 +42,12 @@ export interface FetchCommand {
   readonly maxBytes: number;
 }
 
+/**
+ * Has a read done when there is room for what it gives, perhaps of fewer bytes. A read may be done again, when what it
+ * gave was not wanted yet. The broker itself has no limit on what its callers hold.
+ */
+export type Admission = <T>(read: (maxBytes: number) => Promise<T>, bytesOf: (result: T) => number) => Promise<T>;
+
 export interface FetcherOptions {
   readonly topics: Topics;
   readonly clock: Clock;
@@ -69,7 +75,7 @@ export class Fetcher {
    * Reads once over all positions; waits for `minBytes` at most `maxWaitMs`. An error of one partition stands in its
    * place and answers at once.
    */
-  async fetch(command: FetchCommand, signal: AbortSignal): Promise<Fetched[]> {
+  async fetch(command: FetchCommand, signal: AbortSignal, admit: Admission): Promise<Fetched[]> {
     checkPositions(command.positions);
     const deadline = this.#clock.monotonic() + Math.min(command.maxWaitMs, MAX_WAIT_MS);
     for (;;) {
@@ -77,8 +83,11 @@ export class Fetcher {
       // Listens before reading, so that nothing which arrives in between is missed.
       const stops = command.positions.map((position) => this.#listen(position, () => wake.ring()));
       try {
-        const fetched = await this.#readOnce(command.positions, command.maxBytes);
-        const bytes = fetched.reduce((sum, part) => sum + part.byteLength, 0);
+        const fetched = await admit(
+          (maxBytes) => this.#readOnce(command.positions, Math.min(command.maxBytes, maxBytes)),
+          bytesOf,
+        );
+        const bytes = bytesOf(fetched);
         const remainingMs = deadline - this.#clock.monotonic();
         const ready = bytes >= Math.max(command.minBytes, 1) || fetched.some((part) => part.error !== undefined);
         if (ready || remainingMs <= 0 || signal.aborted || this.#closed) return fetched;
@@ -146,6 +155,7 @@ export class Fetcher {
     positions: readonly FetchPosition[],
     maxBytes: number,
     signal: AbortSignal,
+    admit: Admission,
   ): AsyncGenerator<Fetched, void, undefined> {
     checkPositions(positions);
     const chunkBytes = Math.min(Math.max(maxBytes, 1), MAX_FETCH_BYTES);
@@ -167,7 +177,8 @@ export class Fetcher {
         if (signal.aborted) return;
         if (this.#closed) throw draining();
         if (reading === undefined) continue;
-        const part = await this.#advance(reading, chunkBytes);
+        const part = isAtEnd(reading) ? undefined : await this.#advance(reading, chunkBytes, admit);
+        if (signal.aborted) return;
         if (part !== undefined) yield part;
         if (part?.error !== undefined || isAtEnd(reading)) {
           reading.done = true;
@@ -187,9 +198,11 @@ export class Fetcher {
   }
 
   /** Reads the next piece of one partition; undefined when there is nothing to say. */
-  async #advance(reading: Reading, maxBytes: number): Promise<Fetched | undefined> {
-    if (isAtEnd(reading)) return undefined;
-    const part = await this.#read(reading.position, reading.offset, maxBytes);
+  async #advance(reading: Reading, chunkBytes: number, admit: Admission): Promise<Fetched | undefined> {
+    const part = await admit(
+      (maxBytes) => this.#read(reading.position, reading.offset, Math.min(chunkBytes, maxBytes)),
+      (read) => read.byteLength,
+    );
     reading.offset = part.nextOffset;
     return part.byteLength > 0 || part.error !== undefined ? part : undefined;
   }
@@ -227,6 +240,10 @@ class ReadyQueue {
       if (!reading.done) return reading;
     }
   }
+}
+
+function bytesOf(parts: readonly Fetched[]): number {
+  return parts.reduce((sum, part) => sum + part.byteLength, 0);
 }
 
 function isAtEnd({ position, offset }: Reading): boolean {

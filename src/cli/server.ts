@@ -121,6 +121,8 @@ async function start({ config, topicDefaults }: LoadedConfig, logger: PinoLogger
       streamInFlightBytes: config['inflight.stream.bytes'],
       connectionInFlightBytes: config['inflight.connection.bytes'],
       totalInFlightBytes: config['inflight.total.bytes'],
+      maxConnections: config['connections.max'],
+      maxStreams: config['streams.max'],
       maxPartitionsPerTopic: config['partitions.per.topic.max'],
       maxPartitions: config['partitions.max'],
       maxOpenFiles: config['open.files.max'],

@@ -31,6 +31,8 @@ type OwnKeys = {
   readonly 'inflight.stream.bytes': ConfigKey<number>;
   readonly 'inflight.connection.bytes': ConfigKey<number>;
   readonly 'inflight.total.bytes': ConfigKey<number>;
+  readonly 'connections.max': ConfigKey<number>;
+  readonly 'streams.max': ConfigKey<number>;
   readonly 'log.disk.reserve.bytes': ConfigKey<number>;
   readonly 'log.retention.check.interval.ms': ConfigKey<number>;
   readonly 'log.cleaner.backoff.ms': ConfigKey<number>;
@@ -69,7 +71,19 @@ const OWN_KEYS: OwnKeys = {
   'tail.cache.bytes': integer(4 * MIB, 0, 64 * GIB, 'Recently written data kept in memory for readers at the tail.'),
   'inflight.stream.bytes': integer(8 * MIB, 64 * 1024, GIB, 'Data in flight on one stream, in each direction.'),
   'inflight.connection.bytes': integer(32 * MIB, 64 * 1024, 16 * GIB, 'Data in flight on one connection.'),
-  'inflight.total.bytes': integer(256 * MIB, 64 * 1024, 64 * GIB, 'Data in flight on all connections.'),
+  'inflight.total.bytes': integer(
+    256 * MIB,
+    64 * 1024,
+    64 * GIB,
+    'Data in flight on all connections; and as much again that was received and waits for its turn.',
+  ),
+  'connections.max': integer(
+    10_000,
+    1,
+    1_000_000,
+    'Connections of gRPC clients at once; more are closed as they come.',
+  ),
+  'streams.max': integer(20_000, 1, 1_000_000, 'Calls open at once, on all connections; more are refused.'),
   'log.disk.reserve.bytes': integer(
     64 * MIB,
     0,

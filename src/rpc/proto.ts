@@ -8,10 +8,13 @@ import { fetchStreamResponseCodec, produceStreamRequestCodec, produceStreamRespo
 /** The folder of the shipped proto files: `proto/` beside `src/` and `dist/`. */
 export const PROTO_DIR: string = fileURLToPath(new URL('../../proto', import.meta.url));
 
-const FILES = ['admin_service', 'produce_service', 'fetch_service'].map((name) => `tidelog/v1/${name}.proto`);
+/** The proto files of the services. */
+export const SERVICE_FILES: readonly string[] = ['admin_service', 'produce_service', 'fetch_service'].map(
+  (name) => `tidelog/v1/${name}.proto`,
+);
 
 const packageDefinition: PackageDefinition = loadSync(
-  [...FILES, 'google/rpc/status.proto', 'google/rpc/error_details.proto'],
+  [...SERVICE_FILES, 'google/rpc/status.proto', 'google/rpc/error_details.proto'],
   {
     includeDirs: [PROTO_DIR],
     keepCase: false,

@@ -12,6 +12,8 @@ import { PROTO_DIR } from './proto.js';
 export const ERROR_DOMAIN = 'tidelog';
 const DETAILS_KEY = 'grpc-status-details-bin';
 const TYPE_PREFIX = 'type.googleapis.com/';
+/** Of the message, and of each value of the metadata; the longest of our own, the list of topic keys, is half of that. */
+const MAX_TEXT_BYTES = 1024;
 
 const root = new protobuf.Root();
 root.resolvePath = (_origin, target) => (protobuf.common.get(target) ? target : `${PROTO_DIR}/${target}`);
@@ -36,16 +38,31 @@ function pack(name: string, type: Type, fields: object): { type_url: string; val
   return { type_url: `${TYPE_PREFIX}google.rpc.${name}`, value: encode(type, fields) };
 }
 
+/**
+ * Text for a status, which travels in headers: clients and Node.js refuse headers of more than some KiB, and grpc-js
+ * throws on half a surrogate pair. What a client sent may contain both.
+ */
+export function statusText(text: string): string {
+  const bytes = Buffer.from(text, 'utf8');
+  return bytes.length <= MAX_TEXT_BYTES ? bytes.toString('utf8') : `${bytes.toString('utf8', 0, MAX_TEXT_BYTES)}...`;
+}
+
+function statusMetadata(error: LogError): Record<string, string> {
+  const metadata: Record<string, string> = { outcome: error.outcome };
+  for (const [key, value] of Object.entries(error.metadata)) metadata[key] = statusText(value);
+  return metadata;
+}
+
 /** The error as google.rpc.Status, as it stands in responses that report several outcomes. */
 export function toStatusMessage(error: LogError): StatusMessage {
-  const info = { reason: error.reason, domain: ERROR_DOMAIN, metadata: { ...error.metadata, outcome: error.outcome } };
+  const info = { reason: error.reason, domain: ERROR_DOMAIN, metadata: statusMetadata(error) };
   const details = [pack('ErrorInfo', ErrorInfo, info)];
   if (error.retryAfterMs !== undefined) {
     const seconds = Math.floor(error.retryAfterMs / 1000);
     const nanos = Math.round((error.retryAfterMs % 1000) * 1e6);
     details.push(pack('RetryInfo', RetryInfo, { retryDelay: { seconds, nanos } }));
   }
-  return { code: Code[error.grpcCode], message: error.message, details };
+  return { code: Code[error.grpcCode], message: statusText(error.message), details };
 }
 
 /** What a grpc-js server handler passes to its callback, or emits as 'error' on a stream. */
@@ -53,7 +70,7 @@ export function toServiceError(error: LogError): Partial<ServiceError> {
   const message = toStatusMessage(error);
   const metadata = new Metadata();
   metadata.set(DETAILS_KEY, encode(Status, message));
-  return { code: message.code, details: error.message, message: error.message, metadata };
+  return { code: message.code, details: message.message, message: message.message, metadata };
 }
 
 /** The error that a response carries for one of its parts. */

@@ -9,8 +9,8 @@ const WIRE_FIXED64 = 1;
 const WIRE_BYTES = 2;
 const WIRE_FIXED32 = 5;
 const TWO_32 = 4294967296;
-/** A 64-bit varint is at most ten groups of seven bits; negative numbers always take ten. */
-const NEGATIVE_VARINT_BYTES = 10;
+/** A 64-bit varint is at most ten groups of seven bits; negative numbers always take all of them. */
+const MAX_VARINT_BYTES = 10;
 
 export function varintTag(field: number): number {
   return (field << 3) | WIRE_VARINT;
@@ -22,7 +22,7 @@ export function bytesTag(field: number): number {
 
 /** Encoded size of a safe integer as an int32/int64 varint. */
 export function varintSize(value: number): number {
-  if (value < 0) return NEGATIVE_VARINT_BYTES;
+  if (value < 0) return MAX_VARINT_BYTES;
   let size = 1;
   for (let rest = value; rest >= 128; rest = Math.floor(rest / 128)) size++;
   return size;
@@ -109,12 +109,23 @@ export class WireReader {
     return new WireReader(this.bytes, start, this.position);
   }
 
-  skip(): void {
-    if (this.#wireType === WIRE_VARINT) this.varint();
+  /** Moves past the field, whatever its value. Returns by how many bytes. */
+  skip(): number {
+    const start = this.position;
+    if (this.#wireType === WIRE_VARINT) this.#skipVarint();
     else if (this.#wireType === WIRE_BYTES) this.#enterLength();
     else if (this.#wireType === WIRE_FIXED64) this.#advance(8);
     else if (this.#wireType === WIRE_FIXED32) this.#advance(4);
     else throw malformed(`wire type ${this.#wireType}`);
+    return this.position - start;
+  }
+
+  #skipVarint(): void {
+    const last = Math.min(this.position + MAX_VARINT_BYTES, this.end);
+    while (this.position < last) {
+      if ((this.bytes[this.position++] as number) < 128) return;
+    }
+    throw malformed('a number does not end');
   }
 
   varint(): number {

@@ -16,7 +16,7 @@ test('a file that is replaced is there whole after any power cut, and the new on
     [PATH, OLD],
   ]);
   const disk = new PowerLossDisk(BASE_TIME, image);
-  const cuts = new PowerCuts<'promised' | 'under way'>(randomFrom(1), 10);
+  const cuts = new PowerCuts<'promised' | 'under way'>({ random: randomFrom(1), randomCuts: 10 });
   let facts: 'promised' | 'under way' = 'under way';
   cuts.watch(disk, () => facts);
   await replaceFile(disk, PATH, NEW);

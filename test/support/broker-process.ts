@@ -1,5 +1,5 @@
 /** The real command line as a child process on ephemeral ports, as a user would run it. */
-import { type ChildProcess, spawn } from 'node:child_process';
+import { type ChildProcess, type StdioOptions, spawn } from 'node:child_process';
 import { once } from 'node:events';
 import { mkdtempSync, readdirSync, readFileSync, rmSync } from 'node:fs';
 import { createServer } from 'node:net';
@@ -10,7 +10,22 @@ import { fileURLToPath } from 'node:url';
 import { Client, credentials } from '@grpc/grpc-js';
 
 const LAUNCHER = fileURLToPath(new URL('../../dist/cli/tidelog.cjs', import.meta.url));
+const LOOP_WATCH = new URL('./loop-watch.mjs', import.meta.url).href;
 const START_LIMIT_MS = 60_000;
+
+/** What a watched broker tells of itself. */
+export interface Health {
+  /** The longest time that one turn of the event loop has taken, in CPU time of its thread, in ms. */
+  readonly longestMs: number;
+  readonly residentBytes: number;
+  /** What JavaScript holds: its heap, and the buffers outside of it. */
+  readonly heldBytes: number;
+}
+
+export interface BrokerProcessOptions {
+  /** Whether `health` can be asked. */
+  readonly watched?: boolean;
+}
 
 export async function freePort(): Promise<number> {
   const server = createServer().listen(0, '127.0.0.1');
@@ -53,10 +68,17 @@ async function serving(address: string, child: ChildProcess): Promise<void> {
   }
 }
 
-function spawnBroker(dataDir: string, address: string, flags: readonly string[]): ChildProcess {
-  const args = [LAUNCHER, 'serve', '--data-dir', dataDir, '--listen', address, '--http', '127.0.0.1:0'];
+function spawnBroker(
+  dataDir: string,
+  address: string,
+  flags: readonly string[],
+  { watched = false }: BrokerProcessOptions = {},
+): ChildProcess {
+  const node = watched ? ['--import', LOOP_WATCH] : [];
+  const args = [...node, LAUNCHER, 'serve', '--data-dir', dataDir, '--listen', address, '--http', '127.0.0.1:0'];
   const command = [...args, '--log-level', 'warn', ...flags];
-  return spawn(process.execPath, command, { stdio: ['ignore', 'ignore', 'inherit'] });
+  const stdio: StdioOptions = watched ? ['ignore', 'ignore', 'inherit', 'ipc'] : ['ignore', 'ignore', 'inherit'];
+  return spawn(process.execPath, command, { stdio });
 }
 
 export class BrokerProcess {
@@ -81,10 +103,11 @@ export class BrokerProcess {
   static async start(
     dataDir: string = BrokerProcess.temporaryDirectory(),
     flags: readonly string[] = [],
+    options: BrokerProcessOptions = {},
   ): Promise<BrokerProcess> {
     const address = `127.0.0.1:${await freePort()}`;
     const started = performance.now();
-    const child = spawnBroker(dataDir, address, flags);
+    const child = spawnBroker(dataDir, address, flags, options);
     await serving(address, child);
     return new BrokerProcess(child, address, dataDir, (performance.now() - started) / 1000);
   }
@@ -103,6 +126,12 @@ export class BrokerProcess {
   get residentBytes(): number {
     const status = readFileSync(`/proc/${this.#child.pid}/status`, 'utf8');
     return Number(/VmRSS:\s+(\d+) kB/.exec(status)?.[1] ?? Number.NaN) * 1024;
+  }
+
+  /** The most resident memory so far, in bytes (Linux). */
+  get peakResidentBytes(): number {
+    const status = readFileSync(`/proc/${this.#child.pid}/status`, 'utf8');
+    return Number(/VmHWM:\s+(\d+) kB/.exec(status)?.[1] ?? Number.NaN) * 1024;
   }
 
   /** CPU seconds used so far (Linux). */
@@ -132,9 +161,22 @@ export class BrokerProcess {
     this.#child.kill('SIGCONT');
   }
 
+  /** Whether the process has ended by itself. */
+  get ended(): boolean {
+    return this.#child.exitCode !== null || this.#child.signalCode !== null;
+  }
+
+  /** @param request 'collect' collects garbage first; 'forget' begins to measure the loop anew afterwards */
+  async health(request: 'tell' | 'collect' | 'forget' = 'tell'): Promise<Health> {
+    const answer = once(this.#child, 'message');
+    this.#child.send(request);
+    const [health] = (await answer) as [Health];
+    return health;
+  }
+
   /** Also of a broker that stands still, by SIGKILL. */
   async stop(signal: 'SIGTERM' | 'SIGKILL' = 'SIGTERM'): Promise<void> {
-    if (this.#child.exitCode !== null || this.#child.signalCode !== null) return;
+    if (this.ended) return;
     const exited = once(this.#child, 'exit');
     this.#child.kill(signal);
     await exited;

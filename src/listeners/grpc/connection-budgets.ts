@@ -18,6 +18,27 @@ interface Connection {
 /** Wait before trying again when the budget is used up, in ms. */
 const RETRY_AFTER_MS = 100;
 
+/**
+ * What calls of each kind may have in flight. They have no part in each other's room, so that streams, which wait for
+ * it and take all that there is, leave some to the rest, and those who do not read leave some to those who write.
+ */
+export interface BudgetsByKind {
+  readonly unary: ConnectionBudgets;
+  readonly produceStreams: ConnectionBudgets;
+  readonly fetchStreams: ConnectionBudgets;
+}
+
+/** A quarter of the room for unary calls, half of the rest for the streams of each direction. */
+export function budgetsByKind(limits: BudgetLimits): BudgetsByKind {
+  const unaryBytes = limits.totalBytes / 4;
+  const streamBytes = (limits.totalBytes - unaryBytes) / 2;
+  return {
+    unary: new ConnectionBudgets({ ...limits, totalBytes: unaryBytes }),
+    produceStreams: new ConnectionBudgets({ ...limits, totalBytes: streamBytes }),
+    fetchStreams: new ConnectionBudgets({ ...limits, totalBytes: streamBytes }),
+  };
+}
+
 /** Byte budgets of the open connections, by the peer's address and port. */
 export class ConnectionBudgets {
   readonly #limits: BudgetLimits;
@@ -33,8 +54,9 @@ export class ConnectionBudgets {
     return this.#limits.streamBytes;
   }
 
-  get usedBytes(): number {
-    return this.#total.usedBytes;
+  /** What all connections share. */
+  get total(): ByteBudget {
+    return this.#total;
   }
 
   /** The budget of the peer's connection, shared by its calls until each has released it. */

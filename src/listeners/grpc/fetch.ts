@@ -1,9 +1,10 @@
 import type { ServerUnaryCall, ServerWritableStream, UntypedServiceImplementation } from '@grpc/grpc-js';
 import type { Broker } from '../../broker/broker.js';
-import type { Fetched, FetchPosition } from '../../broker/fetch.js';
+import type { Admission, Fetched, FetchPosition } from '../../broker/fetch.js';
 import { ByteBudget } from '../../core/byte-budget.js';
 import type { Timer } from '../../core/clock.js';
 import { type LogError, toLogError } from '../../core/errors.js';
+import { Semaphore } from '../../core/semaphore.js';
 import type { ChunkedFetchStreamResponse } from '../../rpc/hot-codec.js';
 import type {
   FetchedPartition,
@@ -14,12 +15,19 @@ import type {
   RecordFormatName,
 } from '../../rpc/messages.js';
 import { toStatusMessage } from '../../rpc/status-codec.js';
-import { type ConnectionBudgets, refuseBeyond } from './connection-budgets.js';
+import { type BudgetsByKind, refuseBeyond } from './connection-budgets.js';
 import { serverStream, unary } from './handlers.js';
+import { OpenReaders } from './open-readers.js';
+import { OutgoingBytes } from './outgoing-bytes.js';
 import { toRecordMessages } from './records.js';
+import { http2StreamOf, resetStream } from './transport.js';
 
 const DEFAULT_FETCH_BYTES = 1024 * 1024;
 const DEFAULT_STREAM_BYTES = 256 * 1024;
+/** One message of a stream carries about this much at most, so that many streams share what there is. */
+const MAX_STREAM_READ_BYTES = 1024 * 1024;
+/** Reads under way at once, of all calls: what they give may come on top of a budget that is used up. */
+const MAX_READS = 8;
 /** With plain records, less is read at once: each answer is bounded apart (see records.ts). */
 const MAX_PLAIN_READ_BYTES = 256 * 1024;
 const DEFAULT_WAIT_MS = 500;
@@ -30,16 +38,27 @@ const RECORD_WEIGHT_BYTES = 100;
 
 type StreamMessage = FetchStreamResponse | ChunkedFetchStreamResponse;
 
+/** What the calls share. */
+interface FetchContext {
+  readonly broker: Broker;
+  readonly budgets: BudgetsByKind;
+  readonly readers: OpenReaders;
+  readonly reads: Semaphore;
+}
+
 /** FetchService over the broker. */
-export function fetchHandlers(broker: Broker, budgets: ConnectionBudgets): UntypedServiceImplementation {
+export function fetchHandlers(broker: Broker, budgets: BudgetsByKind): UntypedServiceImplementation {
+  const { clock, logger } = broker;
+  const readers = new OpenReaders({ budget: budgets.fetchStreams.total, clock, logger });
+  const context: FetchContext = { broker, budgets, readers, reads: new Semaphore(MAX_READS) };
   return {
     Fetch: unary(broker.logger, (request: FetchRequest, call: ServerUnaryCall<FetchRequest, FetchResponse>) =>
-      fetchWithinBudget(broker, budgets, request, call),
+      fetchWithinBudget(context, request, call),
     ),
     FetchStream: serverStream(
       broker.logger,
       (request: FetchStreamRequest, call: ServerWritableStream<FetchStreamRequest, StreamMessage>) =>
-        fetchStream(broker, budgets, request, call),
+        fetchStream(context, request, call),
     ),
   };
 }
@@ -51,8 +70,8 @@ function abortOnCancel(call: { once(event: 'cancelled' | 'close', listener: () =
   return controller.signal;
 }
 
-function readBytes(requested: number, byDefault: number, format: RecordFormatName): number {
-  const bytes = requested > 0 ? requested : byDefault;
+function readBytes(requested: number, byDefault: number, limit: number, format: RecordFormatName): number {
+  const bytes = Math.min(requested > 0 ? requested : byDefault, limit);
   return format === 'RECORD_FORMAT_RECORDS' ? Math.min(bytes, MAX_PLAIN_READ_BYTES) : bytes;
 }
 
@@ -62,13 +81,18 @@ function readBytes(requested: number, byDefault: number, format: RecordFormatNam
  * handled, so that the charge is taken off after a while in any case.
  */
 async function fetchWithinBudget(
-  broker: Broker,
-  budgets: ConnectionBudgets,
+  context: FetchContext,
   request: FetchRequest,
   call: ServerUnaryCall<FetchRequest, FetchResponse>,
 ): Promise<FetchResponse> {
-  const connection = budgets.acquire(call.getPeer());
-  const outgoing = new OutgoingBytes(connection.budget);
+  const connection = context.budgets.unary.acquire(call.getPeer());
+  const outgoing = new OutgoingBytes(connection.budget, context.broker.clock);
+  const admit: Admission = (read, bytesOf) =>
+    context.reads.run(async () => {
+      outgoing.lastRead();
+      refuseBeyond(connection.budget);
+      return await outgoing.counting(read, bytesOf);
+    });
   let over = false;
   const finish = (): void => {
     if (over) return;
@@ -80,12 +104,12 @@ async function fetchWithinBudget(
   let timer: Timer | undefined;
   call.once('cancelled', finish);
   try {
-    refuseBeyond(connection.budget);
-    const response = await fetchOnce(broker, request, call);
+    const response = await fetchOnce(context, request, call, admit);
+    outgoing.lastRead();
     refuseBeyond(connection.budget);
     if (over) return response;
     outgoing.add(weightOf(response));
-    timer = broker.clock.setTimer(MAX_UNTAKEN_MS, finish);
+    timer = context.broker.clock.setTimer(MAX_UNTAKEN_MS, finish);
     return response;
   } catch (error) {
     finish();
@@ -103,26 +127,28 @@ function weightOf({ partitions }: FetchResponse): number {
 }
 
 async function fetchOnce(
-  broker: Broker,
+  { broker, budgets }: FetchContext,
   request: FetchRequest,
   call: ServerUnaryCall<FetchRequest, FetchResponse>,
+  admit: Admission,
 ): Promise<FetchResponse> {
   const fetched = await broker.fetch.fetch(
     {
       positions: request.positions.map((position) => ({ ...position, endOffset: undefined })),
       minBytes: request.minBytes,
       maxWaitMs: request.maxWaitMs ?? DEFAULT_WAIT_MS,
-      maxBytes: readBytes(request.maxBytes, DEFAULT_FETCH_BYTES, request.format),
+      maxBytes: readBytes(request.maxBytes, DEFAULT_FETCH_BYTES, budgets.unary.streamLimitBytes, request.format),
     },
     abortOnCancel(call),
+    admit,
   );
   // A single partition's failure is the call's failure: unary callers then need to look in one place only.
   const [only] = fetched;
   if (fetched.length === 1 && only?.error !== undefined) throw only.error;
-  const offsets = new Map(request.positions.map((at) => [`${at.partition}/${at.topic}`, at.offset]));
+  const offsets = new Map(request.positions.map((at) => [keyOf(at), at.offset]));
   const partitions: FetchedPartition[] = [];
   for (const part of fetched) {
-    const from = offsets.get(`${part.partition}/${part.topic}`) ?? part.nextOffset;
+    const from = offsets.get(keyOf(part)) ?? part.nextOffset;
     partitions.push(await toMessage(part, from, request.format));
   }
   return { partitions };
@@ -154,29 +180,32 @@ async function plainRecords(part: Fetched, fromOffset: number): Promise<Partial<
 }
 
 /**
- * Reads on while the client takes what it gets: bytes that were handed to the transport and not taken yet are counted
- * against the stream's, the connection's and the broker's budget, and reading waits while any of them is used up.
+ * Reads on while the client takes what it gets: bytes that were read and not taken yet are counted against the stream's, the connection's and the broker's budget, and reading waits while any of them is used up.
  */
 async function fetchStream(
-  broker: Broker,
-  budgets: ConnectionBudgets,
+  { broker, budgets, readers, reads }: FetchContext,
   request: FetchStreamRequest,
   call: ServerWritableStream<FetchStreamRequest, StreamMessage>,
 ): Promise<void> {
-  const connection = budgets.acquire(call.getPeer());
-  const outgoing = new OutgoingBytes(new ByteBudget(budgets.streamLimitBytes, connection.budget));
+  const connection = budgets.fetchStreams.acquire(call.getPeer());
+  const budget = new ByteBudget(budgets.fetchStreams.streamLimitBytes, connection.budget);
+  const outgoing = new OutgoingBytes(budget, broker.clock);
+  readers.add(outgoing, () => resetStream(http2StreamOf(call)));
   const signal = abortOnCancel(call);
   const plain = request.format === 'RECORD_FORMAT_RECORDS';
-  const maxBytes = readBytes(request.maxBytes, DEFAULT_STREAM_BYTES, request.format);
+  const maxBytes = readBytes(request.maxBytes, DEFAULT_STREAM_BYTES, MAX_STREAM_READ_BYTES, request.format);
   const positions = request.positions.map((position) => ({ ...position, endOffset: position.endOffset }));
-  const parts = broker.fetch.stream(positions, maxBytes, signal);
+  const parts = broker.fetch.stream(positions, maxBytes, signal, outgoing.admitting(reads, readers, signal));
+  const messages = plain
+    ? plainMessages(parts, positions, outgoing, () => outgoing.room(readers, signal))
+    : batchMessages(parts, outgoing);
   try {
-    for await (const { message, byteLength } of plain ? plainMessages(parts, positions) : batchMessages(parts)) {
+    for await (const { message, onTaken } of messages) {
       if (signal.aborted) return;
-      call.write(message, outgoing.add(byteLength));
-      await outgoing.room(signal);
+      call.write(message, onTaken);
     }
   } finally {
+    readers.remove(outgoing);
     outgoing.close();
     connection.release();
   }
@@ -184,80 +213,51 @@ async function fetchStream(
 
 interface StreamPart {
   readonly message: StreamMessage;
-  readonly byteLength: number;
+  /** To be called when the client has taken it. */
+  readonly onTaken: () => void;
 }
 
-async function* batchMessages(parts: AsyncIterable<Fetched>): AsyncGenerator<StreamPart, void, undefined> {
+async function* batchMessages(
+  parts: AsyncIterable<Fetched>,
+  outgoing: OutgoingBytes,
+): AsyncGenerator<StreamPart, void, undefined> {
   for await (const part of parts) {
     const message =
       part.error === undefined
         ? { chunked: part }
         : { partition: await toMessage(part, part.nextOffset, 'RECORD_FORMAT_BATCHES') };
-    yield { message, byteLength: part.byteLength };
+    yield { message, onTaken: outgoing.lastRead };
   }
+}
+
+function keyOf({ topic, partition }: { readonly topic: string; readonly partition: number }): string {
+  return `${partition}/${topic}`;
 }
 
 /** One piece of log may hold more plain records than one message takes: it is then sent in several. */
 async function* plainMessages(
   parts: AsyncIterable<Fetched>,
   positions: readonly FetchPosition[],
+  outgoing: OutgoingBytes,
+  room: () => Promise<void>,
 ): AsyncGenerator<StreamPart, void, undefined> {
-  const readings = new Map(positions.map((at) => [`${at.partition}/${at.topic}`, { ...at }]));
+  const readings = new Map(positions.map((at) => [keyOf(at), { ...at }]));
   for await (const part of parts) {
-    const reading = readings.get(`${part.partition}/${part.topic}`);
+    const reading = readings.get(keyOf(part));
+    // From here on it is the messages that count.
+    outgoing.lastRead();
     if (reading === undefined) continue;
     do {
+      await room();
       const partition = await toMessage(part, reading.offset, 'RECORD_FORMAT_RECORDS');
       const end = reading.endOffset;
       if (end !== undefined) partition.records = partition.records.filter((record) => record.offset < end);
-      yield { message: { partition }, byteLength: part.byteLength };
-      if (partition.error !== undefined) return;
+      yield { message: { partition }, onTaken: outgoing.add(weightOf({ partitions: [partition] })) };
+      if (partition.error !== undefined) {
+        readings.delete(keyOf(part));
+        break;
+      }
       reading.offset = partition.nextOffset;
     } while (reading.offset < Math.min(part.nextOffset, reading.endOffset ?? Number.POSITIVE_INFINITY));
-  }
-}
-
-/** Bytes of one call that the transport has and the client has not taken. */
-class OutgoingBytes {
-  readonly #budget: ByteBudget;
-  #outstanding = 0;
-  #closed = false;
-
-  constructor(budget: ByteBudget) {
-    this.#budget = budget;
-  }
-
-  /** Counts a message; the returned callback takes it off again. */
-  add(bytes: number): () => void {
-    this.#budget.charge(bytes);
-    this.#outstanding += bytes;
-    return () => {
-      if (this.#closed) return;
-      this.#outstanding -= bytes;
-      this.#budget.release(bytes);
-    };
-  }
-
-  /** Resolves at once when there is room at every level, else when there is, or when the call is over. */
-  async room(signal: AbortSignal): Promise<void> {
-    for (let full = this.#budget.exhausted; full !== undefined; full = this.#budget.exhausted) {
-      if (signal.aborted) return;
-      const waited = full;
-      await new Promise<void>((resolve) => {
-        const done = (): void => {
-          signal.removeEventListener('abort', done);
-          resolve();
-        };
-        waited.whenBelow(done);
-        signal.addEventListener('abort', done, { once: true });
-      });
-    }
-  }
-
-  /** Takes off whatever is left: a cancelled call never tells that its messages are gone. */
-  close(): void {
-    this.#closed = true;
-    this.#budget.release(this.#outstanding);
-    this.#outstanding = 0;
   }
 }

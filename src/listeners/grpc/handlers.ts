@@ -10,6 +10,7 @@ import type {
 } from '@grpc/grpc-js';
 import { LogError, toLogError } from '../../core/errors.js';
 import type { Logger } from '../../core/logger.js';
+import { fieldLimiter } from '../../rpc/field-count.js';
 import { toServiceError } from '../../rpc/status-codec.js';
 
 /** A request that could not be decoded or is too large; the handler wrappers answer with its error. */
@@ -28,19 +29,34 @@ export class RefusedRequest {
 export function guardRequests(service: ServiceDefinition, maxRequestBytes: number): ServiceDefinition {
   const guarded: Record<string, MethodDefinition<unknown, unknown>> = {};
   for (const [name, method] of Object.entries(service)) {
-    guarded[name] = { ...method, requestDeserialize: guardDeserializer(method.requestDeserialize, maxRequestBytes) };
+    const limitFields = fieldLimiter(method.path);
+    const deserialize = (bytes: Buffer): unknown => {
+      limitFields(bytes);
+      return method.requestDeserialize(bytes);
+    };
+    guarded[name] = { ...method, requestDeserialize: guardDeserializer(deserialize, maxRequestBytes) };
   }
   return guarded;
 }
 
-function guardDeserializer(
+const sizes = new WeakMap<object, number>();
+
+/** What a request had on the wire, in bytes. */
+export function wireSizeOf(request: object): number {
+  return sizes.get(request) ?? 0;
+}
+
+/** Refuses what is too large or does not decode. */
+export function guardDeserializer(
   deserialize: (bytes: Buffer) => unknown,
   maxRequestBytes: number,
 ): (bytes: Buffer) => unknown {
   return (bytes) => {
     if (bytes.length > maxRequestBytes) return new RefusedRequest(tooLarge(bytes.length, maxRequestBytes));
     try {
-      return deserialize(bytes);
+      const request = deserialize(bytes);
+      if (typeof request === 'object' && request !== null) sizes.set(request, bytes.length);
+      return request;
     } catch (error) {
       if (error instanceof LogError) return new RefusedRequest(error);
       const message = 'The request is not a valid message of this method.';

@@ -1,23 +1,28 @@
 /** The gRPC listener: the services of Tidelog, health and reflection on one port. */
 import { Server, ServerCredentials } from '@grpc/grpc-js';
-import { ReflectionService } from '@grpc/reflection';
-import { HealthImplementation } from 'grpc-health-check';
+import type { HealthImplementation } from 'grpc-health-check';
 import type { Broker } from '../../broker/broker.js';
 import { type Address, formatAddress } from '../../core/config-key.js';
 import { AdminService, FetchService, ProduceService } from '../../rpc/proto.js';
-import { reflectedFiles } from '../../rpc/reflection.js';
 import { addressUnavailable } from '../address-unavailable.js';
 import { adminHandlers } from './admin.js';
-import { type BudgetLimits, ConnectionBudgets } from './connection-budgets.js';
+import { type BudgetLimits, budgetsByKind } from './connection-budgets.js';
 import { fetchHandlers } from './fetch.js';
 import { guardRequests } from './handlers.js';
 import { ProduceSessions } from './produce.js';
-import { widenConnectionWindows, widenStreamWindows } from './transport.js';
+import { ReceiveBudget } from './receive-budget.js';
+import { addHealth, addReflection } from './standard-services.js';
+import { CONNECTION_WINDOW_BYTES, watchConnections, widenStreamWindows } from './transport.js';
 
 /** Calls open at once on one connection. */
 const MAX_STREAMS_PER_CONNECTION = 1000;
 /** Above request.max.bytes, up to this factor, a request is refused with a reason; beyond it by the transport. */
 const HARD_LIMIT_FACTOR = 2;
+/** What is received and waits for its turn may be as much as so many of the largest requests, whatever the budget is. */
+const MIN_RECEIVED_REQUESTS = 4;
+/** Of the bytes that a stream may have in flight, what it may send before it is read. */
+const WINDOW_SHARE = 8;
+const MIN_WINDOW_BYTES = 64 * 1024;
 /** Answers are bounded where they are made. */
 const NO_SEND_LIMIT = -1;
 
@@ -27,6 +32,10 @@ export interface GrpcListenerOptions {
   readonly listen: Address;
   readonly maxRequestBytes: number;
   readonly budgets: BudgetLimits;
+  /** Connections open at once. */
+  readonly maxConnections: number;
+  /** Calls open at once, on all connections. */
+  readonly maxStreams: number;
 }
 
 export class GrpcListener {
@@ -50,24 +59,30 @@ export class GrpcListener {
       'grpc.max_concurrent_streams': MAX_STREAMS_PER_CONNECTION,
       'grpc.enable_channelz': 0,
     });
-    const budgets = new ConnectionBudgets(options.budgets);
+    const budgets = budgetsByKind(options.budgets);
+    const windowBytes = streamWindow(options.budgets.streamBytes);
+    const { maxConnections, maxStreams } = options;
+    const limitBytes = Math.max(options.budgets.totalBytes, options.maxRequestBytes * MIN_RECEIVED_REQUESTS);
+    const received = new ReceiveBudget({ limitBytes, windowBytes, maxStreams, logger: broker.logger });
     const guard = (service: typeof AdminService): typeof AdminService =>
       guardRequests(service, options.maxRequestBytes);
     server.addService(guard(AdminService), adminHandlers(broker));
-    const sessions = new ProduceSessions(broker, budgets);
+    const sessions = new ProduceSessions(broker, budgets, received);
     server.addService(guard(ProduceService), sessions.handlers());
     server.addService(guard(FetchService), fetchHandlers(broker, budgets));
-    const health = new HealthImplementation({ '': 'SERVING' });
-    for (const name of SERVICE_NAMES) health.setStatus(name, 'SERVING');
-    health.addToServer(server);
-    new ReflectionService(reflectedFiles()).addToServer(server);
+    const health = addHealth(server, received, SERVICE_NAMES);
+    addReflection(server, received);
 
-    const widened = widenStreamWindows(server);
+    const widened = widenStreamWindows(server, windowBytes);
     const port = await bind(server, options.listen);
-    if (!widenConnectionWindows(server) || !widened) {
+    const watched = watchConnections(server, maxConnections, (session) => {
+      session.setLocalWindowSize(CONNECTION_WINDOW_BYTES);
+      received.watch(session);
+    });
+    if (!watched || !widened) {
       broker.logger.warn(
         {},
-        'flow-control windows could not be widened: throughput will be a fifth of what it could be',
+        'this release of grpc-js does not let connections be bounded and flow-control windows be widened',
       );
     }
     const address = { host: options.listen.host, port };
@@ -90,6 +105,11 @@ export class GrpcListener {
     await Promise.race([graceful, deadline]);
     this.#server.forceShutdown();
   }
+}
+
+/** Beyond 1 MiB, what the default gives, little throughput is gained; a stream that is not read on holds it all. */
+function streamWindow(streamBytes: number): number {
+  return Math.min(Math.max(streamBytes / WINDOW_SHARE, MIN_WINDOW_BYTES), CONNECTION_WINDOW_BYTES);
 }
 
 async function bind(server: Server, listen: Address): Promise<number> {

@@ -14,8 +14,9 @@ import type {
   ProduceStreamResult,
 } from '../../rpc/messages.js';
 import { toServiceError, toStatusMessage } from '../../rpc/status-codec.js';
-import type { ConnectionBudgets } from './connection-budgets.js';
+import type { BudgetsByKind, ConnectionBudgets } from './connection-budgets.js';
 import { RefusedRequest, reportable, unary } from './handlers.js';
+import type { ReceiveBudget } from './receive-budget.js';
 import { toPlainRecords } from './records.js';
 import { readOneAhead } from './transport.js';
 
@@ -27,6 +28,8 @@ const MAX_LANES = 20_000;
 const MAX_UNSENT_ANSWERS = 64;
 /** What a request weighs besides its batches. */
 const REQUEST_OVERHEAD_BYTES = 256;
+/** What a batch weighs besides its bytes, a header besides its value. */
+const PART_OVERHEAD_BYTES = 128;
 
 const ACKS: Readonly<Record<AcksName, Acks>> = {
   ACKS_UNSPECIFIED: 'durable',
@@ -38,23 +41,28 @@ const ACKS: Readonly<Record<AcksName, Acks>> = {
 /** ProduceService over the broker, and the streams that are open. */
 export class ProduceSessions {
   readonly #broker: Broker;
-  readonly #budgets: ConnectionBudgets;
+  readonly #budgets: BudgetsByKind;
+  readonly #received: ReceiveBudget;
   readonly #open = new Set<ProduceSession>();
   #draining = false;
 
-  constructor(broker: Broker, budgets: ConnectionBudgets) {
+  constructor(broker: Broker, budgets: BudgetsByKind, received: ReceiveBudget) {
     this.#broker = broker;
     this.#budgets = budgets;
+    this.#received = received;
   }
 
   handlers(): UntypedServiceImplementation {
     const broker = this.#broker;
     return {
       Produce: unary(broker.logger, (request: ProduceRequest, call) =>
-        this.#budgets.whileCharged(call.getPeer(), weightOf(request), () => produceOnce(broker, request)),
+        this.#budgets.unary.whileCharged(call.getPeer(), weightOf(request), () => produceOnce(broker, request)),
       ),
       ProduceStream: (call: ProduceCall): void => {
-        const session = new ProduceSession(broker, call, this.#budgets, () => this.#open.delete(session));
+        const onTaken = this.#received.takerOf(call);
+        const session = new ProduceSession(broker, call, this.#budgets.produceStreams, onTaken, () =>
+          this.#open.delete(session),
+        );
         this.#open.add(session);
         if (this.#draining) session.drain();
       },
@@ -93,9 +101,10 @@ async function produceOnce(broker: Broker, request: ProduceRequest): Promise<Pro
 
 function weightOf(request: ProduceRequest): number {
   let bytes = REQUEST_OVERHEAD_BYTES;
-  for (const batch of request.batches) bytes += batch.length;
-  for (const record of request.records) {
-    bytes += REQUEST_OVERHEAD_BYTES + (record.key?.length ?? 0) + (record.value?.length ?? 0);
+  for (const batch of request.batches) bytes += PART_OVERHEAD_BYTES + batch.length;
+  for (const { key, value, headers } of request.records) {
+    bytes += REQUEST_OVERHEAD_BYTES + (key?.length ?? 0) + (value?.length ?? 0);
+    for (const header of headers) bytes += PART_OVERHEAD_BYTES + header.key.length + (header.value?.length ?? 0);
   }
   return bytes;
 }
@@ -109,6 +118,7 @@ class ProduceSession {
   readonly #call: ProduceCall;
   readonly #budget: ByteBudget;
   readonly #releaseConnection: () => void;
+  readonly #onTaken: (request: object) => void;
   readonly #onOver: () => void;
   readonly #lanes = new Map<string, AppendLane>();
   #results: ProduceStreamResult[] = [];
@@ -120,12 +130,19 @@ class ProduceSession {
   #draining = false;
   #over = false;
 
-  constructor(broker: Broker, call: ProduceCall, budgets: ConnectionBudgets, onOver: () => void) {
+  constructor(
+    broker: Broker,
+    call: ProduceCall,
+    budgets: ConnectionBudgets,
+    onTaken: (request: object) => void,
+    onOver: () => void,
+  ) {
     this.#broker = broker;
     this.#call = call;
     const connection = budgets.acquire(call.getPeer());
     this.#budget = new ByteBudget(budgets.streamLimitBytes, connection.budget);
     this.#releaseConnection = connection.release;
+    this.#onTaken = onTaken;
     this.#onOver = onOver;
     readOneAhead(call);
     call.on('data', (message: ProduceStreamRequest | RefusedRequest) => this.#receive(message));
@@ -139,6 +156,7 @@ class ProduceSession {
   }
 
   #receive(message: ProduceStreamRequest | RefusedRequest): void {
+    this.#onTaken(message);
     if (this.#over) return;
     if (message instanceof RefusedRequest) {
       // Its correlation id is unknown, so no answer could be matched to it: the stream ends here.

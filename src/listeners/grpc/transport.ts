@@ -1,38 +1,63 @@
 /**
- * What grpc-js (1.14) does not offer for servers and throughput and bounded memory need: flow-control windows, and a
- * bound on how many messages a stream reads ahead. Both reach into fields that are not part of its API; this file is
+ * What grpc-js (1.14) does not offer for servers and throughput and bounded memory need: flow-control windows, a bound on
+ * how many messages a stream reads ahead, and the connections and streams below its calls. All reach into fields that are not part of its API; this file is
  * the only one that does, and `test/listeners/grpc/transport.test.ts` fails when a new release breaks it.
  */
-import type { ServerHttp2Session, ServerOptions } from 'node:http2';
+import { constants, type Http2Stream, type ServerHttp2Session, type ServerOptions } from 'node:http2';
 import type { Server } from '@grpc/grpc-js';
 
-/**
- * HTTP/2 flow-control window of each stream and of each connection. The default of 64 KiB allows a fifth of the
- * throughput; beyond 1 MiB little is gained.
- */
-export const WINDOW_BYTES: number = 4 * 1024 * 1024;
+/** HTTP/2 flow-control window of each connection. The default of 64 KiB allows a fifth of the throughput. */
+export const CONNECTION_WINDOW_BYTES: number = 4 * 1024 * 1024;
+
+interface Http2Server {
+  maxConnections: number;
+  on(event: 'session', listener: (session: ServerHttp2Session) => void): void;
+}
 
 interface ServerInternals {
   commonServerOptions?: ServerOptions;
-  http2Servers?: Map<{ on(event: 'session', listener: (session: ServerHttp2Session) => void): void }, unknown>;
+  http2Servers?: Map<Http2Server, unknown>;
 }
 
 /** Sets the window that streams of later-bound ports are granted. Call before `bindAsync`. False: no longer possible. */
-export function widenStreamWindows(server: Server): boolean {
+export function widenStreamWindows(server: Server, windowBytes: number): boolean {
   const options = (server as unknown as ServerInternals).commonServerOptions;
   if (options === undefined) return false;
-  options.settings = { ...options.settings, initialWindowSize: WINDOW_BYTES };
+  options.settings = { ...options.settings, initialWindowSize: windowBytes };
   return true;
 }
 
-/** Widens the window of every connection to come. Call after `bindAsync`. False: no longer possible. */
-export function widenConnectionWindows(server: Server): boolean {
+/**
+ * Takes at most so many connections at once, more are closed as they come; tells of each. Call after `bindAsync`. False:
+ * no longer possible.
+ */
+export function watchConnections(
+  server: Server,
+  maxConnections: number,
+  onConnection: (session: ServerHttp2Session) => void,
+): boolean {
   const servers = (server as unknown as ServerInternals).http2Servers;
   if (servers === undefined || servers.size === 0) return false;
   for (const http2Server of servers.keys()) {
-    http2Server.on('session', (session) => session.setLocalWindowSize(WINDOW_BYTES));
+    http2Server.maxConnections = maxConnections;
+    http2Server.on('session', onConnection);
   }
   return true;
+}
+
+interface CallInternals {
+  call?: { stream?: Http2Stream };
+}
+
+/** The stream that a call came on. Undefined: can no longer be found out. */
+export function http2StreamOf(call: object): Http2Stream | undefined {
+  return (call as CallInternals).call?.stream;
+}
+
+/** Clients of gRPC know this as RESOURCE_EXHAUSTED. Destroyed as well, so that what the stream holds goes at once. */
+export function resetStream(stream: Http2Stream | undefined): void {
+  stream?.close(constants.NGHTTP2_ENHANCE_YOUR_CALM);
+  stream?.destroy();
 }
 
 interface ReadableInternals {

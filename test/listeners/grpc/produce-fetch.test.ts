@@ -402,6 +402,23 @@ describe('FetchStream', () => {
     expect(messages).toBeGreaterThan(1);
   });
 
+  test('with plain records, too, one unreadable partition does not keep the others from being read', async () => {
+    const { raw } = running;
+    await raw.produce({ topic: 't', batches: [batchOf(['a', 'b'])] });
+    const stream = raw.fetchStream({
+      positions: [
+        { topic: 'nosuch', topicId: '', partition: 0, offset: 0, endOffset: 2 },
+        { topic: 't', topicId: '', partition: 0, offset: 0, endOffset: 2 },
+      ],
+      format: 'RECORD_FORMAT_RECORDS',
+    });
+    const answers: FetchStreamResponse['partition'][] = [];
+    stream.on('data', ({ partition }: FetchStreamResponse) => answers.push(partition));
+    await once(stream, 'end');
+    expect(answers.find((each) => each.topic === 'nosuch')?.error).toBeDefined();
+    expect(answers.find((each) => each.topic === 't')?.records).toHaveLength(2);
+  });
+
   test('a deleted topic is reported on the stream', async () => {
     const { raw } = running;
     await raw.createTopic('gone');

@@ -3,7 +3,7 @@ import { once } from 'node:events';
 import { type ClientHttp2Session, connect } from 'node:http2';
 import { PassThrough } from 'node:stream';
 import { expect, test } from 'vitest';
-import { readOneAhead, WINDOW_BYTES } from '../../../src/listeners/grpc/transport.js';
+import { CONNECTION_WINDOW_BYTES, readOneAhead } from '../../../src/listeners/grpc/transport.js';
 import { until } from '../../support/until.js';
 import { run } from './support.js';
 
@@ -12,8 +12,11 @@ test('a client is granted wide windows for its streams and for the connection', 
   const session: ClientHttp2Session = connect(`http://${running.broker.address}`);
   try {
     await once(session, 'remoteSettings');
-    expect(session.remoteSettings.initialWindowSize).toBe(WINDOW_BYTES);
-    await until(() => (session.state.remoteWindowSize ?? 0) >= WINDOW_BYTES, 'the connection window was widened');
+    expect(session.remoteSettings.initialWindowSize).toBe(1024 * 1024);
+    await until(
+      () => (session.state.remoteWindowSize ?? 0) >= CONNECTION_WINDOW_BYTES,
+      'the connection window was widened',
+    );
   } finally {
     session.destroy();
     await running.stop();

@@ -1,0 +1,231 @@
+/** Every method of a real broker process, fed with what no honest client sends. */
+import { setTimeout as sleep } from 'node:timers/promises';
+import { expect, test } from 'vitest';
+import { MAX_REQUEST_FIELDS } from '../../src/rpc/field-count.js';
+import { RawClient } from '../listeners/grpc/support.js';
+import { BrokerProcess } from '../support/broker-process.js';
+import { mutate } from '../support/mutate.js';
+import { inflatedRequests, oddField } from '../support/odd-fields.js';
+import { inForm, Programme } from '../support/programme.js';
+import { type Answer, framed, RawConnection } from '../support/raw-http2.js';
+import { undocumented } from './documented.js';
+import { COMPACTED_TOPIC, FUZZED_TOPIC, INTACT_TOPIC, SEEDS } from './seeds.js';
+import { type ServedMethod, servedMethods } from './served-methods.js';
+
+const MIB = 1024 * 1024;
+const EXECUTIONS = inForm({ short: 20_000, long: 1_000_000 });
+const CONNECTIONS = 4;
+/** Calls open at once, on all connections. */
+const IN_FLIGHT = 48;
+/** A stall of the event loop that is not to happen: invariant 22. */
+const STALL_MS = 200;
+/** Methods that may rightly keep the caller waiting. */
+const WAITING = /\/(Fetch|FetchStream|Watch)$/;
+/** How long a waiting method is listened to before the client cancels. */
+const LISTEN_MS = 20;
+/** Any other method answers by then, also on a busy machine. */
+const ANSWER_LIMIT_MS = 20_000;
+
+/** Few partitions, so that the topics that are created by chance do not fill the machine. */
+const FLAGS = ['--partitions-max', '60', '--partitions-per-topic-max', '8', '--log-retention-ms', '-1'];
+
+async function withBroker(work: (broker: BrokerProcess) => Promise<void>): Promise<void> {
+  const broker = await BrokerProcess.start(undefined, FLAGS, { watched: true });
+  try {
+    await work(broker);
+  } finally {
+    await broker.stopAndRemove();
+  }
+}
+
+/** A client that does nothing wrong: what it wrote it reads again, and goes on writing. */
+class GoodClient {
+  readonly #raw: RawClient;
+  readonly #written: string[] = [];
+  #working = true;
+
+  constructor(address: string) {
+    this.#raw = new RawClient(address);
+  }
+
+  async createTopics(): Promise<void> {
+    await this.#raw.createTopic(INTACT_TOPIC, 1);
+    await this.#raw.createTopic(FUZZED_TOPIC, 4);
+    await this.#raw.createTopic(COMPACTED_TOPIC, 1, { 'cleanup.policy': 'compact' });
+  }
+
+  async write(): Promise<void> {
+    const value = `value ${this.#written.length}`;
+    const record = { timestampMs: 0, offset: 0, value: Buffer.from(value), headers: [] };
+    await this.#raw.produce({ topic: INTACT_TOPIC, records: [record] });
+    this.#written.push(value);
+  }
+
+  /** Until `stop`: rejects when the broker does not serve. */
+  async work(): Promise<void> {
+    while (this.#working) {
+      await this.write();
+      await sleep(20);
+    }
+  }
+
+  stop(): void {
+    this.#working = false;
+  }
+
+  async expectAllThere(): Promise<void> {
+    const read: string[] = [];
+    while (read.length < this.#written.length) {
+      const { records } = await this.#raw.fetchOne(INTACT_TOPIC, read.length, { format: 'RECORD_FORMAT_RECORDS' });
+      expect(records.length).toBeGreaterThan(0);
+      read.push(...records.map((record) => String(record.value)));
+    }
+    expect(read).toEqual(this.#written);
+  }
+
+  close(): void {
+    this.#raw.close();
+  }
+}
+
+interface Input {
+  readonly path: string;
+  readonly body: Buffer;
+}
+
+/** One or more messages, with the damage that framing may have. */
+function frames(message: Buffer, programme: Programme): Buffer {
+  const kind = programme.below(40);
+  if (kind === 0) return framed(message, { compressed: true });
+  if (kind === 1) return framed(message, { length: programme.below(2 ** 32) });
+  if (kind === 2) return Buffer.concat([framed(message), framed(message)]);
+  if (kind === 3) return mutate(framed(message), (limit) => programme.below(limit));
+  if (kind === 4) return framed(message).subarray(0, programme.below(5 + message.length));
+  return framed(message);
+}
+
+/** Chooses a method and makes a request of it that is mostly almost valid. */
+class Inputs {
+  readonly #methods: readonly ServedMethod[];
+  readonly #programme: Programme;
+
+  constructor(methods: readonly ServedMethod[], programme: Programme) {
+    this.#methods = methods;
+    this.#programme = programme;
+  }
+
+  next(): Input {
+    const method = this.#methods[this.#programme.below(this.#methods.length)]!;
+    return { path: method.path, body: frames(this.#message(method), this.#programme) };
+  }
+
+  #message({ path, requestType }: ServedMethod): Buffer {
+    const below = (limit: number): number => this.#programme.below(limit);
+    const seeds = SEEDS[path]!;
+    const valid = Buffer.from(requestType.encode(requestType.fromObject(seeds[below(seeds.length)]!)).finish());
+    const kind = below(10);
+    if (kind === 0) return valid;
+    if (kind === 1) return Buffer.from(Array.from({ length: below(200) }, () => below(256)));
+    if (kind < 6) return valid.length === 0 ? valid : mutate(valid, below);
+    return Buffer.concat([valid, oddField(requestType, below)]);
+  }
+}
+
+function check(input: Input, answer: Answer, broker: BrokerProcess): void {
+  const shown = `${input.path} ${input.body.subarray(0, 2_000).toString('hex')}`;
+  if (broker.ended) throw new Error(`the broker ended at or before ${shown}`);
+  const wrong = undocumented(input.path, answer);
+  if (wrong !== undefined) throw new Error(`${wrong}\n  on ${shown}`);
+  if (answer.resetCode !== undefined) throw new Error(`reset with ${answer.resetCode} on ${shown}`);
+  if (answer.code === undefined && !WAITING.test(input.path)) throw new Error(`no answer to ${shown}`);
+}
+
+test('invariants 21, 22: every RPC has a valid request to begin with', async () => {
+  const paths = (await servedMethods()).map((method) => method.path);
+  expect(Object.keys(SEEDS).sort()).toEqual(paths.sort());
+});
+
+test(
+  `invariants 21, 22: ${EXECUTIONS} broken requests end, stall and fill nothing, and are answered as documented`,
+  async (context) => {
+    const programme = new Programme(context);
+    const inputs = new Inputs(await servedMethods(), programme);
+    let accepted = 0;
+    await withBroker(async (broker) => {
+      const good = new GoodClient(broker.address);
+      await good.createTopics();
+      const goodWork = good.work();
+      // Its failure is reported where it is awaited.
+      goodWork.catch(() => undefined);
+      const connections = await Promise.all(
+        Array.from({ length: CONNECTIONS }, () => RawConnection.open(broker.address)),
+      );
+      const before = await broker.health('forget');
+      let left = EXECUTIONS;
+      const fuzz = async (connection: RawConnection): Promise<void> => {
+        while (left > 0) {
+          left--;
+          const input = inputs.next();
+          const limitMs = WAITING.test(input.path) ? LISTEN_MS : ANSWER_LIMIT_MS;
+          const answer = await connection.call(input.path, input.body, { limitMs });
+          check(input, answer, broker);
+          programme.tried('requests');
+          if (answer.code === 0) accepted++;
+        }
+      };
+      const workers = Array.from({ length: IN_FLIGHT }, (_, index) => fuzz(connections[index % CONNECTIONS]!));
+      await Promise.all(workers).finally(() => {
+        left = 0;
+      });
+      good.stop();
+      await goodWork;
+      await good.expectAllThere();
+      good.close();
+      for (const connection of connections) connection.close();
+      // The test would prove little if hardly anything got past the first checks.
+      expect(accepted).toBeGreaterThan(EXECUTIONS / 10);
+      const after = await broker.health('collect');
+      expect(after.longestMs).toBeLessThan(STALL_MS);
+      expect(after.heldBytes - before.heldBytes).toBeLessThan(64 * MIB);
+    });
+  },
+  inForm({ short: 120_000, long: 3_600_000 }),
+);
+
+/** For every field of the method's request, a valid request with very many of that field behind it. */
+function inflatedInputs({ path, requestType }: ServedMethod, count: number): Input[] {
+  const valid = requestType.encode(requestType.fromObject(SEEDS[path]![0]!)).finish();
+  return inflatedRequests(requestType, count).map((inflated) => ({ path, body: Buffer.concat([valid, inflated]) }));
+}
+
+test(
+  'invariants 21, 22: requests that decode to much more than their size neither stall the broker nor fill it',
+  async (context) => {
+    const programme = new Programme(context);
+    const counts = [MAX_REQUEST_FIELDS - 100, 4 * MIB - 100];
+    await withBroker(async (broker) => {
+      const good = new GoodClient(broker.address);
+      await good.createTopics();
+      const connection = await RawConnection.open(broker.address);
+      const before = await broker.health('forget');
+      const inputs = (await servedMethods()).flatMap((method) =>
+        counts.flatMap((count) => inflatedInputs(method, count)),
+      );
+      for (const input of inputs) {
+        const limitMs = WAITING.test(input.path) ? LISTEN_MS * 5 : ANSWER_LIMIT_MS;
+        const answer = await connection.call(input.path, framed(input.body), { limitMs });
+        check(input, answer, broker);
+        programme.tried('requests');
+      }
+      await good.write();
+      await good.expectAllThere();
+      good.close();
+      connection.close();
+      const after = await broker.health('collect');
+      expect(after.longestMs).toBeLessThan(STALL_MS);
+      expect(after.heldBytes - before.heldBytes).toBeLessThan(64 * MIB);
+      expect(after.residentBytes).toBeLessThan(512 * MIB);
+    });
+  },
+  inForm({ short: 120_000, long: 600_000 }),
+);

@@ -1,0 +1,95 @@
+/** Valid requests of every method: what the mutations begin with. */
+import { encodeBatch } from '../../src/batch/builder.js';
+
+/** Records here stay as they are whatever is tried. */
+export const INTACT_TOPIC = 'intact';
+export const FUZZED_TOPIC = 'fuzzed';
+export const COMPACTED_TOPIC = 'fuzzed-compacted';
+/** Comes and goes. */
+const VICTIM_TOPIC = 'victim';
+
+const T0 = Date.UTC(2026, 0, 1);
+
+function batchOf(count: number): Buffer {
+  const records = Array.from({ length: count }, (_, index) => ({
+    timestampMs: T0 + index,
+    key: Buffer.from(`key-${index % 7}`),
+    value: Buffer.from(`{"id":${index}}`),
+    headers: [{ key: 'trace', value: Buffer.from('1') }],
+  }));
+  return encodeBatch(records);
+}
+
+const RECORD = {
+  timestampMs: T0,
+  key: Buffer.from('k'),
+  value: Buffer.from('v'),
+  headers: [{ key: 'h', value: Buffer.from('x') }],
+};
+
+const PRODUCE: readonly object[] = [
+  { topic: FUZZED_TOPIC, partition: 1, acks: 2, batches: [batchOf(3)] },
+  { topic: FUZZED_TOPIC, partition: 0, acks: 3, batches: [batchOf(1), batchOf(2)] },
+  { topic: FUZZED_TOPIC, partition: 2, acks: 1, records: [RECORD, { ...RECORD, key: undefined }] },
+  { topic: COMPACTED_TOPIC, acks: 2, records: [RECORD, { ...RECORD, value: undefined }] },
+  { topic: FUZZED_TOPIC, partition: 3, records: [RECORD], expectedOffset: 0 },
+];
+
+const POSITIONS: readonly object[] = [
+  { topic: FUZZED_TOPIC, partition: 0, offset: 3, endOffset: 20 },
+  { topic: COMPACTED_TOPIC, partition: 0, offset: 0, endOffset: 5 },
+];
+
+const FETCH: readonly object[] = [
+  { positions: POSITIONS, minBytes: 1, maxWaitMs: 0, maxBytes: 4096, format: 1 },
+  { positions: POSITIONS, maxWaitMs: 0, format: 2 },
+  { positions: [{ topic: FUZZED_TOPIC, partition: 1, offset: 0 }], minBytes: 100_000_000, maxWaitMs: 5 },
+];
+
+/** By the path of the method. */
+export const SEEDS: Readonly<Record<string, readonly object[]>> = {
+  '/tidelog.v1.AdminService/CreateTopic': [
+    { name: VICTIM_TOPIC, partitionCount: 2, configs: { 'retention.ms': '60000', 'cleanup.policy': 'compact' } },
+    { name: 'another', partitionCount: 1, validateOnly: true },
+  ],
+  '/tidelog.v1.AdminService/GetTopic': [{ name: FUZZED_TOPIC }, { name: VICTIM_TOPIC }],
+  '/tidelog.v1.AdminService/ListTopics': [
+    { pageSize: 1, includeInternal: true },
+    { pageSize: 2, pageToken: Buffer.from(FUZZED_TOPIC).toString('base64url') },
+  ],
+  '/tidelog.v1.AdminService/UpdateTopic': [
+    { name: VICTIM_TOPIC, partitionCount: 3, setConfigs: { 'retention.bytes': '1000' }, resetConfigs: ['segment.ms'] },
+    { name: FUZZED_TOPIC, setConfigs: { 'flush.ms': '10' }, validateOnly: true },
+  ],
+  '/tidelog.v1.AdminService/DeleteTopic': [{ name: VICTIM_TOPIC }],
+  '/tidelog.v1.AdminService/ListOffsets': [
+    { topic: FUZZED_TOPIC, partitions: [0, 1, 2], position: 2 },
+    { topic: FUZZED_TOPIC, timestampMs: T0 },
+    { topic: COMPACTED_TOPIC, position: 3 },
+  ],
+  '/tidelog.v1.AdminService/DeleteRecords': [
+    { topic: FUZZED_TOPIC, partitions: [{ partition: 3, beforeOffset: 1 }] },
+    { topic: FUZZED_TOPIC, partitions: [{ partition: 2, beforeTimeMs: T0 }] },
+  ],
+  '/tidelog.v1.AdminService/DescribeCluster': [{}],
+  '/tidelog.v1.ProduceService/Produce': PRODUCE,
+  '/tidelog.v1.ProduceService/ProduceStream': PRODUCE.map((request, index) => ({ correlationId: index + 1, request })),
+  '/tidelog.v1.FetchService/Fetch': FETCH,
+  '/tidelog.v1.FetchService/FetchStream': FETCH,
+  '/grpc.health.v1.Health/Check': [{ service: 'tidelog.v1.AdminService' }],
+  '/grpc.health.v1.Health/Watch': [{ service: '' }],
+  '/grpc.health.v1.Health/List': [{}],
+  ...reflection('grpc.reflection.v1'),
+  ...reflection('grpc.reflection.v1alpha'),
+};
+
+function reflection(packageName: string): Record<string, readonly object[]> {
+  const requests = [
+    { listServices: '' },
+    { fileByFilename: 'tidelog/v1/topic.proto' },
+    { fileContainingSymbol: 'tidelog.v1.AdminService' },
+    { fileContainingExtension: { containingType: 'tidelog.v1.Topic', extensionNumber: 1 } },
+    { allExtensionNumbersOfType: 'tidelog.v1.Topic' },
+  ];
+  return { [`/${packageName}.ServerReflection/ServerReflectionInfo`]: requests };
+}

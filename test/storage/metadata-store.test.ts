@@ -7,7 +7,9 @@ import type { FileSystem } from '../../src/storage/local/fs.js';
 import { MAX_METADATA_BYTES } from '../../src/storage/local/metadata-store.js';
 import { FaultyFileSystem, type FileCall } from '../support/faulty-file-system.js';
 import { ManualClock } from '../support/manual-clock.js';
-import { PowerLossDisk } from '../support/power-loss-disk.js';
+import { type DiskImage, PowerLossDisk } from '../support/power-loss-disk.js';
+import { randomFrom } from '../support/random.js';
+import { DiskRig } from './power-cuts.js';
 import { BASE_TIME, failureOf, LocalRig, patch, reasonOf } from './support.js';
 
 const journal = (rig: LocalRig): string => join(rig.dataDir, 'metadata.log');
@@ -69,6 +71,33 @@ test('changes that come together share a sync', async () => {
   const before = rig.fs.count('fdatasync', /metadata/);
   await Promise.all(Array.from({ length: 100 }, (_, i) => metadata.compareAndSet(`k${i}`, 'v', 0)));
   expect(rig.fs.count('fdatasync', /metadata/) - before).toBeLessThan(4);
+});
+
+test('changes that come together are left whole or not at all by a power cut, in whatever order sectors are written', async () => {
+  const rig = new DiskRig();
+  const { metadata } = await rig.open();
+  await metadata.compareAndSet('a', 'first', 0);
+  const images: DiskImage[] = [];
+  const random = randomFrom(20_260_311);
+  rig.disk.beforeChange = () => {
+    for (let i = 0; i < 100; i++) {
+      images.push(rig.disk.survivors((limit) => (random() < 0.7 ? limit : Math.floor(random() * limit)), 512));
+    }
+  };
+  const values = ['b', 'c', 'd'].map((key) => ({ key, value: key.repeat(700) }));
+  await Promise.all(values.map(({ key, value }) => metadata.compareAndSet(key, value, 0)));
+  const counts = new Set<number>();
+  for (const image of images) counts.add((await (await new DiskRig(image).open()).metadata.list('')).length);
+  expect(counts).toEqual(new Set([1, 4]));
+});
+
+test('very many bytes that come together are read again', async () => {
+  const rig = new LocalRig();
+  const { metadata } = await rig.open();
+  const value = 'x'.repeat(900_000);
+  await Promise.all(Array.from({ length: 80 }, (_, i) => metadata.compareAndSet(`k${i}`, value, 0)));
+  const again = await (await rig.crash().open()).metadata.list('');
+  expect(again.map((entry) => entry.value === value)).toEqual(Array.from({ length: 80 }, () => true));
 });
 
 test('a full disk refuses the change and heals; a failed sync is final', async () => {

@@ -1,8 +1,9 @@
 /**
  * The metadata store of the local engine: a map in memory and a journal of its changes, `metadata.log`.
  *
- * The journal is a log like any other: record batches of one record each with dense offsets, the key being the metadata
- * key and the value `{"version":N,"value":"..."}`, or null for a deletion. It is written anew without what was
+ * The journal is a log like any other: record batches with dense offsets, the key of a record being the metadata key and
+ * its value `{"version":N,"value":"..."}`, or null for a deletion. What shares a sync is one batch: of several, a power cut
+ * could leave a later one intact behind one that is torn, which cannot be told from corruption. It is written anew without what was
  * overwritten when it has grown to more than twice that plus a megabyte.
  */
 
@@ -10,7 +11,7 @@ import { dirname } from 'node:path';
 import * as v from 'valibot';
 import { encodeBatch } from '../../batch/builder.js';
 import { baseOffsetOf, sizeInBytesOf } from '../../batch/layout.js';
-import { openRecords } from '../../batch/records.js';
+import { openRecords, type RecordCursor } from '../../batch/records.js';
 import { LogError } from '../../core/errors.js';
 import type { Logger } from '../../core/logger.js';
 import { closedError } from '../batches.js';
@@ -27,6 +28,8 @@ export const METADATA_LOG_NAME = 'metadata.log';
 const COMPACTION_SLACK_BYTES: number = 1024 * 1024;
 /** Largest key and value together. */
 export const MAX_METADATA_BYTES: number = 1024 * 1024;
+/** Changes are written and synced together up to so many bytes of keys and values, and one more change. */
+const GROUP_BYTES: number = MAX_METADATA_BYTES;
 /** Changes that wait at most; callers beyond that are refused. */
 const MAX_WAITING_CHANGES = 10_000;
 
@@ -164,13 +167,12 @@ export class LocalMetadataStore implements MetadataStore {
     if (this.#closed) throw closedError('metadata store');
   }
 
-  /** Takes all that waits together: one write, one sync. */
+  /** Takes what waits together: one write, one sync. */
   async #work(): Promise<void> {
     // Changes asked for in the same turn of the event loop share the first sync.
     await Promise.resolve();
     while (this.#waiting.length > 0) {
-      const waiting = this.#waiting;
-      this.#waiting = [];
+      const waiting = this.#takeGroup();
       try {
         await this.#carryOut(waiting);
       } catch (error) {
@@ -178,6 +180,15 @@ export class LocalMetadataStore implements MetadataStore {
       }
     }
     this.#working = undefined;
+  }
+
+  #takeGroup(): readonly Waiting[] {
+    let count = 0;
+    for (let bytes = 0; count < this.#waiting.length && bytes < GROUP_BYTES; count++) {
+      const { key, value = '' } = this.#waiting[count]!;
+      bytes += Buffer.byteLength(key) + Buffer.byteLength(value);
+    }
+    return this.#waiting.splice(0, count);
   }
 
   async #carryOut(waiting: readonly Waiting[]): Promise<void> {
@@ -213,7 +224,7 @@ export class LocalMetadataStore implements MetadataStore {
 
   async #journal(changes: readonly MetadataChange[]): Promise<void> {
     await this.#syncName();
-    const bytes = Buffer.concat(changes.map((change, i) => encodeChange(change, this.#nextOffset + i)));
+    const bytes = encodeChanges(changes, this.#nextOffset);
     try {
       writeFully(this.#fs, this.#fd, bytes, this.#size);
     } catch (error) {
@@ -330,11 +341,8 @@ async function readJournal(
     { position: 0, endPosition: size, offset: 0 },
     {
       batch(buf, at, position) {
-        const change = decodeChange(buf.subarray(at, at + sizeInBytesOf(buf, at)), map);
-        if (!change)
-          throw corruptLog(path, position, baseOffsetOf(buf, at), undefined, 'a metadata change is not understood');
-        map.apply(change);
-        return true;
+        if (applyBatch(buf.subarray(at, at + sizeInBytesOf(buf, at)), map)) return true;
+        throw corruptLog(path, position, baseOffsetOf(buf, at), undefined, 'a metadata change is not understood');
       },
       damage(damage) {
         throw corruptLog(path, damage.position, damage.offset, damage.nextOffset, damage.why);
@@ -352,19 +360,37 @@ async function readJournal(
 }
 
 function encodeChange(change: MetadataChange, offset: number): Buffer {
-  const { key, value, version } = change;
-  const json = value === undefined ? null : Buffer.from(JSON.stringify({ version, value }));
-  return encodeBatch([{ timestampMs: -1, key: Buffer.from(key), value: json }], { baseOffset: offset, leaderEpoch: 0 });
+  return encodeChanges([change], offset);
 }
 
-/** The change in a journal batch; undefined when it is none. */
-function decodeChange(batch: Buffer, map: MetadataMap): MetadataChange | undefined {
+function encodeChanges(changes: readonly MetadataChange[], baseOffset: number): Buffer {
+  const records = changes.map(({ key, value, version }) => {
+    const json = value === undefined ? null : Buffer.from(JSON.stringify({ version, value }));
+    return { timestampMs: -1, key: Buffer.from(key), value: json };
+  });
+  return encodeBatch(records, { baseOffset, leaderEpoch: 0 });
+}
+
+/** Applies the changes in a journal batch. @returns false when it holds something else */
+function applyBatch(batch: Buffer, map: MetadataMap): boolean {
   const cursor = openRecords(batch);
-  if (cursor instanceof Promise || !cursor.next() || !cursor.key) return undefined;
-  const key = cursor.key.toString('utf8');
-  if (cursor.value === null) return { key, value: undefined, version: map.lastVersion(key) + 1 };
-  const parsed = v.safeParse(v.pipe(v.string(), v.parseJson(), valueSchema), cursor.value.toString('utf8'));
-  return parsed.success ? { key, ...parsed.output } : undefined;
+  if (cursor instanceof Promise) return false;
+  let count = 0;
+  for (; cursor.next(); count++) {
+    const change = decodeChange(cursor, map);
+    if (!change) return false;
+    map.apply(change);
+  }
+  return count > 0;
+}
+
+/** The change in a record of the journal; undefined when it is none. */
+function decodeChange({ key, value }: RecordCursor, map: MetadataMap): MetadataChange | undefined {
+  if (!key) return undefined;
+  const name = key.toString('utf8');
+  if (value === null) return { key: name, value: undefined, version: map.lastVersion(name) + 1 };
+  const parsed = v.safeParse(v.pipe(v.string(), v.parseJson(), valueSchema), value.toString('utf8'));
+  return parsed.success ? { key: name, ...parsed.output } : undefined;
 }
 
 function liveBytesOf(map: MetadataMap): number {

@@ -42,10 +42,11 @@ export async function expectKept(
   remains: Remains<Promised>,
   history: readonly LifeRecord[],
   epoch = 100,
-): Promise<Kept | 'refused'> {
-  const engine = await openUnlessTorn(rig, remains);
-  if (engine === 'refused') return engine;
+): Promise<Kept> {
   const { facts, at } = remains;
+  const engine = await rig.open().catch((cause: unknown) => {
+    throw new Error(`${at}: the start failed`, { cause });
+  });
   check(!engine.startedClean || facts.closing, () => `${at}: the clean marker outlived the work after it`);
   const metadata = metadataText(await engine.metadata.list(''));
   check(facts.metadata.includes(metadata), () => `${at}: metadata ${metadata}, not one of ${facts.metadata}`);
@@ -62,23 +63,6 @@ export async function expectKept(
     () => `${at}: ${rubbish} were left`,
   );
   return { found, log };
-}
-
-/**
- * Where sectors are reordered, changes of the metadata that shared a sync which never ended may be torn such that a later
- * one is intact: that is refused as corruption, since it cannot be told from it.
- */
-async function openUnlessTorn(
-  rig: DiskRig,
-  { facts, isReordered, at }: Remains<Promised>,
-): Promise<LocalEngine | 'refused'> {
-  try {
-    return await rig.open();
-  } catch (error) {
-    const isTornGroup = error instanceof LogError && error.reason === 'CORRUPT_LOG' && facts.metadata.length > 2;
-    if (isReordered && isTornGroup) return 'refused';
-    throw new Error(`${at}: the start failed`, { cause: error });
-  }
 }
 
 async function checkSecond(

@@ -114,7 +114,8 @@ test('producers and readers over the network outlast a full disk', async () => {
   const broker = await running();
   await broker.create('words', 1, {});
   const budgets = { streamBytes: MIB, connectionBytes: MIB, totalBytes: MIB };
-  const listener = await GrpcListener.start(broker.broker, { listen: ANYWHERE, maxRequestBytes: MIB, budgets });
+  const limits = { maxRequestBytes: MIB, budgets, maxConnections: 10, maxStreams: 100 };
+  const listener = await GrpcListener.start(broker.broker, { listen: ANYWHERE, ...limits });
   const client = await connect(formatAddress(listener.address));
   onTestFinished(async () => {
     await client.close();

@@ -137,9 +137,8 @@ export class FaultyBroker {
   }
 
   async create(name: string, partitionCount: number, configs: Readonly<Record<string, string>>): Promise<boolean> {
-    const topic = this.ledger.topics.get(name) ?? newTopic(name, configs);
+    const topic = newTopic(name, configs);
     this.ledger.topics.set(name, topic);
-    topic.state = 'unknown';
     const created = await this.#attempt(`create ${name}`, DOCUMENTED, async () => {
       const { topics } = this.broker;
       return await topics.create(name, partitionCount, { 'segment.bytes': '16384', ...configs }, false);
@@ -195,6 +194,7 @@ export class FaultyBroker {
     const value = `${ledger.sent.length}.`.padEnd(VALUE_BYTES, '.');
     const sent: Sent = {
       topic,
+      topicId: ledger.topics.get(topic)!.id,
       partition,
       key,
       value,

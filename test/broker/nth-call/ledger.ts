@@ -5,6 +5,8 @@ import type { Acks } from '../../../src/partition/partition.js';
 /** A batch of one record that somebody sent. Its value stands in no other. */
 export interface Sent {
   readonly topic: string;
+  /** A topic that is created again is another. */
+  readonly topicId: string;
   readonly partition: number;
   readonly key: string;
   readonly value: string;
@@ -59,6 +61,7 @@ export class Ledger {
   }
 
   sentTo(topic: string, partition: number): Sent[] {
-    return this.sent.filter((sent) => sent.topic === topic && sent.partition === partition);
+    const id = this.topics.get(topic)?.id;
+    return this.sent.filter((sent) => sent.topicId === id && sent.partition === partition);
   }
 }

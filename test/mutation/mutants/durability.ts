@@ -59,8 +59,8 @@ export const DURABILITY_MUTANTS: readonly Mutant[] = [
     patches: [
       {
         file: 'src/storage/local/segmented-log.ts',
-        find: 'if (entriesDirty) await this.#context.fs.syncDirectory(directory);',
-        replace: '',
+        find: 'if (entriesDirty) await',
+        replace: "if (entriesDirty && directory === '') await",
       },
     ],
     guard: { file: FAULTS_TEST, test: 'the entry of a new file is durable before its first batch counts as durable' },
@@ -98,8 +98,8 @@ export const DURABILITY_MUTANTS: readonly Mutant[] = [
     patches: [
       {
         file: 'src/storage/local/metadata-store.ts',
-        find: 'await this.#fs.fdatasync(this.#fd);',
-        replace: '',
+        find: 'await this.#fs.fdatasync(this.#fd);\n    } catch (error) {\n      throw',
+        replace: '} catch (error) {\n      throw',
       },
     ],
     guard: { file: 'test/storage/metadata-store.test.ts', test: 'a failed sync is final' },
@@ -122,8 +122,8 @@ export const DURABILITY_MUTANTS: readonly Mutant[] = [
     patches: [
       {
         file: 'src/storage/local/appender.ts',
-        find: 'if (placement.lease) this.#context.fs.ftruncateSync(placement.lease.fd, placement.position);',
-        replace: '',
+        find: 'this.#context.fs.ftruncateSync(placement.lease.fd, placement.position);',
+        replace: 'void placement;',
       },
     ],
     guard: { file: FAULTS_TEST, test: 'in the middle of a batch leaves nothing of it in the file' },

@@ -64,8 +64,8 @@ export const RECOVERY_MUTANTS: readonly Mutant[] = [
     patches: [
       {
         file: RECOVERY,
-        find: 'startOffset, this.#recoveryPoint, recorded);',
-        replace: 'startOffset);',
+        find: 'const endOffset = Math.max(last?.contents.nextOffset ?? 0, startOffset,',
+        replace: 'const endOffset = Math.max(last?.contents.nextOffset ?? 0, startOffset); void Math.max(0,',
       },
     ],
     guard: { file: RECOVERY_TEST, test: 'offsets of segments that are missing at the end are not given again' },

@@ -7,6 +7,8 @@ import { fromServiceError } from '../rpc/status-codec.js';
 const NOT_SENT = /No connection established|Name resolution failed|Stream refused by server|Channel closed before/;
 /** Codes that grpc-js makes up itself when a connection breaks; which one depends on how the peer's socket died. */
 const BROKEN_CONNECTION: ReadonlySet<number> = new Set([Code.UNAVAILABLE, Code.CANCELLED]);
+/** What grpc-js makes of a stream that was reset with ENHANCE_YOUR_CALM. */
+const RESET_FOR_ROOM = /^Bandwidth exhausted or memory limit exceeded/;
 const RESET = /RST_STREAM|ECONNRESET|EPIPE|socket hang up/;
 
 function isTransportError(error: unknown): error is ServiceError {
@@ -31,6 +33,10 @@ export function callFailure(thrown: unknown): LogError {
   }
   if (cause.code === Code.RESOURCE_EXHAUSTED && detail.includes('larger than')) {
     return new LogError('MESSAGE_TOO_LARGE', `A message exceeds what may cross the wire: ${detail}`, { cause });
+  }
+  if (cause.code === Code.RESOURCE_EXHAUSTED && RESET_FOR_ROOM.test(detail)) {
+    const message = 'The broker has reset the stream to make room for others.';
+    return new LogError('RESOURCE_LIMIT', message, { cause, outcome: 'unknown' });
   }
   return error;
 }

@@ -2,7 +2,7 @@
  * The data directory as a whole: who owns it, which format it has, and whether it was left in order.
  *
  *     .lock             taken by the process that uses the directory; holds its process id
- *     meta.json         {"formatVersion":2}
+ *     meta.json         {"formatVersion":3}
  *     .clean_shutdown   there while nobody uses the directory and everything in it is in order
  *     metadata.log, recovery-point-offset-checkpoint
  *     logs/             a directory for each partition, <topic id>-<partition>
@@ -16,10 +16,13 @@ import type { FileLock } from './lock.js';
 import { closeFile, readSmallFile, replaceFile, writeFully } from './small-files.js';
 
 /**
- * The newest format that this version reads and the one it writes. 2: segments that compaction wrote, which have holes.
- * A directory of an older format becomes one of this by being opened.
+ * The newest format that this version reads and the one it writes. A directory of an older format becomes one of this by
+ * being opened.
+ *
+ * 2: segments that compaction wrote, which have holes.
+ * 3: metadata changes that share a batch; recovery points with leader epochs and a checksum.
  */
-export const FORMAT_VERSION = 2;
+export const FORMAT_VERSION = 3;
 
 export const LOCK_NAME = '.lock';
 export const META_NAME = 'meta.json';

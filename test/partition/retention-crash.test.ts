@@ -1,4 +1,4 @@
-/** A retention pass that is stopped at any of its changes to the disk, by a kill or a power cut (invariants 1, 4, 19). */
+/** A retention pass that is stopped at any of its changes to the disk, by a kill or a power cut. */
 import { expect, test } from 'vitest';
 import { toEpoch } from '../../src/core/types.js';
 import { Partition } from '../../src/partition/partition.js';
@@ -91,7 +91,7 @@ async function expectKept(
   }
 }
 
-test('nothing above the planned start is lost, nothing below the start comes back', async (context) => {
+test('invariants 1, 4, 16, 19: nothing above the planned start is lost, nothing below the start comes back', async (context) => {
   const programme = new Programme(context, 20_260_302);
   const { random } = programme;
   const cuts = new PowerCuts<Promised>({ random, randomCuts: inForm({ short: 2, long: 20 }) });

@@ -9,8 +9,8 @@
 import { dirname } from 'node:path';
 import * as v from 'valibot';
 import { encodeBatch } from '../../batch/builder.js';
-import { baseOffsetOf, sizeInBytesOf } from '../../batch/layout.js';
-import { openRecords } from '../../batch/records.js';
+import { attributesOf, baseOffsetOf, codecOf, sizeInBytesOf } from '../../batch/layout.js';
+import { openRecords, type RecordCursor } from '../../batch/records.js';
 import { LogError } from '../../core/errors.js';
 import type { Logger } from '../../core/logger.js';
 import { closedError } from '../batches.js';
@@ -319,12 +319,25 @@ function encodeChange(change: MetadataChange, offset: number): Buffer {
 
 /** The change in a journal batch; undefined when it is none. */
 function decodeChange(batch: Buffer, map: MetadataMap): MetadataChange | undefined {
-  const cursor = openRecords(batch);
-  if (cursor instanceof Promise || !cursor.next() || !cursor.key) return undefined;
+  const cursor = openChange(batch);
+  if (!cursor?.key) return undefined;
   const key = cursor.key.toString('utf8');
   if (cursor.value === null) return { key, value: undefined, version: map.lastVersion(key) + 1 };
   const parsed = v.safeParse(v.pipe(v.string(), v.parseJson(), valueSchema), cursor.value.toString('utf8'));
   return parsed.success ? { key, ...parsed.output } : undefined;
+}
+
+/** The record of a journal batch; undefined when it holds none, or one that was never written here. */
+function openChange(batch: Buffer): RecordCursor | undefined {
+  // Changes are not compressed. Opening one that says so would end in a promise that nobody waits for.
+  if (codecOf(attributesOf(batch, 0)) !== 'none') return undefined;
+  try {
+    const cursor = openRecords(batch);
+    return !(cursor instanceof Promise) && cursor.next() ? cursor : undefined;
+  } catch (error) {
+    if (error instanceof LogError) return undefined;
+    throw error;
+  }
 }
 
 function liveBytesOf(map: MetadataMap): number {

@@ -153,7 +153,7 @@ function describeFiles(image: DiskImage, paths: readonly string[]): string {
 /** Everything a reader may ask of a log. */
 async function use(log: PartitionLog): Promise<void> {
   let offset: number = log.startOffset;
-  for (let reads = 0; offset < log.endOffset && reads < 100; reads++) {
+  for (let reads = 0; offset < log.endOffset && reads < 20; reads++) {
     try {
       const { nextOffset } = await log.read(toOffset(offset), END, 500);
       if (nextOffset <= offset) throw new Error(`a read at ${offset} comes to ${nextOffset}`);
@@ -192,7 +192,7 @@ test(
       ['x.timeindex', /\.timeindex$/, (bytes) => TimeIndex.decode(bytes)?.ceiling(BASE_TIME)],
     ];
     const valid = decoders.map(([, pattern]) => contentsOf(all, pattern));
-    await fuzz(programme, 8_000 * FACTOR, async () => {
+    await fuzz(programme, 8_500 * FACTOR, async () => {
       const which = programme.below(decoders.length);
       const [path, , decode] = decoders[which]!;
       const bytes = broken(programme, path, oneOf(programme, valid[which]!));
@@ -282,7 +282,7 @@ test(
       writeFileSync(real(path), sample.image.get(path)!);
     }
     const output = new Output(new Writable({ write: (_chunk, _encoding, done) => done() }));
-    await fuzz(programme, 1_000 * FACTOR, async () => {
+    await fuzz(programme, 500 * FACTOR, async () => {
       const path = oneOf(programme, paths);
       const bytes = broken(programme, path, sample.image.get(path)!);
       writeFileSync(real(path), bytes);

@@ -1,6 +1,7 @@
 import { readFileSync, statSync, truncateSync } from 'node:fs';
 import { join } from 'node:path';
 import { describe, expect, test } from 'vitest';
+import { RECORD_BATCH_OVERHEAD, writeCrc } from '../../src/batch/layout.js';
 import type { MetadataStore } from '../../src/storage/engine.js';
 import { type LocalEngine, openLocalEngine } from '../../src/storage/local/engine.js';
 import type { FileSystem } from '../../src/storage/local/fs.js';
@@ -11,6 +12,9 @@ import { type DiskImage, PowerLossDisk } from '../support/power-loss-disk.js';
 import { randomFrom } from '../support/random.js';
 import { DiskRig, PowerCuts } from './power-cuts.js';
 import { BASE_TIME, failureOf, LocalRig, patch, reasonOf } from './support.js';
+
+/** Of a batch's attributes. */
+const ATTRIBUTES_AT = 21;
 
 const journal = (rig: LocalRig): string => join(rig.dataDir, 'metadata.log');
 
@@ -210,4 +214,52 @@ test('the name of the journal is made durable by each start: whoever created it 
     disk.survivors(() => 0),
   );
   expect(await (await open(left)).metadata.get('k')).toMatchObject({ value: 'v' });
+});
+
+test('a change that claims to be compressed is refused, and ends nothing but the start', async () => {
+  const rig = await withEntries();
+  patch(journal(rig), (bytes) => {
+    bytes.writeInt16BE(1, ATTRIBUTES_AT);
+    writeCrc(bytes, 0);
+    return bytes;
+  });
+  const failure = await failureOf(rig.open());
+  expect(failure).toMatchObject({ reason: 'CORRUPT_LOG', metadata: { file: journal(rig), offset: '0' } });
+});
+
+test('a change whose record does not hold together is refused with the name of the file', async () => {
+  const rig = await withEntries();
+  patch(journal(rig), (bytes) => {
+    bytes[RECORD_BATCH_OVERHEAD] = 0x02;
+    writeCrc(bytes, 0);
+    return bytes;
+  });
+  const failure = await failureOf(rig.open());
+  expect(failure).toMatchObject({ reason: 'CORRUPT_LOG', metadata: { file: journal(rig), offset: '0' } });
+});
+
+describe('the last change', () => {
+  test('is not taken for a torn one after a clean stop', async () => {
+    const rig = new LocalRig();
+    const engine = await rig.open();
+    for (const key of ['a', 'b']) await engine.metadata.compareAndSet(key, 'value', 0);
+    await engine.close();
+    patch(journal(rig), (bytes) => {
+      bytes[bytes.length - 3]! ^= 1;
+    });
+    expect(await failureOf(rig.open())).toMatchObject({ reason: 'CORRUPT_LOG', metadata: { offset: '1' } });
+  });
+
+  test('is not missed after the journal was written anew, with fewer changes than there were', async () => {
+    const rig = new LocalRig();
+    const value = 'x'.repeat(100_000);
+    const first = await rig.open();
+    for (let version = 0; version < 10; version++) await first.metadata.compareAndSet('a', value, version);
+    await first.close();
+    const second = await rig.open();
+    for (let version = 10; version < 15; version++) await second.metadata.compareAndSet('a', value, version);
+    expect(statSync(journal(rig)).size).toBeLessThan(1_000_000);
+    const { metadata } = await rig.crash().open();
+    expect(await metadata.get('a')).toMatchObject({ version: 15 });
+  });
 });

@@ -356,7 +356,8 @@ async function checkBatches(
     const why =
       checkBatch(buf, at, buf.length) ??
       sequence.check(baseOffset, nextOffsetOf(buf, at), position + at - start, expected) ??
-      checkEpoch(buf, at, segment.contents.epochs.epochAt(baseOffset));
+      checkEpoch(buf, at, segment.contents.epochs.epochAt(baseOffset)) ??
+      checkEnd(nextOffsetOf(buf, at), segment);
     if (why !== undefined) {
       if (at > start) break;
       return new Mismatch(position, expected, why);
@@ -372,4 +373,10 @@ async function checkBatches(
     }
   }
   return { end: at, nextOffset: expected };
+}
+
+/** Why a batch cannot end where it does. Serving nothing, as above the end of the log, would keep its reader there for ever. */
+function checkEnd(nextOffset: number, { contents }: Segment): string | undefined {
+  if (nextOffset <= contents.nextOffset) return undefined;
+  return `the batch ends at offset ${nextOffset - 1}, but its segment at ${contents.nextOffset - 1}`;
 }

@@ -1,25 +1,18 @@
 /**
  * The metadata store of the local engine: a map in memory and a journal of its changes, `metadata.log`.
  *
- * The journal is a log like any other: record batches with dense offsets, the key of a record being the metadata key and
- * its value `{"version":N,"value":"..."}`, or null for a deletion. What shares a sync is one batch: of several, a power cut
- * could leave a later one intact behind one that is torn, which cannot be told from corruption. It is written anew without what was
- * overwritten when it has grown to more than twice that plus a megabyte.
+ * The journal is written anew without what was overwritten when it has grown to more than twice that plus a megabyte.
  */
 
 import { dirname } from 'node:path';
-import * as v from 'valibot';
-import { encodeBatch } from '../../batch/builder.js';
-import { baseOffsetOf, sizeInBytesOf } from '../../batch/layout.js';
-import { openRecords, type RecordCursor } from '../../batch/records.js';
 import { LogError } from '../../core/errors.js';
 import type { Logger } from '../../core/logger.js';
 import { closedError } from '../batches.js';
 import type { CasResult, MetadataEntry, MetadataStore } from '../engine.js';
-import { checkCas, entryAfter, type MetadataChange, MetadataMap } from '../metadata-map.js';
+import { checkCas, entryAfter, type MetadataChange, type MetadataMap } from '../metadata-map.js';
 import type { FileDescriptor, FileSystem } from './fs.js';
-import { corruptLog, isOutOfSpace, isUntriedSync, toStorageError } from './io-errors.js';
-import { scanBatches } from './scanner.js';
+import { isOutOfSpace, isUntriedSync, toStorageError } from './io-errors.js';
+import { encodeChange, encodeChanges, type Journal, readJournal } from './metadata-journal.js';
 import { closeFile, createSynced, TEMPORARY_SUFFIX, writeFully } from './small-files.js';
 
 export const METADATA_LOG_NAME = 'metadata.log';
@@ -32,8 +25,6 @@ export const MAX_METADATA_BYTES: number = 1024 * 1024;
 const GROUP_BYTES: number = MAX_METADATA_BYTES;
 /** Changes that wait at most; callers beyond that are refused. */
 const MAX_WAITING_CHANGES = 10_000;
-
-const valueSchema = v.object({ version: v.pipe(v.number(), v.safeInteger(), v.minValue(1)), value: v.string() });
 
 /** What is known of the journal besides its contents. */
 export interface JournalOptions {
@@ -319,78 +310,6 @@ export class LocalMetadataStore implements MetadataStore {
     }
     this.#rewritingFails = fails;
   }
-}
-
-interface Journal {
-  readonly map: MetadataMap;
-  readonly size: number;
-  readonly nextOffset: number;
-}
-
-async function readJournal(
-  fs: FileSystem,
-  path: string,
-  fd: FileDescriptor,
-  size: number,
-  logger: Logger,
-  durableOffset: number,
-): Promise<Journal> {
-  const map = new MetadataMap();
-  const { position, nextOffset, tail } = await scanBatches(
-    (buffer, at) => fs.pread(fd, buffer, at),
-    { position: 0, endPosition: size, offset: 0 },
-    {
-      batch(buf, at, position) {
-        if (applyBatch(buf.subarray(at, at + sizeInBytesOf(buf, at)), map)) return true;
-        throw corruptLog(path, position, baseOffsetOf(buf, at), undefined, 'a metadata change is not understood');
-      },
-      damage(damage) {
-        throw corruptLog(path, damage.position, damage.offset, damage.nextOffset, damage.why);
-      },
-    },
-  );
-  if (nextOffset < durableOffset || tail?.searched === false) {
-    throw corruptLog(path, position, nextOffset, undefined, tail?.why ?? 'the file ends too early');
-  }
-  if (tail) {
-    logger.warn({ file: path, position, bytes: size - position, why: tail.why }, 'cutting off a torn tail');
-    fs.ftruncateSync(fd, position);
-  }
-  return { map, size: position, nextOffset };
-}
-
-function encodeChange(change: MetadataChange, offset: number): Buffer {
-  return encodeChanges([change], offset);
-}
-
-function encodeChanges(changes: readonly MetadataChange[], baseOffset: number): Buffer {
-  const records = changes.map(({ key, value, version }) => {
-    const json = value === undefined ? null : Buffer.from(JSON.stringify({ version, value }));
-    return { timestampMs: -1, key: Buffer.from(key), value: json };
-  });
-  return encodeBatch(records, { baseOffset, leaderEpoch: 0 });
-}
-
-/** Applies the changes in a journal batch. @returns false when it holds something else */
-function applyBatch(batch: Buffer, map: MetadataMap): boolean {
-  const cursor = openRecords(batch);
-  if (cursor instanceof Promise) return false;
-  let count = 0;
-  for (; cursor.next(); count++) {
-    const change = decodeChange(cursor, map);
-    if (!change) return false;
-    map.apply(change);
-  }
-  return count > 0;
-}
-
-/** The change in a record of the journal; undefined when it is none. */
-function decodeChange({ key, value }: RecordCursor, map: MetadataMap): MetadataChange | undefined {
-  if (!key) return undefined;
-  const name = key.toString('utf8');
-  if (value === null) return { key: name, value: undefined, version: map.lastVersion(name) + 1 };
-  const parsed = v.safeParse(v.pipe(v.string(), v.parseJson(), valueSchema), value.toString('utf8'));
-  return parsed.success ? { key: name, ...parsed.output } : undefined;
 }
 
 function liveBytesOf(map: MetadataMap): number {

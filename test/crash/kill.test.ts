@@ -84,7 +84,7 @@ class KillRun {
     const load = this.#load(client, round);
     const target = history.acks + 1 + this.#programme.below(MAX_ACKS_BEFORE_KILL);
     try {
-      await Promise.race([load, until(() => history.acks >= target, `${target} records are acknowledged`)]);
+      await Promise.race([load, until(() => history.acks >= target, `${target} records are acknowledged`, 60_000)]);
     } finally {
       history.crash(`kill -9, round ${round}`);
       await broker.stop('SIGKILL');

@@ -21,7 +21,7 @@ import { until } from '../support/until.js';
 const MIB = 1024 * 1024;
 /** The disks here are smaller than what a broker keeps free. */
 const FLAGS = ['--log-disk-reserve-bytes', '0', '--log-level', 'error'];
-const TIMEOUT_MS = inForm({ short: 60_000, long: 600_000 });
+const TIMEOUT_MS = inForm({ short: 60_000, long: 1_800_000 });
 const POWER_CUT_DISKS = inForm({ short: 1, long: 5 });
 /** Of one disk. */
 const POWER_CUTS = inForm({ short: 3, long: 20 });
@@ -222,7 +222,7 @@ async function cutPowerOften(context: TestContext, programme: Programme): Promis
     const client = await workshop.connect(server);
     const load = Promise.all([sendOfAllKinds(workshop, client, `round-${round}`), tail.follow(client)]);
     const target = history.acks + 1 + programme.below(1_000);
-    await Promise.race([load, until(() => history.acks >= target, `${target} records are acknowledged`)]);
+    await Promise.race([load, until(() => history.acks >= target, `${target} records are acknowledged`, 60_000)]);
     history.crash(`power cut ${round}`);
     unlessRefused(context, () => cutPower(disk));
     // For a while the broker writes to a disk that takes nothing any more.

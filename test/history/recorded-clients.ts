@@ -115,6 +115,9 @@ function acknowledge(
   }
 }
 
+/** Readers that wait between attempts, on a busy machine. */
+const CATCH_UP_LIMIT_MS = 60_000;
+
 /**
  * Follows a topic from its beginning, over as many brokers and connections as it takes: in the history it is one process,
  * which was given its partitions once. So whatever it skips or repeats is a violation.
@@ -154,6 +157,7 @@ export class TailReader<K = string, V = string> {
     await until(
       () => ends.every((end, partition) => (this.positions[partition] ?? 0) >= end),
       `${this.#process} has read up to ${ends}`,
+      CATCH_UP_LIMIT_MS,
     );
   }
 

@@ -189,7 +189,7 @@ test(
       expect(after.heldBytes - before.heldBytes).toBeLessThan(64 * MIB);
     });
   },
-  inForm({ short: 120_000, long: 3_600_000 }),
+  inForm({ short: 240_000, long: 3_600_000 }),
 );
 
 /** For every field of the method's request, a valid request with very many of that field behind it. */
@@ -227,5 +227,5 @@ test(
       expect(after.residentBytes).toBeLessThan(512 * MIB);
     });
   },
-  inForm({ short: 120_000, long: 600_000 }),
+  inForm({ short: 240_000, long: 1_200_000 }),
 );

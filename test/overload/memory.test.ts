@@ -126,7 +126,7 @@ test(
       await broker.stopAndRemove();
     }
   },
-  inForm({ short: 120_000, long: 1_200_000 }),
+  inForm({ short: 240_000, long: 1_200_000 }),
 );
 
 test('invariant 21: thousands of partitions stay within the budget', async () => {
@@ -134,7 +134,7 @@ test('invariant 21: thousands of partitions stay within the budget', async () =>
   const raw = new RawClient(broker.address);
   try {
     const before = broker.residentBytes;
-    const partitionCount = inForm({ short: 1_500, long: LIMITS.partitions });
+    const partitionCount = inForm({ short: 1_000, long: LIMITS.partitions });
     await raw.createTopic('many', partitionCount);
     const records = [{ offset: 0, timestampMs: 0, value: Buffer.from('v'), headers: [] }];
     await Promise.all(

@@ -82,9 +82,10 @@ export class ReceiveBudget {
   /** For calls of many requests: what to call with each that the handler takes. */
   takerOf(call: object): (request: object) => void {
     const stream = http2StreamOf(call);
-    const receipt = stream === undefined ? undefined : this.#receipts.get(stream);
-    if (receipt === undefined) return () => undefined;
     return (request) => {
+      // Looked up late: a call is handled before its stream is watched.
+      const receipt = stream === undefined ? undefined : this.#receipts.get(stream);
+      if (receipt === undefined) return;
       const bytes = wireSizeOf(request) + FRAME_OVERHEAD_BYTES;
       this.#release(receipt, Math.min(bytes, receipt.heldBytes));
     };

@@ -320,6 +320,28 @@ describe('ProduceStream', () => {
     }
   });
 
+  test('invariant 21: what was taken from a stream counts as received no longer', async () => {
+    const small = await run({ limits: { requestMaxBytes: 64 * 1024, totalInFlightBytes: 256 * 1024 } });
+    try {
+      await small.raw.createTopic('t');
+      const stream = small.raw.produceStream();
+      let answered = 0;
+      stream.on('data', (response: ProduceStreamResponse) => {
+        answered += response.results.length;
+      });
+      const count = 200;
+      for (let correlationId = 1; correlationId <= count; correlationId++) {
+        const request = { topic: 't', acks: DURABLE, batches: [batchOf(['x'.repeat(20_000)])] };
+        stream.write({ correlationId, request });
+      }
+      await until(() => answered === count, 'sixteen times the limit was answered');
+      stream.end();
+      await once(stream, 'status');
+    } finally {
+      await small.stop();
+    }
+  });
+
   test('a broker that stops answers what it accepted and then ends the stream with BROKER_DRAINING', async () => {
     const stream = running.raw.produceStream();
     const results: ProduceStreamResult[] = [];

@@ -63,6 +63,7 @@ class KillRun {
     const broker = await this.#start();
     await this.#readToTheEnd(broker);
     await broker.stop('SIGTERM');
+    rmSync(this.#dataDir, { recursive: true });
     expectNoViolations(this.#recorded.history);
     expect(this.#recorded.history.acks).toBeGreaterThan(rounds);
     this.#programme.tried('acknowledged records', this.#recorded.history.acks);

@@ -5,9 +5,9 @@
 import { beforeAll, describe, test } from 'vitest';
 import { inForm, Programme } from '../support/programme.js';
 import { inState, type KnownBatch, withBitFlipped, withFile } from './damage.js';
-import { checkStart, type DamagedCopy, examineCopies, filesOf } from './damaged-copies.js';
+import { allDurable, checkStart, type DamagedCopy, examineCopies, filesOf } from './damaged-copies.js';
 import { DATA_DIR, type DiskRig } from './power-cuts.js';
-import { type SampleLog, type Stop, sampleCompactedLog, sampleLog } from './sample-logs.js';
+import { type SampleLog, type Stop, sampleCompactedLog, sampleLog, sampleUnsynced } from './sample-logs.js';
 
 const SEGMENT_BYTES = inForm({ short: 4 * 1024, long: 64 * 1024 });
 const COMPACTED_RECORDS = inForm({ short: 30, long: 500 });
@@ -155,3 +155,7 @@ describe.each(STOPS)('after a stop that was %s', (stop) => {
     await flipSharedFiles(await sampleLog(stop, SEGMENT_BYTES), new Programme(context, 1));
   }, 3_600_000);
 });
+
+test('13: a flipped bit in a batch that holds record batches has none of them taken for batches of the log', async (context) => {
+  await flipLogs(allDurable(await sampleUnsynced('record batches')), new Programme(context, 1));
+}, 3_600_000);

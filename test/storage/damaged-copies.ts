@@ -84,9 +84,18 @@ export async function examineCopies(
 }
 
 /** The sample with other recovery points. */
-export function withPoints(sample: SampleLog, change: (points: RecoveryPoints) => RecoveryPoints): SampleLog {
+function withPoints(sample: SampleLog, change: (points: RecoveryPoints) => RecoveryPoints): SampleLog {
   const points = encodeRecoveryPoints(change(recoveryPointsOf(sample.image)));
   return { ...sample, image: withFile(sample.image, POINTS_FILE, points) };
+}
+
+/** The sample as if all of its log had been durable. */
+export function allDurable(sample: SampleLog): SampleLog {
+  return withPoints(sample, (points) => {
+    const key = basename(SAMPLE_DIRECTORY);
+    const point = { ...points.partitions.get(key)!, offset: sample.known.endOffset };
+    return { ...points, partitions: new Map([[key, point]]) };
+  });
 }
 
 function withCopies(sample: SampleLog, count: number, damagedFile: string, damaged: (i: number) => Buffer): DiskImage {

@@ -2,20 +2,19 @@
  * Writes that a power cut has torn, at every byte: the file ends there, or goes on with zeros, or with what its blocks
  * held before. Of a log that is the last batch; of every other file all of it.
  */
-import { basename } from 'node:path';
 import { describe, test } from 'vitest';
 import { baseOffsetOf, leaderEpochOf } from '../../src/batch/layout.js';
 import { checkBatch } from '../../src/batch/validate.js';
 import { inForm, Programme } from '../support/programme.js';
 import { KnownLog, withFile } from './damage.js';
 import {
+  allDurable,
   checkStart,
   type DamagedCopy,
   type Damages,
   examineCopies,
   filesOf,
   SAMPLE_DIRECTORY,
-  withPoints,
 } from './damaged-copies.js';
 import { DATA_DIR, DiskRig } from './power-cuts.js';
 import {
@@ -173,14 +172,6 @@ function lastBatchTorn(sample: SampleLog, behind: readonly Behind[]): Damages {
   const whole = sample.image.get(LOG_FILE)!;
   const start = startOfLast(sample);
   return withoutForged(tornAt(LOG_FILE, whole, start, behind), start, whole);
-}
-
-function allDurable(sample: SampleLog): SampleLog {
-  return withPoints(sample, (points) => {
-    const key = basename(SAMPLE_DIRECTORY);
-    const point = { ...points.partitions.get(key)!, offset: sample.known.endOffset };
-    return { ...points, partitions: new Map([[key, point]]) };
-  });
 }
 
 describe.each(LAST_BATCHES)('a batch of %s that is torn', (kind) => {

@@ -134,8 +134,8 @@ export const DURABILITY_MUTANTS: readonly Mutant[] = [
     patches: [
       {
         file: 'src/storage/local/appender.ts',
-        find: 'if (isOutOfSpace(cause)) return failure;',
-        replace: '',
+        find: 'isOutOfSpace(cause) || isUntriedSync(cause)',
+        replace: 'isUntriedSync(cause)',
       },
     ],
     guard: { file: FAULTS_TEST, test: 'fails the append whole, and the log works again once there is room' },

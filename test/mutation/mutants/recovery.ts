@@ -93,7 +93,7 @@ export const RECOVERY_MUTANTS: readonly Mutant[] = [
     invariants: [13, 14],
     patches: [
       {
-        file: 'src/storage/local/metadata-store.ts',
+        file: 'src/storage/local/metadata-journal.ts',
         find: 'throw corruptLog(path, damage.position, damage.offset, damage.nextOffset, damage.why);',
         replace: 'logger.warn({ damage }, "skipped");',
       },

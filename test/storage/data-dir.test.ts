@@ -154,13 +154,13 @@ test('recovery points are written when the time comes, and when a log is closed'
   const log = await engine.open(partition(), EPOCH, CONFIG);
   await fill(log, 3);
   timers.shift()!();
-  await expect.poll(() => existsSync(path) && readFileSync(path, 'utf8')).toContain(' 0 0 0:1\n');
+  await expect.poll(() => existsSync(path) && readFileSync(path, 'utf8')).toContain(' 0 0 0 0:1\n');
   await log.flush(log.endOffset);
   timers.shift()!();
-  await expect.poll(() => readFileSync(path, 'utf8')).toContain(' 0 3 0:1\n');
+  await expect.poll(() => readFileSync(path, 'utf8')).toContain(' 0 3 0 0:1\n');
   await fill(log, 2);
   await engine.close();
-  expect(readFileSync(path, 'utf8')).toContain(' 0 5 0:1\n');
+  expect(readFileSync(path, 'utf8')).toContain(' 0 5 0 0:1\n');
 });
 
 test('what a removal left behind is deleted at the next start', async () => {

@@ -83,13 +83,13 @@ test('recovery points with any byte changed or cut off are not believed', () => 
   const points = {
     journalOffset: 70,
     partitions: new Map([
-      [`${topicId}-0`, { offset: 5, epochs: [] }],
-      [`${topicId}-12`, { offset: 2 ** 40, epochs: [[0, -1] as const, [2 ** 40 - 1, 33] as const] }],
+      [`${topicId}-0`, { offset: 5, logStartOffset: 3, epochs: [] }],
+      [`${topicId}-12`, { offset: 2 ** 40, logStartOffset: 0, epochs: [[0, -1] as const, [2 ** 40 - 1, 33] as const] }],
     ]),
   };
   const bytes = encodeRecoveryPoints(points);
   expect(bytes.toString()).toMatch(
-    new RegExp(`^1\n70\n2\n${topicId} 0 5\n${topicId} 12 1099511627776 0:-1 1099511627775:33\n[0-9a-f]{8}\n$`),
+    new RegExp(`^1\n70\n2\n${topicId} 0 5 3\n${topicId} 12 1099511627776 0 0:-1 1099511627775:33\n[0-9a-f]{8}\n$`),
   );
   expect(decodeRecoveryPoints(bytes)).toEqual(points);
   for (let at = 0; at < bytes.length; at++) {
@@ -107,8 +107,8 @@ test('recovery points in the text format of Kafka are read', () => {
   expect(decodeRecoveryPoints(Buffer.from(`0\n2\n${topicId} 0 5\n${topicId} 12 1099511627776\n`))).toEqual({
     journalOffset: 0,
     partitions: new Map([
-      [`${topicId}-0`, { offset: 5, epochs: [] }],
-      [`${topicId}-12`, { offset: 2 ** 40, epochs: [] }],
+      [`${topicId}-0`, { offset: 5, logStartOffset: 0, epochs: [] }],
+      [`${topicId}-12`, { offset: 2 ** 40, logStartOffset: 0, epochs: [] }],
     ]),
   });
 });

@@ -18,7 +18,7 @@ test('one write notes the epochs of all logs that are open, and their appends wa
   expect(rig.fs.count('fdatasync', POINTS)).toBe(0);
   for (const log of logs) await fill(log, 2);
   expect(rig.fs.count('fdatasync', POINTS)).toBe(1);
-  for (const n of [0, 1, 2]) expect(points(rig)).toContain(`${partition(n).topicId} 0 0 0:1\n`);
+  for (const n of [0, 1, 2]) expect(points(rig)).toContain(`${partition(n).topicId} 0 0 0 0:1\n`);
 });
 
 test('13: a flipped epoch is found in batches that no checkpoint knows, also where the epochs change', async () => {

@@ -288,6 +288,20 @@ describe('recovery', () => {
     }
   });
 
+  test('without a checkpoint knows where a log begins that was trimmed within a segment (invariants 4, 13)', async () => {
+    const first = new LocalRig(NO_CACHE);
+    const engine = await first.open();
+    const log = await engine.open(partition(), EPOCH, CONFIG);
+    const bytes = await fill(log, 9);
+    await log.trim(toOffset(4));
+    await engine.close();
+    const rig = first.crash();
+    writeFileSync(`${rig.directory()}/checkpoint`, 'garbage\n00000000\n');
+    const again = await openLog(rig);
+    expect([again.startOffset, again.endOffset]).toEqual([4, 9]);
+    expect(await readAll(again)).toEqual(Buffer.concat(bytes.slice(4)));
+  });
+
   test('of a long log leaves the event loop free', async () => {
     const rig = new LocalRig({ tailCacheBytes: 0 });
     const log = await openLog(rig, { ...CONFIG, segmentBytes: 1 << 30 });

@@ -74,7 +74,7 @@ export class RecoveryPointsFile {
 
   set(key: string, point: RecoveryPoint): void {
     const before = this.#points.get(key);
-    if (before?.offset === point.offset && before.epochs === point.epochs) return;
+    if (before !== undefined && isSame(before, point)) return;
     this.#points.set(key, point);
     this.#isStale = true;
   }
@@ -117,4 +117,8 @@ export class RecoveryPointsFile {
     }
     this.#source.written(partitions);
   }
+}
+
+function isSame(a: RecoveryPoint, b: RecoveryPoint): boolean {
+  return a.offset === b.offset && a.logStartOffset === b.logStartOffset && a.epochs === b.epochs;
 }

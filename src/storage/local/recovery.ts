@@ -85,9 +85,14 @@ class Recovery {
       checkpoint,
     );
     await this.#scanUnvouched(segments, checkpoint);
-    const kept = await this.#dropOutlived(await this.#settleTails(segments), checkpoint?.logStartOffset ?? 0);
+    const kept = await this.#dropOutlived(await this.#settleTails(segments), this.#logStartOffset(checkpoint));
     this.#checkOrder(kept);
     return this.#assemble(kept, checkpoint);
+  }
+
+  /** The checkpoint has the latest; where it does not hold, the recovery points have one that is some seconds old. */
+  #logStartOffset(checkpoint: PartitionCheckpoint | undefined): number {
+    return Math.max(checkpoint?.logStartOffset ?? 0, this.#recoveryPoint.logStartOffset);
   }
 
   /** Removes what an interrupted replacement or removal has left. */
@@ -176,12 +181,12 @@ class Recovery {
     }
     this.#reportMissing([...records.values()], checkpoint);
     // Trimmed segments whose removal was cut short.
-    return this.#dropTrimmed(found, checkpoint?.logStartOffset ?? 0);
+    return this.#dropTrimmed(found, this.#logStartOffset(checkpoint));
   }
 
   #reportMissing(records: readonly SegmentRecord[], checkpoint: PartitionCheckpoint | undefined): void {
     for (const { baseOffset, nextOffset } of records) {
-      if (nextOffset <= (checkpoint?.logStartOffset ?? 0)) continue;
+      if (nextOffset <= this.#logStartOffset(checkpoint)) continue;
       const file = join(this.#directory, segmentName(baseOffset) + LOG_SUFFIX);
       this.#context.logger.error({ file, offset: baseOffset, nextOffset }, 'a segment is missing');
     }
@@ -319,7 +324,7 @@ class Recovery {
   async #assemble(found: readonly FoundSegment[], checkpoint: PartitionCheckpoint | undefined): Promise<RecoveredLog> {
     const segments = found.map(({ segment }) => segment);
     const last = segments[segments.length - 1];
-    const startOffset = Math.max(checkpoint?.logStartOffset ?? 0, checkpoint ? 0 : (segments[0]?.baseOffset ?? 0));
+    const startOffset = Math.max(this.#logStartOffset(checkpoint), checkpoint ? 0 : (segments[0]?.baseOffset ?? 0));
     const recorded = Math.max(0, ...(checkpoint?.segments.map(({ nextOffset }) => nextOffset) ?? []));
     const endOffset = Math.max(last?.contents.nextOffset ?? 0, startOffset, this.#recoveryPoint.offset, recorded);
     // Nothing may be appended to a file that ends in damage, or at another offset than the log; nor to one that compaction

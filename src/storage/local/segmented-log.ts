@@ -77,7 +77,8 @@ export class SegmentedLog {
 
   /** What an unclean start is to know of this log. */
   get recoveryPoint(): RecoveryPoint {
-    return { offset: this.#state.durableOffset, epochs: this.#state.epochs.runs };
+    const { durableOffset, startOffset, epochs } = this.#state;
+    return { offset: durableOffset, logStartOffset: startOffset, epochs: epochs.runs };
   }
 
   /** Expects that the next batches carry an epoch. Before the first append only: later, what is under way counts. */

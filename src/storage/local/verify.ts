@@ -88,7 +88,7 @@ export async function* verifyDataDirectory(
   }
   const read = await readRecoveryPoints(fs, join(dataDir, RECOVERY_POINTS_NAME));
   const points = typeof read === 'object' ? read : NO_RECOVERY_POINTS;
-  const journalPoint = { offset: points.journalOffset, epochs: [] };
+  const journalPoint = { ...NO_RECOVERY_POINT, offset: points.journalOffset };
   const metadata = new Verification(fs, METADATA_LOG_NAME, dataDir, journalPoint);
   await metadata.file(join(dataDir, METADATA_LOG_NAME), undefined, true);
   yield metadata.report();

@@ -10,14 +10,9 @@ import { afterEach, expect, test } from 'vitest';
 import { type Client, connect, string, topic } from '../../src/index.js';
 import { expectNoViolations } from '../history/checker.js';
 import { History } from '../history/history.js';
-import {
-  type Recorded,
-  readAll,
-  readAllRepeatedly,
-  sendMany,
-  sendSingly,
-  TailReader,
-} from '../history/recorded-clients.js';
+import { readAllRepeatedly, sendMany, sendSingly } from '../history/recorded/loads.js';
+import { readAll, TailReader } from '../history/recorded/reader.js';
+import type { RecordedTopic } from '../history/recorded/topic.js';
 import { BrokerProcess } from '../support/broker-process.js';
 import { inForm, Programme } from '../support/programme.js';
 import { until } from '../support/until.js';
@@ -44,7 +39,7 @@ afterEach(async () => {
 class KillRun {
   readonly #programme: Programme;
   readonly #dataDir = BrokerProcess.temporaryDirectory();
-  readonly #recorded: Recorded = { history: new History(), topic: orders, partitionCount: ALL_PARTITIONS.length };
+  readonly #recorded: RecordedTopic = { history: new History(), topic: orders, partitionCount: ALL_PARTITIONS.length };
   readonly #tails: readonly TailReader[];
 
   constructor(programme: Programme) {

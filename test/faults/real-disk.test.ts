@@ -12,7 +12,10 @@ import { type Client, connect, LogError, type Producer, string, topic } from '..
 import { Server } from '../cli/support.js';
 import { expectNoViolations } from '../history/checker.js';
 import { History } from '../history/history.js';
-import { type Recorded, readAll, sendMany, sendSingly, TailReader } from '../history/recorded-clients.js';
+import { sendMany, sendSingly } from '../history/recorded/loads.js';
+import { RecordedProducer } from '../history/recorded/producer.js';
+import { readAll, TailReader } from '../history/recorded/reader.js';
+import type { RecordedTopic } from '../history/recorded/topic.js';
 import { cutPower, Mounts, needs, unlessRefused } from '../support/mounts.js';
 import { inForm, Programme } from '../support/programme.js';
 import { rejection } from '../support/rejection.js';
@@ -44,7 +47,7 @@ afterEach(async () => {
 class Workshop {
   readonly mounts: Mounts = new Mounts();
   readonly history: History = new History();
-  readonly recorded: Recorded = { history: this.history, topic: orders, partitionCount: ALL_PARTITIONS.length };
+  readonly recorded: RecordedTopic = { history: this.history, topic: orders, partitionCount: ALL_PARTITIONS.length };
 
   constructor() {
     leftOver.push(() => this.mounts.clean());
@@ -87,15 +90,8 @@ class Workshop {
 }
 
 /** Records one send. @throws LogError */
-async function sendOne({ history }: Workshop, producer: Producer, value: string, partition: number): Promise<void> {
-  const send = history.send(value, orders.name, value);
-  try {
-    const sent = await producer.send(orders, { value, partition });
-    send.ack(sent.partition, sent.offset);
-  } catch (error) {
-    send.error(error);
-    throw error;
-  }
+async function sendOne({ recorded }: Workshop, producer: Producer, name: string, partition: number): Promise<void> {
+  await new RecordedProducer(recorded, producer, name).send({ name, record: { value: name, partition } });
 }
 
 /** Sends to a partition until it is stopped. */

@@ -72,7 +72,7 @@ describe('a decompression bomb', () => {
     ['zstd of 32 GiB', 'zstd', () => zstdBomb('28b52ffd0058', 262_144)],
   ];
 
-  it.each(bombs)('of %s is refused without its memory', async (_what, codec, make) => {
+  it.each(bombs)('of %s is refused without its memory (invariant 21)', async (_what, codec, make) => {
     const data = make();
     const before = process.resourceUsage().maxRSS;
     const error = await errorOf(() => decompressRecords(data, codec, LIMIT));
@@ -98,7 +98,7 @@ describe('a decompression bomb', () => {
     }
   });
 
-  it('of many blocks under a wide window is refused before minutes of moving memory', async () => {
+  it('of many blocks under a wide window is refused before minutes of moving memory (invariant 22)', async () => {
     // Each block makes 1,000 bytes of few, so that all would fit; each would move a window of 128 MiB.
     const frame = await zstdPackage.compress(Buffer.alloc(1_000, 'abcdefghijklmnop'));
     const block = frame.subarray(6);
@@ -122,7 +122,7 @@ describe('a decompression bomb', () => {
   });
 
   // Last, because it takes memory in earnest.
-  it('that is none after all is decompressed without holding up the event loop', async () => {
+  it('that is none after all is decompressed without holding up the event loop (invariant 22)', async () => {
     let longestMs = 0;
     let last = performance.now();
     const ticking = setInterval(() => {

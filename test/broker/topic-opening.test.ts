@@ -115,7 +115,7 @@ describe('at a start', () => {
     await topics.close();
   });
 
-  test('a partition for which there is no file handle is served as soon as there is one', async () => {
+  test('a partition for which there is no file handle is served as soon as there is one (invariant 20)', async () => {
     const clock = new ManualClock(BASE_TIME);
     const first = await openTopics(engine);
     const { id } = await create(first, 2);

@@ -140,13 +140,13 @@ function check(input: Input, answer: Answer, broker: BrokerProcess): void {
   if (answer.code === undefined && !WAITING.test(input.path)) throw new Error(`no answer to ${shown}`);
 }
 
-test('invariants 21, 22: every RPC has a valid request to begin with', async () => {
+test('every RPC has a valid request to begin with (invariants 21, 22)', async () => {
   const paths = (await servedMethods()).map((method) => method.path);
   expect(Object.keys(SEEDS).sort()).toEqual(paths.sort());
 });
 
 test(
-  `invariants 21, 22: ${EXECUTIONS} broken requests end, stall and fill nothing, and are answered as documented`,
+  `${EXECUTIONS} broken requests end, stall and fill nothing, and are answered as documented (invariants 21, 22)`,
   async (context) => {
     const programme = new Programme(context);
     const inputs = new Inputs(await servedMethods(), programme);
@@ -199,7 +199,7 @@ function inflatedInputs({ path, requestType }: ServedMethod, count: number): Inp
 }
 
 test(
-  'invariants 21, 22: requests that decode to much more than their size neither stall the broker nor fill it',
+  'requests that decode to much more than their size neither stall the broker nor fill it (invariants 21, 22)',
   async (context) => {
     const programme = new Programme(context);
     // Just as much as is decoded; in the long form also the largest request, nearly, of two bytes a field.

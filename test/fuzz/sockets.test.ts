@@ -59,7 +59,7 @@ function send(port: number, bytes: Buffer): Promise<Buffer> {
 }
 
 test(
-  `invariants 21, 22: garbage on ${CONNECTIONS} connections neither ends the broker nor stalls nor fills it`,
+  `garbage on ${CONNECTIONS} connections neither ends the broker nor stalls nor fills it (invariants 21, 22)`,
   async (context) => {
     const programme = new Programme(context);
     const below = (limit: number): number => programme.below(limit);

@@ -133,7 +133,7 @@ const CASES: readonly Limit[] = [
   },
 ];
 
-describe('invariant 21: one past the limit is refused with its reason', () => {
+describe('one past the limit is refused with its reason (invariant 21)', () => {
   for (const { name, at, past, reason } of CASES) {
     test(name, async () => {
       await at();

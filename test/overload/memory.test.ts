@@ -102,7 +102,7 @@ async function press(broker: BrokerProcess, good: GoodClient, pressure: Pressure
 }
 
 test(
-  'invariants 21, 22: memory stays within the budget whatever clients do, and others are served',
+  'memory stays within the budget whatever clients do, and others are served (invariants 21, 22)',
   async (context) => {
     const programme = new Programme(context);
     const broker = await BrokerProcess.start(undefined, FLAGS, { watched: true });
@@ -129,7 +129,7 @@ test(
   inForm({ short: 240_000, long: 1_200_000 }),
 );
 
-test('invariant 21: thousands of partitions stay within the budget', async () => {
+test('thousands of partitions stay within the budget (invariant 21)', async () => {
   const broker = await BrokerProcess.start(undefined, FLAGS);
   const raw = new RawClient(broker.address);
   try {

@@ -91,7 +91,7 @@ async function expectKept(
   }
 }
 
-test('invariants 1, 4, 16, 19: nothing above the planned start is lost, nothing below the start comes back', async (context) => {
+test('nothing above the planned start is lost, nothing below the start comes back (invariants 1, 4, 16, 19)', async (context) => {
   const programme = new Programme(context, 20_260_302);
   const { random } = programme;
   const cuts = new PowerCuts<Promised>({ random, randomCuts: inForm({ short: 2, long: 20 }) });

@@ -188,7 +188,7 @@ test('a removed partition survives neither a crash nor a new opening', async () 
 });
 
 describe('after a start that failed', () => {
-  test('the entry of the data directory is made durable by the next one', async () => {
+  test('the entry of the data directory is made durable by the next one (invariant 2)', async () => {
     const disk = new PowerLossDisk(BASE_TIME);
     const fs = new FaultyFileSystem(disk);
     const options = { dataDir: '/a/b/data', clock: new ManualClock(BASE_TIME) };

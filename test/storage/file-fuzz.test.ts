@@ -181,7 +181,7 @@ async function openUseAndClose(sample: SampleLog, image: DiskImage): Promise<voi
 }
 
 test(
-  '22: decoders of small files answer any bytes with a value or a reason',
+  'decoders of small files answer any bytes with a value or a reason (invariant 22)',
   async (context) => {
     const programme = new Programme(context);
     const all = await samples();
@@ -207,7 +207,7 @@ test(
 );
 
 test(
-  '13, 22: a log in whose directory anything is broken is opened and read, or refused for a reason',
+  'a log in whose directory anything is broken is opened and read, or refused for a reason (invariants 13, 22)',
   async (context) => {
     const programme = new Programme(context);
     const all = await samples();
@@ -226,7 +226,7 @@ test(
 );
 
 test(
-  '13, 22: a data directory in which anything is broken is opened, or refused for a reason',
+  'a data directory in which anything is broken is opened, or refused for a reason (invariants 13, 22)',
   async (context) => {
     const programme = new Programme(context);
     const all = await samples();
@@ -244,7 +244,7 @@ test(
 );
 
 test(
-  '22: verifying and inspecting broken files ends in a report or a reason',
+  'verifying and inspecting broken files ends in a report or a reason (invariant 22)',
   async (context) => {
     const programme = new Programme(context);
     const all = await samples();
@@ -270,7 +270,7 @@ test(
 );
 
 test(
-  '22: `log verify` and `log dump` on broken files print what they find, or fail for a reason',
+  '`log verify` and `log dump` on broken files print what they find, or fail for a reason (invariant 22)',
   async (context) => {
     const programme = new Programme(context);
     const sample = await sampleLog('unclean', 1500);
@@ -300,7 +300,7 @@ test(
 );
 
 test(
-  '22: a configuration file of any contents is taken, or refused for a reason',
+  'a configuration file of any contents is taken, or refused for a reason (invariant 22)',
   async (context) => {
     const programme = new Programme(context);
     const valid = [

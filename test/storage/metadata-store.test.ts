@@ -35,7 +35,7 @@ test('changes survive the end of the process', async () => {
   ]);
 });
 
-test('a torn tail is cut off at whatever byte it ended', async () => {
+test('a torn tail is cut off at whatever byte it ended (invariant 14)', async () => {
   const rig = await withEntries();
   const size = statSync(journal(rig)).size;
   for (let cut = 1; cut <= 60; cut++) {
@@ -47,7 +47,7 @@ test('a torn tail is cut off at whatever byte it ended', async () => {
   }
 });
 
-test('corruption in the middle is refused, never dropped', async () => {
+test('corruption in the middle is refused, never dropped (invariant 14)', async () => {
   const rig = await withEntries();
   patch(journal(rig), (bytes) => bytes.fill(0xff, 70, 75));
   const before = readFileSync(journal(rig));
@@ -69,7 +69,7 @@ test('the journal is written anew when most of it is overwritten', async () => {
   ]);
 });
 
-test('invariant 2: a power cut while the journal is written anew takes no change that was confirmed', async () => {
+test('a power cut while the journal is written anew takes no change that was confirmed (invariant 2)', async () => {
   const rig = new DiskRig();
   const { metadata } = await rig.open();
   await metadata.compareAndSet('kept', 'here', 0);
@@ -94,7 +94,7 @@ test('changes that come together share a sync', async () => {
   expect(rig.fs.count('fdatasync', /metadata/) - before).toBeLessThan(4);
 });
 
-test('changes that come together are left whole or not at all by a power cut, in whatever order sectors are written', async () => {
+test('changes that come together are left whole or not at all by a power cut, in whatever order sectors are written (invariant 14)', async () => {
   const rig = new DiskRig();
   const { metadata } = await rig.open();
   await metadata.compareAndSet('a', 'first', 0);
@@ -121,7 +121,7 @@ test('more bytes that come together than a batch may have are read again', async
   expect(again.map((entry) => entry.value === value)).toEqual(Array.from({ length: 80 }, () => true));
 });
 
-test('a full disk refuses the change and heals; a failed sync is final', async () => {
+test('a full disk refuses the change and heals; a failed sync is final (invariants 3, 20)', async () => {
   const rig = new LocalRig();
   const { metadata } = await rig.open();
   rig.fs.rule = (call) => (call.name === 'writevSync' ? 'ENOSPC' : undefined);
@@ -159,7 +159,7 @@ describe('while the journal is written anew', () => {
   const isTemporary = ({ path }: FileCall): boolean => path.endsWith('metadata.log.tmp');
 
   test.each(['openSync', 'writevSync', 'fdatasync', 'rename'])(
-    'a full disk (%s) leaves the old one in use, says so once, and it is tried again',
+    'a full disk (%s) leaves the old one in use, says so once, and it is tried again (invariant 20)',
     async (name) => {
       const rig = new LocalRig();
       const { metadata } = await rig.open();
@@ -174,7 +174,7 @@ describe('while the journal is written anew', () => {
     },
   );
 
-  test('a rename of which nobody knows whether it happened is final', async () => {
+  test('a rename of which nobody knows whether it happened is final (invariant 3)', async () => {
     const rig = new LocalRig();
     const { metadata } = await rig.open();
     rig.fs.rule = (call) => (call.name === 'rename' ? 'EIO' : undefined);
@@ -185,7 +185,7 @@ describe('while the journal is written anew', () => {
     expect(await metadata.get('big')).toBeDefined();
   });
 
-  test('changes wait until the name of the new one is durable', async () => {
+  test('changes wait until the name of the new one is durable (invariant 2)', async () => {
     const rig = new LocalRig();
     const { metadata } = await rig.open();
     rig.fs.rule = (call) => (call.name === 'syncDirectory' ? 'EMFILE' : undefined);
@@ -199,7 +199,7 @@ describe('while the journal is written anew', () => {
   });
 });
 
-test('the name of the journal is made durable by each start: whoever created it may not have come to that', async () => {
+test('the name of the journal is made durable by each start: whoever created it may not have come to that (invariant 2)', async () => {
   const disk = new PowerLossDisk(BASE_TIME);
   const fs = new FaultyFileSystem(disk);
   const open = (fileSystem: FileSystem): Promise<LocalEngine> =>
@@ -216,7 +216,7 @@ test('the name of the journal is made durable by each start: whoever created it 
   expect(await (await open(left)).metadata.get('k')).toMatchObject({ value: 'v' });
 });
 
-test('a change that claims to be compressed is refused, and ends nothing but the start', async () => {
+test('a change that claims to be compressed is refused, and ends nothing but the start (invariant 22)', async () => {
   const rig = await withEntries();
   patch(journal(rig), (bytes) => {
     bytes.writeInt16BE(1, ATTRIBUTES_AT);
@@ -227,7 +227,7 @@ test('a change that claims to be compressed is refused, and ends nothing but the
   expect(failure).toMatchObject({ reason: 'CORRUPT_LOG', metadata: { file: journal(rig), offset: '0' } });
 });
 
-test('a change whose record does not hold together is refused with the name of the file', async () => {
+test('a change whose record does not hold together is refused with the name of the file (invariant 13)', async () => {
   const rig = await withEntries();
   patch(journal(rig), (bytes) => {
     bytes[RECORD_BATCH_OVERHEAD] = 0x02;
@@ -239,7 +239,7 @@ test('a change whose record does not hold together is refused with the name of t
 });
 
 describe('the last change', () => {
-  test('is not taken for a torn one after a clean stop', async () => {
+  test('is not taken for a torn one after a clean stop (invariant 14)', async () => {
     const rig = new LocalRig();
     const engine = await rig.open();
     for (const key of ['a', 'b']) await engine.metadata.compareAndSet(key, 'value', 0);

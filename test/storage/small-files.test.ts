@@ -10,7 +10,7 @@ const PATH = '/data/file';
 const OLD = Buffer.from('what was there before');
 const NEW = Buffer.from('what takes its place, and is longer');
 
-test('a file that is replaced is there whole after any power cut, and the new one once that was promised', async () => {
+test('a file that is replaced is there whole after any power cut, and the new one once that was promised (invariant 2)', async () => {
   const image = new Map([
     ['/data/', Buffer.alloc(0)],
     [PATH, OLD],

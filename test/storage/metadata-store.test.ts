@@ -9,7 +9,7 @@ import { MAX_METADATA_BYTES } from '../../src/storage/local/metadata-store.js';
 import { FaultyFileSystem, type FileCall } from '../support/faulty-file-system.js';
 import { ManualClock } from '../support/manual-clock.js';
 import { type DiskImage, PowerLossDisk } from '../support/power-loss-disk.js';
-import { randomFrom } from '../support/random.js';
+import { Programme } from '../support/programme.js';
 import { DiskRig, PowerCuts } from './power-cuts.js';
 import { BASE_TIME, failureOf, LocalRig, patch, reasonOf } from './support.js';
 
@@ -69,12 +69,13 @@ test('the journal is written anew when most of it is overwritten', async () => {
   ]);
 });
 
-test('a power cut while the journal is written anew takes no change that was confirmed (invariant 2)', async () => {
+test('a power cut while the journal is written anew takes no change that was confirmed (invariant 2)', async (context) => {
+  const programme = new Programme(context, 20_260_312);
   const rig = new DiskRig();
   const { metadata } = await rig.open();
   await metadata.compareAndSet('kept', 'here', 0);
   let confirmed = 0;
-  const cuts = new PowerCuts<number>({ random: randomFrom(20_260_312), randomCuts: 2, reorderedCuts: 2 });
+  const cuts = new PowerCuts<number>({ random: programme.random, randomCuts: 2, reorderedCuts: 2 });
   cuts.watch(rig.disk, () => confirmed);
   for (; confirmed < 14; confirmed++)
     await metadata.compareAndSet('big', `${'x'.repeat(100_000)}${confirmed}`, confirmed);
@@ -83,6 +84,7 @@ test('a power cut while the journal is written anew takes no change that was con
     const again = (await new DiskRig(image).open()).metadata;
     expect(await again.get('kept')).toMatchObject({ value: 'here' });
     expect([facts, facts + 1]).toContain((await again.get('big'))?.version ?? 0);
+    programme.tried('states');
   }
 });
 
@@ -94,15 +96,15 @@ test('changes that come together share a sync', async () => {
   expect(rig.fs.count('fdatasync', /metadata/) - before).toBeLessThan(4);
 });
 
-test('changes that come together are left whole or not at all by a power cut, in whatever order sectors are written (invariant 14)', async () => {
+test('changes that come together are left whole or not at all by a power cut, in whatever order sectors are written (invariant 14)', async (context) => {
+  const programme = new Programme(context, 20_260_311);
   const rig = new DiskRig();
   const { metadata } = await rig.open();
   await metadata.compareAndSet('a', 'first', 0);
   const images: DiskImage[] = [];
-  const random = randomFrom(20_260_311);
   rig.disk.beforeChange = () => {
     for (let i = 0; i < 100; i++) {
-      images.push(rig.disk.survivors((limit) => (random() < 0.7 ? limit : Math.floor(random() * limit)), 512));
+      images.push(rig.disk.survivors((limit) => (programme.random() < 0.7 ? limit : programme.below(limit)), 512));
     }
   };
   const values = ['b', 'c', 'd'].map((key) => ({ key, value: key.repeat(700) }));
@@ -110,6 +112,7 @@ test('changes that come together are left whole or not at all by a power cut, in
   const counts = new Set<number>();
   for (const image of images) counts.add((await (await new DiskRig(image).open()).metadata.list('')).length);
   expect(counts).toEqual(new Set([1, 4]));
+  programme.tried('states', images.length);
 });
 
 test('more bytes that come together than a batch may have are read again', async () => {
@@ -209,10 +212,7 @@ test('the name of the journal is made durable by each start: whoever created it 
   expect(await reasonOf(open(fs))).toBe('STORAGE_ERROR');
   const { metadata } = await open(disk);
   await metadata.compareAndSet('k', 'v', 0);
-  const left = new PowerLossDisk(
-    BASE_TIME,
-    disk.survivors(() => 0),
-  );
+  const left = new PowerLossDisk(BASE_TIME, disk.durable());
   expect(await (await open(left)).metadata.get('k')).toMatchObject({ value: 'v' });
 });
 

@@ -8,6 +8,7 @@ import { HttpListener } from '../../src/listeners/http/listener.js';
 import { readAll } from '../client/support/collect.js';
 import { BASE_TIME } from '../storage/support.js';
 import type { FaultRule } from '../support/faulty-file-system.js';
+import { type Health, health } from '../support/health.js';
 import { checkFailedSyncs, checkKept, checkNothingFails } from './nth-call/checks.js';
 import { FaultyBroker } from './nth-call/faulty-broker.js';
 
@@ -23,11 +24,10 @@ async function running(): Promise<FaultyBroker> {
   return broker;
 }
 
-/** What /healthz answers. */
-async function health({ broker }: FaultyBroker): Promise<unknown> {
+async function healthOf({ broker }: FaultyBroker): Promise<Health> {
   const listener = await HttpListener.start(broker, ANYWHERE);
   try {
-    return await (await fetch(`http://${formatAddress(listener.address)}/healthz`)).json();
+    return await health(formatAddress(listener.address));
   } finally {
     await listener.stop();
   }
@@ -67,7 +67,7 @@ test.each(['EIO', 'ENOSPC'])(
     }
     await broker.pass(60_000);
     expect(broker.broker.topics.failures()).toMatchObject([{ topic: 'orders', partition: 0 }]);
-    expect(await health(broker)).toMatchObject({
+    expect(await healthOf(broker)).toMatchObject({
       status: 'SERVING',
       failures: [{ topic: 'orders', partition: 0, reason: 'STORAGE_ERROR', message: expect.stringContaining(file) }],
     });
@@ -98,16 +98,15 @@ test('a failed sync of the metadata ends changes of topics, says so, and leaves 
   expect(broker.lastFailure.reason).toBe('STORAGE_ERROR');
   for (const partition of [0, 1]) expect(await broker.produce('orders', partition, 'durable')).toBe(true);
   checkNothingFails(broker);
-  expect(await health(broker)).toMatchObject({
+  expect(await healthOf(broker)).toMatchObject({
     status: 'SERVING',
     failures: [],
     metadata: { reason: 'STORAGE_ERROR', message: expect.stringContaining('/data/metadata.log') },
   });
-  const messages = broker.logger.lines.filter(({ level }) => level === 'error').map(({ message }) => message);
-  expect(messages).toContain('the metadata takes no more changes');
+  expect(broker.logger.messages('error')).toContain('the metadata takes no more changes');
   await broker.stop();
   const again = await restarted(broker, 'what was synced');
-  expect(await health(again)).toEqual({ status: 'SERVING', failures: [] });
+  expect(await healthOf(again)).toEqual({ status: 'SERVING', failures: [] });
   await checkKept(again, 'durable');
   expect(await again.setFlushMs('orders', '9')).toBe(true);
   await again.stop();

@@ -6,7 +6,7 @@
  * What everybody did and saw ends in the history checker.
  */
 import { rmSync } from 'node:fs';
-import { afterEach, expect, test } from 'vitest';
+import { expect, onTestFinished, test } from 'vitest';
 import { type Client, connect, string, topic } from '../../src/index.js';
 import { expectNoViolations } from '../history/checker.js';
 import { History } from '../history/history.js';
@@ -28,13 +28,6 @@ const START_MS = 500;
 
 const orders = topic('orders', { value: string() });
 
-/** What a failure must not leave behind. */
-const leftOver: (() => unknown)[] = [];
-
-afterEach(async () => {
-  for (const remove of leftOver.splice(0).reverse()) await remove();
-});
-
 /** A topic on a data directory that outlives its brokers. */
 class KillRun {
   readonly #programme: Programme;
@@ -45,7 +38,7 @@ class KillRun {
   constructor(programme: Programme) {
     this.#programme = programme;
     this.#tails = ['tail-a', 'tail-b'].map((name) => new TailReader(this.#recorded, name));
-    leftOver.push(() => rmSync(this.#dataDir, { recursive: true, force: true }));
+    onTestFinished(() => rmSync(this.#dataDir, { recursive: true, force: true }));
   }
 
   async run(rounds: number): Promise<void> {
@@ -70,7 +63,7 @@ class KillRun {
       this.#programme.tried('kills of a start');
     }
     const broker = await BrokerProcess.start(this.#dataDir);
-    leftOver.push(() => broker.stop('SIGKILL'));
+    onTestFinished(() => broker.stop('SIGKILL'));
     return broker;
   }
 

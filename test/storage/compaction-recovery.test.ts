@@ -9,19 +9,9 @@ import { decodeCheckpoint } from '../../src/storage/local/checkpoint.js';
 import { Removals } from '../../src/storage/local/removals.js';
 import { FaultyFileSystem } from '../support/faulty-file-system.js';
 import { ManualClock } from '../support/manual-clock.js';
+import { recordingLogger } from '../support/recording-logger.js';
 import { consume, fillKeyed, optionsFor, problemsOf, SMALL } from './keyed.js';
-import {
-  BASE_TIME,
-  batchAt,
-  END,
-  EPOCH,
-  failureOf,
-  LocalRig,
-  partition,
-  patch,
-  reasonOf,
-  recordingLogger,
-} from './support.js';
+import { BASE_TIME, batchAt, END, EPOCH, failureOf, LocalRig, partition, patch, reasonOf } from './support.js';
 
 async function openLog(rig: LocalRig, epoch: Epoch = EPOCH, config: LogConfig = SMALL): Promise<PartitionLog> {
   return (await rig.open()).open(partition(), epoch, config);

@@ -30,8 +30,8 @@ function append(log: PartitionLog, at: number, count: number): Promise<Offset> {
 function watchSparing(disk: PowerLossDisk, path: string): DiskImage[] {
   const images: DiskImage[] = [];
   disk.beforeChange = () => {
-    const all = disk.survivors((limit) => limit);
-    const spared = new Map(disk.survivors(() => 0));
+    const all = disk.contents();
+    const spared = new Map(disk.durable());
     const contents = all.get(path);
     if (contents && contents.length > 0) images.push(spared.set(path, contents));
   };
@@ -171,7 +171,7 @@ test('what a full disk refused is not brought back by a power cut (invariant 5)'
       expect((await openLog(new DiskRig(image), toEpoch(2))).endOffset).toBe(1);
     }
   }
-  expect((await openLog(new DiskRig(rig.disk.survivors(() => 0)), toEpoch(2))).endOffset).toBe(1);
+  expect((await openLog(new DiskRig(rig.disk.durable()), toEpoch(2))).endOffset).toBe(1);
 });
 
 test('a change of the metadata that a full disk refused is not brought back by a power cut (invariant 5)', async () => {
@@ -203,7 +203,7 @@ test.each([
     const log = await openLog(rig);
     await append(log, 0, 2);
     await log.flush(log.endOffset);
-    const image = new Map(rig.disk.survivors(() => 0));
+    const image = new Map(rig.disk.durable());
     const torn = batchAt(2, SHAPE).subarray(0, tornBytes);
     image.set(fileOf(0), Buffer.concat([image.get(fileOf(0))!, torn]));
     image.set(fileOf(0, '.index'), Buffer.alloc(8));

@@ -258,7 +258,7 @@ test('a torn change of the metadata is cut off where nobody was told that it is 
   const metadata = JSON.stringify(await engine.metadata.list(''));
   const start = (await rig.disk.stat(JOURNAL_FILE))!.size;
   await engine.metadata.compareAndSet('topics/payments', '{"partitions":1}', 0);
-  const image = rig.disk.survivors((limit) => limit);
+  const image = rig.disk.contents();
   const whole = image.get(JOURNAL_FILE)!;
   const behind = [NOTHING, ZEROS, noise(programme), stale(whole.subarray(0, start))];
   const damages = tornAt(JOURNAL_FILE, whole, start, behind);

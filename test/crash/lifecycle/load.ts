@@ -1,10 +1,10 @@
 /** Load on a broker that compacts, trims and deletes, until it is killed. */
 import { expect } from 'vitest';
-import type { Client, Producer, Topic } from '../../src/index.js';
-import { RecordedProducer } from '../history/recorded/producer.js';
-import { filled, NAME_HEADER } from '../history/recorded/topic.js';
-import type { Programme } from '../support/programme.js';
-import { CHURN_PARTITIONS, churn, events, type Life, trimmed } from './lifecycle-life.js';
+import type { Client, Producer, Topic } from '../../../src/index.js';
+import { RecordedProducer } from '../../history/recorded/producer.js';
+import { filled, NAME_HEADER } from '../../history/recorded/topic.js';
+import type { Programme } from '../../support/programme.js';
+import { CHURN_PARTITIONS, churn, events, type Life, trimmed } from './life.js';
 import type { Update } from './table.js';
 
 /** Runs until the broker is killed, and the client closed. @throws what the kill does not explain */

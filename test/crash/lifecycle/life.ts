@@ -1,8 +1,8 @@
 /** The life of one data directory through many kills: its topics, and what is known of them. */
-import { nullable, string, type Topic, topic } from '../../src/index.js';
-import { History } from '../history/history.js';
-import { TailReader } from '../history/recorded/reader.js';
-import { nameInHeader, type RecordedTopic } from '../history/recorded/topic.js';
+import { nullable, string, type Topic, topic } from '../../../src/index.js';
+import { History } from '../../history/history.js';
+import { TailReader } from '../../history/recorded/reader.js';
+import { nameInHeader, type RecordedTopic } from '../../history/recorded/topic.js';
 import { Table } from './table.js';
 
 export const TABLE_PARTITIONS = 2;

@@ -1,10 +1,10 @@
 /** What must hold of a data directory after each start: on its topics, and on its files. */
 import { readdirSync } from 'node:fs';
 import { expect } from 'vitest';
-import type { Client, PartitionDescription, Topic } from '../../src/index.js';
-import { readAll } from '../history/recorded/reader.js';
-import { until } from '../support/until.js';
-import { churn, events, type Life, trimmed } from './lifecycle-life.js';
+import type { Client, PartitionDescription, Topic } from '../../../src/index.js';
+import { readAll } from '../../history/recorded/reader.js';
+import { until } from '../../support/until.js';
+import { churn, events, type Life, trimmed } from './life.js';
 
 export const SEGMENT_BYTES = 16_384;
 export const RETENTION_BYTES = 65_536;

@@ -73,7 +73,7 @@ describe('a decompression bomb', () => {
     ['zstd of 32 GiB', 'zstd', () => zstdBomb('28b52ffd0058', 262_144)],
   ];
 
-  it.each(bombs)('of %s is refused without its memory', async (_what, codec, make) => {
+  it.each(bombs)('of %s is refused without its memory (invariant 21)', async (_what, codec, make) => {
     const data = make();
     const before = process.resourceUsage().maxRSS;
     const error = await errorOf(() => decompressRecords(data, codec, LIMIT));
@@ -99,7 +99,7 @@ describe('a decompression bomb', () => {
     }
   });
 
-  it('of many blocks under a wide window is refused before minutes of moving memory', async () => {
+  it('of many blocks under a wide window is refused before minutes of moving memory (invariant 22)', async () => {
     // Each block makes 1,000 bytes of few, so that all would fit; each would move a window of 128 MiB.
     const frame = await zstdPackage.compress(Buffer.alloc(1_000, 'abcdefghijklmnop'));
     const block = frame.subarray(6);
@@ -123,7 +123,7 @@ describe('a decompression bomb', () => {
   });
 
   // Last, because it takes memory in earnest.
-  it('that is none after all is decompressed without holding up the event loop', async () => {
+  it('that is none after all is decompressed without holding up the event loop (invariant 22)', async () => {
     // The blocks are within the limit, but not what the frames behind them could be by their framing.
     const small = await zstdPackage.compress(Buffer.alloc(1_000, 'abcdefghijklmnop'));
     const data = Buffer.concat([zstdBomb('28b52ffd0060', 400), repeat(small, 200)]);

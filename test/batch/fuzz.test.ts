@@ -54,7 +54,7 @@ async function walk(bytes: Buffer): Promise<number> {
 }
 
 describe('batch decoders', () => {
-  it(`throw nothing but typed errors on ${EXECUTIONS} broken batches`, async (context) => {
+  it(`throw nothing but typed errors on ${EXECUTIONS} broken batches (invariant 22)`, async (context) => {
     const programme = new Programme(context);
     const below = (limit: number) => programme.below(limit);
     const plain = batchOf(Array.from({ length: 12 }, (_, i) => `{"id":"o${i}","cents":${i * 99}}`));
@@ -80,7 +80,7 @@ describe('batch decoders', () => {
     expect(opened).toBeGreaterThan(EXECUTIONS / 10);
   }, 600_000);
 
-  it('throw nothing but typed errors on broken compressed sections, and never exceed the limit', async (context) => {
+  it('throw nothing but typed errors on broken compressed sections, and never exceed the limit (invariants 21, 22)', async (context) => {
     const programme = new Programme(context);
     const below = (limit: number) => programme.below(limit);
     const section = Buffer.from(Array.from({ length: 200 }, (_, i) => `line ${i % 17} of a text, `).join(''));

@@ -7,7 +7,7 @@ import { startBroker } from '../../src/broker.js';
 import { connect, LogError, string, topic } from '../../src/index.js';
 import { rejection } from '../support/rejection.js';
 
-test('a flipped byte in the middle of a segment gives CORRUPT_LOG with file and offset; the rest is served', async () => {
+test('a flipped byte in the middle of a segment gives CORRUPT_LOG with file and offset; the rest is served (invariant 13)', async () => {
   const dataDir = mkdtempSync(path.join(tmpdir(), 'tidelog-corruption-'));
   const words = topic('words', { value: string() });
   try {

@@ -1,6 +1,5 @@
 /** Deletion of topics: the name is free at once, the files go in the background, and a crash only delays that. */
-import { cpSync, mkdtempSync, readdirSync, rmSync } from 'node:fs';
-import { tmpdir } from 'node:os';
+import { cpSync, readdirSync } from 'node:fs';
 import path from 'node:path';
 import { afterEach, beforeEach, describe, expect, test } from 'vitest';
 import { TopicCatalog, type TopicRecord } from '../../src/broker/topic-catalog.js';
@@ -11,9 +10,11 @@ import { systemRandom } from '../../src/core/random.js';
 import { toEpoch, toOffset } from '../../src/core/types.js';
 import { type LocalEngine, openLocalEngine } from '../../src/storage/local/engine.js';
 import { batchOf } from '../partition/support.js';
-import { BASE_TIME, recordingLogger } from '../storage/support.js';
+import { BASE_TIME } from '../storage/support.js';
 import { ManualClock } from '../support/manual-clock.js';
+import { recordingLogger } from '../support/recording-logger.js';
 import { rejection } from '../support/rejection.js';
+import { temporaryDirectory } from '../support/temporary-directory.js';
 import { openTopics, WatchedMetadata, withParts } from './support.js';
 
 let root: string;
@@ -21,14 +22,13 @@ let dataDir: string;
 let engine: LocalEngine;
 
 beforeEach(async () => {
-  root = mkdtempSync(path.join(tmpdir(), 'tidelog-deletion-'));
+  root = temporaryDirectory();
   dataDir = path.join(root, 'data');
   engine = await open(dataDir);
 });
 
 afterEach(async () => {
   await engine.close();
-  rmSync(root, { recursive: true, force: true });
 });
 
 async function open(directory: string): Promise<LocalEngine> {
@@ -362,7 +362,7 @@ describe('a failure', () => {
     const { id } = await create(topics);
     await topics.delete('t');
     await create(topics);
-    await expect.poll(() => logger.lines.filter(({ level }) => level === 'warn').length).toBe(1);
+    await expect.poll(() => logger.messages('warn').length).toBe(1);
     return { topics, id, works };
   }
 

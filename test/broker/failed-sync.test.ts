@@ -8,6 +8,7 @@ import { HttpListener } from '../../src/listeners/http/listener.js';
 import { readAll } from '../client/support/collect.js';
 import { BASE_TIME } from '../storage/support.js';
 import type { FaultRule } from '../support/faulty-file-system.js';
+import { type Health, health } from '../support/health.js';
 import { checkFailedSyncs, checkKept, checkNothingFails } from './nth-call/checks.js';
 import { FaultyBroker } from './nth-call/faulty-broker.js';
 
@@ -23,11 +24,10 @@ async function running(): Promise<FaultyBroker> {
   return broker;
 }
 
-/** What /healthz answers. */
-async function health({ broker }: FaultyBroker): Promise<unknown> {
+async function healthOf({ broker }: FaultyBroker): Promise<Health> {
   const listener = await HttpListener.start(broker, ANYWHERE);
   try {
-    return await (await fetch(`http://${formatAddress(listener.address)}/healthz`)).json();
+    return await health(formatAddress(listener.address));
   } finally {
     await listener.stop();
   }
@@ -49,44 +49,47 @@ async function restarted(broker: FaultyBroker, left: 'everything' | 'what was sy
   return again;
 }
 
-test.each(['EIO', 'ENOSPC'])('a failed sync (%s) ends one partition, which says so, and no other', async (errno) => {
-  const broker = await running();
-  const file = partitionFile(broker, 0);
-  broker.fs.rule = failing('fdatasync', file, errno);
-  expect(await broker.produce('orders', 0, 'durable')).toBe(false);
-  expect(broker.lastFailure).toMatchObject({ reason: 'STORAGE_ERROR', outcome: 'unknown' });
-  broker.fs.rule = () => undefined;
-  const failed = broker.fs.calls.filter(({ name, path }) => name === 'fdatasync' && path === file).slice(-1);
+test.each(['EIO', 'ENOSPC'])(
+  'a failed sync (%s) ends one partition, which says so, and no other (invariants 2, 3)',
+  async (errno) => {
+    const broker = await running();
+    const file = partitionFile(broker, 0);
+    broker.fs.rule = failing('fdatasync', file, errno);
+    expect(await broker.produce('orders', 0, 'durable')).toBe(false);
+    expect(broker.lastFailure).toMatchObject({ reason: 'STORAGE_ERROR', outcome: 'unknown' });
+    broker.fs.rule = () => undefined;
+    const failed = broker.fs.calls.filter(({ name, path }) => name === 'fdatasync' && path === file).slice(-1);
 
-  for (const acks of ['durable', 'written'] as const) {
-    expect(await broker.produce('orders', 0, acks)).toBe(false);
+    for (const acks of ['durable', 'written'] as const) {
+      expect(await broker.produce('orders', 0, acks)).toBe(false);
+      expect(broker.lastFailure.reason).toBe('STORAGE_ERROR');
+      expect(await broker.produce('orders', 1, acks)).toBe(true);
+    }
+    await broker.pass(60_000);
+    expect(broker.broker.topics.failures()).toMatchObject([{ topic: 'orders', partition: 0 }]);
+    expect(await healthOf(broker)).toMatchObject({
+      status: 'SERVING',
+      failures: [{ topic: 'orders', partition: 0, reason: 'STORAGE_ERROR', message: expect.stringContaining(file) }],
+    });
+    const lines = broker.logger.lines.filter(({ level }) => level === 'error').map(({ fields }) => fields);
+    expect(lines).toContainEqual(expect.objectContaining({ topic: 'orders', partition: 0, reason: 'STORAGE_ERROR' }));
+    await checkKept(broker, 'durable');
+    await broker.stop();
     expect(broker.lastFailure.reason).toBe('STORAGE_ERROR');
-    expect(await broker.produce('orders', 1, acks)).toBe(true);
-  }
-  await broker.pass(60_000);
-  expect(broker.broker.topics.failures()).toMatchObject([{ topic: 'orders', partition: 0 }]);
-  expect(await health(broker)).toMatchObject({
-    status: 'SERVING',
-    failures: [{ topic: 'orders', partition: 0, reason: 'STORAGE_ERROR', message: expect.stringContaining(file) }],
-  });
-  const lines = broker.logger.lines.filter(({ level }) => level === 'error').map(({ fields }) => fields);
-  expect(lines).toContainEqual(expect.objectContaining({ topic: 'orders', partition: 0, reason: 'STORAGE_ERROR' }));
-  await checkKept(broker, 'durable');
-  await broker.stop();
-  expect(broker.lastFailure.reason).toBe('STORAGE_ERROR');
-  checkFailedSyncs(broker, failed);
-  expect(broker.fs.openPaths).toEqual([]);
+    checkFailedSyncs(broker, failed);
+    expect(broker.fs.openPaths).toEqual([]);
 
-  for (const left of ['everything', 'what was synced'] as const) {
-    const again = await restarted(broker, left);
-    checkNothingFails(again);
-    await checkKept(again, 'durable');
-    await again.checkTakesAppends();
-    await again.stop();
-  }
-});
+    for (const left of ['everything', 'what was synced'] as const) {
+      const again = await restarted(broker, left);
+      checkNothingFails(again);
+      await checkKept(again, 'durable');
+      await again.checkTakesAppends();
+      await again.stop();
+    }
+  },
+);
 
-test('a failed sync of the metadata ends changes of topics, says so, and leaves all topics in service', async () => {
+test('a failed sync of the metadata ends changes of topics, says so, and leaves all topics in service (invariant 3)', async () => {
   const broker = await running();
   broker.fs.rule = failing('fdatasync', '/data/metadata.log', 'EIO');
   expect(await broker.create('more', 1, {})).toBe(false);
@@ -95,22 +98,21 @@ test('a failed sync of the metadata ends changes of topics, says so, and leaves 
   expect(broker.lastFailure.reason).toBe('STORAGE_ERROR');
   for (const partition of [0, 1]) expect(await broker.produce('orders', partition, 'durable')).toBe(true);
   checkNothingFails(broker);
-  expect(await health(broker)).toMatchObject({
+  expect(await healthOf(broker)).toMatchObject({
     status: 'SERVING',
     failures: [],
     metadata: { reason: 'STORAGE_ERROR', message: expect.stringContaining('/data/metadata.log') },
   });
-  const messages = broker.logger.lines.filter(({ level }) => level === 'error').map(({ message }) => message);
-  expect(messages).toContain('the metadata takes no more changes');
+  expect(broker.logger.messages('error')).toContain('the metadata takes no more changes');
   await broker.stop();
   const again = await restarted(broker, 'what was synced');
-  expect(await health(again)).toEqual({ status: 'SERVING', failures: [] });
+  expect(await healthOf(again)).toEqual({ status: 'SERVING', failures: [] });
   await checkKept(again, 'durable');
   expect(await again.setFlushMs('orders', '9')).toBe(true);
   await again.stop();
 });
 
-test('producers and readers over the network outlast a full disk', async () => {
+test('producers and readers over the network outlast a full disk (invariants 5, 20)', async () => {
   const broker = await running();
   await broker.create('words', 1, {});
   const budgets = { streamBytes: MIB, connectionBytes: MIB, totalBytes: MIB };

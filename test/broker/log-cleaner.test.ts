@@ -6,8 +6,9 @@ import { type Offset, toOffset } from '../../src/core/types.js';
 import type { Partition } from '../../src/partition/partition.js';
 import type { PartitionConfig } from '../../src/partition/partition-config.js';
 import type { CompactOptions, CompactResult, PartitionLog } from '../../src/storage/engine.js';
-import { keyedBatch, openPartition, overriding, recordingLogger } from '../partition/support.js';
+import { keyedBatch, openPartition, overriding } from '../partition/support.js';
 import { ManualClock } from '../support/manual-clock.js';
+import { type LogLine, type RecordingLogger, recordingLogger } from '../support/recording-logger.js';
 
 const NOW = 1_700_000_000_000;
 const HOUR = 3_600_000;
@@ -20,7 +21,7 @@ type Answer = (options: CompactOptions, log: PartitionLog) => Promise<Partial<Co
 /** Partitions whose logs answer `compact` as the test says; by default they move their cleaned offset to `upTo`. */
 class World implements ManagedTopics {
   readonly clock: ManualClock = new ManualClock(NOW);
-  readonly logger: ReturnType<typeof recordingLogger> = recordingLogger();
+  readonly logger: RecordingLogger = recordingLogger();
   readonly managed: ManagedPartition[] = [];
   readonly calls: { name: string; options: CompactOptions }[] = [];
   readonly cleaner: LogCleaner;
@@ -82,8 +83,8 @@ class World implements ManagedTopics {
     await expect.poll(() => this.clock.nextTimerMs).toBe(BACKOFF_MS);
   }
 
-  messages(level: string): string[] {
-    return this.logger.lines.filter((line) => line.level === level).map(({ message }) => message);
+  messages(level: LogLine['level']): readonly string[] {
+    return this.logger.messages(level);
   }
 }
 

@@ -6,8 +6,9 @@ import { LogError } from '../../src/core/errors.js';
 import type { Partition } from '../../src/partition/partition.js';
 import type { PartitionConfig } from '../../src/partition/partition-config.js';
 import type { PartitionLog } from '../../src/storage/engine.js';
-import { batchOf, CONFIG, openPartition, overriding, recordingLogger } from '../partition/support.js';
+import { batchOf, CONFIG, openPartition, overriding } from '../partition/support.js';
 import { ManualClock } from '../support/manual-clock.js';
+import { recordingLogger } from '../support/recording-logger.js';
 
 const NOW = 1_700_000_000_000;
 const MINUTE = 60_000;

@@ -1,6 +1,5 @@
 /** What a broker finds again after a stop, over real files. */
-import { mkdtempSync, readdirSync, rmSync, writeFileSync } from 'node:fs';
-import { tmpdir } from 'node:os';
+import { readdirSync, rmSync, writeFileSync } from 'node:fs';
 import path from 'node:path';
 import { afterEach, beforeEach, describe, expect, test } from 'vitest';
 import { type RunningBroker, startBroker } from '../../src/broker.js';
@@ -8,6 +7,7 @@ import type { DescribeClusterResponse, GetTopicResponse } from '../../src/rpc/me
 import { RawClient } from '../listeners/grpc/support.js';
 import { batchOf } from '../partition/support.js';
 import { rejection } from '../support/rejection.js';
+import { temporaryDirectory } from '../support/temporary-directory.js';
 
 let dataDir: string;
 let broker: RunningBroker;
@@ -29,13 +29,12 @@ async function restart(): Promise<void> {
 }
 
 beforeEach(async () => {
-  dataDir = mkdtempSync(path.join(tmpdir(), 'tidelog-broker-'));
+  dataDir = temporaryDirectory();
   await start();
 });
 
 afterEach(async () => {
   await stop();
-  rmSync(dataDir, { recursive: true, force: true });
 });
 
 function logDirectories(): string[] {
@@ -97,15 +96,11 @@ test('a second broker on the same directory is refused and told who holds it', a
 });
 
 test('a port in use is refused by name, and the data directory is free again', async () => {
-  const other = mkdtempSync(path.join(tmpdir(), 'tidelog-broker-'));
-  try {
-    const error = await rejection(
-      startBroker({ storage: { dataDir: other }, listen: broker.address }),
-      'ADDRESS_UNAVAILABLE',
-    );
-    expect(error.message).toContain(broker.address);
-    await (await startBroker({ storage: { dataDir: other } })).close();
-  } finally {
-    rmSync(other, { recursive: true });
-  }
+  const other = temporaryDirectory();
+  const error = await rejection(
+    startBroker({ storage: { dataDir: other }, listen: broker.address }),
+    'ADDRESS_UNAVAILABLE',
+  );
+  expect(error.message).toContain(broker.address);
+  await (await startBroker({ storage: { dataDir: other } })).close();
 });

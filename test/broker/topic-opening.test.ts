@@ -1,6 +1,5 @@
 /** Creation of topics that fails half way, and what a start finds of partitions: strays, and such as cannot be opened. */
-import { mkdtempSync, readdirSync, rmSync } from 'node:fs';
-import { tmpdir } from 'node:os';
+import { readdirSync } from 'node:fs';
 import path from 'node:path';
 import { afterEach, beforeEach, describe, expect, test } from 'vitest';
 import type { TopicRecord } from '../../src/broker/topic-catalog.js';
@@ -10,22 +9,23 @@ import { LogError } from '../../src/core/errors.js';
 import { toEpoch, toTopicId } from '../../src/core/types.js';
 import { type LocalEngine, openLocalEngine } from '../../src/storage/local/engine.js';
 import { batchOf } from '../partition/support.js';
-import { BASE_TIME, CONFIG, fill, partition, recordingLogger } from '../storage/support.js';
+import { BASE_TIME, CONFIG, fill, partition } from '../storage/support.js';
 import { ManualClock } from '../support/manual-clock.js';
+import { recordingLogger } from '../support/recording-logger.js';
 import { rejection } from '../support/rejection.js';
+import { temporaryDirectory } from '../support/temporary-directory.js';
 import { openTopics, WatchedMetadata, withParts } from './support.js';
 
 let dataDir: string;
 let engine: LocalEngine;
 
 beforeEach(async () => {
-  dataDir = mkdtempSync(path.join(tmpdir(), 'tidelog-topics-'));
+  dataDir = temporaryDirectory();
   engine = await openLocalEngine({ dataDir, clock: systemClock });
 });
 
 afterEach(async () => {
   await engine.close();
-  rmSync(dataDir, { recursive: true, force: true });
 });
 
 function logDirectories(): string[] {
@@ -115,7 +115,7 @@ describe('at a start', () => {
     await topics.close();
   });
 
-  test('a partition for which there is no file handle is served as soon as there is one', async () => {
+  test('a partition for which there is no file handle is served as soon as there is one (invariant 20)', async () => {
     const clock = new ManualClock(BASE_TIME);
     const first = await openTopics(engine);
     const { id } = await create(first, 2);

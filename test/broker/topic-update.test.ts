@@ -8,7 +8,7 @@ import { Partition } from '../../src/partition/partition.js';
 import type { StorageEngine } from '../../src/storage/engine.js';
 import { openMemoryEngine } from '../../src/storage/memory/engine.js';
 import { batchOf } from '../partition/support.js';
-import { type RecordingLogger, recordingLogger } from '../storage/support.js';
+import { type RecordingLogger, recordingLogger } from '../support/recording-logger.js';
 import { rejection } from '../support/rejection.js';
 import { openTopics, WatchedMetadata, withParts } from './support.js';
 

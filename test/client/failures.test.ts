@@ -2,7 +2,7 @@ import { type ServiceError, status } from '@grpc/grpc-js';
 import { expect, test } from 'vitest';
 import { callFailure } from '../../src/client/failures.js';
 
-test('invariant 5: a stream that was reset to make room may have been worked on', () => {
+test('a stream that was reset to make room may have been worked on (invariant 5)', () => {
   const reset: Partial<ServiceError> = {
     code: status.RESOURCE_EXHAUSTED,
     details: 'Bandwidth exhausted or memory limit exceeded',

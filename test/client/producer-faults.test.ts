@@ -74,7 +74,7 @@ function firsts(all: readonly string[]): string[] {
   return [...new Set(all)];
 }
 
-test('a passing failure is repeated on a fresh stream and order is kept', async () => {
+test('a passing failure is repeated on a fresh stream and order is kept (invariant 6)', async () => {
   await using t = await start({ maxInFlight: 5 });
   t.broker.onProduce = failing('BROKER_DRAINING', 2, 8);
   const sent = await Promise.all(values(20).map((value) => t.producer.send(words, { value })));
@@ -84,7 +84,7 @@ test('a passing failure is repeated on a fresh stream and order is kept', async 
   await until(() => t.broker.producesOpen <= 1, 'retired streams are closed');
 });
 
-test('a lasting failure rejects its own records only; those behind it are sent again in order', async () => {
+test('a lasting failure rejects its own records only; those behind it are sent again in order (invariants 5, 6)', async () => {
   await using t = await start({ maxInFlight: 5 });
   t.broker.onProduce = failing('INVALID_RECORD', 1);
   const results = await Promise.allSettled(values(6).map((value) => t.producer.send(words, { value })));
@@ -154,7 +154,7 @@ test('a compressed batch that is too large is split as well', async () => {
   expect(await t.broker.partition('words').values()).toEqual(values(35));
 });
 
-test('a connection lost before the append loses nothing and repeats nothing', async () => {
+test('a connection lost before the append loses nothing and repeats nothing (invariant 6)', async () => {
   await using t = await start({ maxInFlight: 1 });
   let count = 0;
   t.broker.onProduce = () => (count++ === 3 ? { kind: 'cut' } : undefined);
@@ -185,7 +185,7 @@ test('a broker that comes back gets everything that was sent meanwhile', async (
   expect(firsts(await t.broker.partition('words').values())).toEqual(['before', ...values(50)]);
 });
 
-test('records that cannot be delivered in time are rejected, saying that nothing was written', async () => {
+test('records that cannot be delivered in time are rejected, saying that nothing was written (invariant 5)', async () => {
   await using t = await start({ deliveryTimeoutMs: 60 });
   await t.producer.send(words, { value: 'before' });
   await t.broker.stop();
@@ -199,7 +199,7 @@ test('records that cannot be delivered in time are rejected, saying that nothing
   expect(await t.broker.partition('words').values()).not.toContain('lost');
 });
 
-test('records whose attempts may have been carried out are rejected with their outcome unknown', async () => {
+test('records whose attempts may have been carried out are rejected with their outcome unknown (invariant 5)', async () => {
   const time = new PassedTime();
   await using t = await start({ deliveryTimeoutMs: DELIVERY_MS }, 1, time.options);
   let count = 0;
@@ -210,7 +210,7 @@ test('records whose attempts may have been carried out are rejected with their o
   expect((await rejection(sent, 'REQUEST_TIMED_OUT')).outcome).toBe('unknown');
 });
 
-test('records that were only ever refused are rejected with the outcome none', async () => {
+test('records that were only ever refused are rejected with the outcome none (invariant 5)', async () => {
   const time = new PassedTime();
   await using t = await start({ deliveryTimeoutMs: DELIVERY_MS }, 1, time.options);
   t.broker.onProduce = () => ({ kind: 'error', error: BUSY });
@@ -221,7 +221,7 @@ test('records that were only ever refused are rejected with the outcome none', a
   expect(t.broker.partition('words').endOffset).toBe(0);
 });
 
-test('an unanswered record is rejected when its time is over, with its outcome unknown, and never sent again', async () => {
+test('an unanswered record is rejected when its time is over, with its outcome unknown, and never sent again (invariant 5)', async () => {
   await using t = await start({ deliveryTimeoutMs: 60 }, 1, { requestTimeoutMs: 100 });
   t.broker.onProduce = () => ({ kind: 'silence' });
   const error = await rejection(t.producer.send(words, { value: 'silent' }), 'REQUEST_TIMED_OUT');
@@ -270,7 +270,7 @@ test('what the broker asks to wait is waited', async () => {
   expect((times[1] ?? 0) - (times[0] ?? 0)).toBeGreaterThanOrEqual(75);
 });
 
-test('under random faults nothing acknowledged is lost and first copies keep their order', async (context) => {
+test('under random faults nothing acknowledged is lost and first copies keep their order (invariants 1, 6)', async (context) => {
   const programme = new Programme(context);
   const { random } = programme;
   await using t = await start({ batchBytes: 120, maxInFlight: 4, bufferBytes: 4_000 }, 3);

@@ -264,7 +264,7 @@ test('a record that may be in the old topic fails with its outcome unknown; thos
   expect(await t.broker.partition('words').values()).toEqual(['behind']);
 });
 
-test('through random faults, increases and recreations no record is in two topics and order holds', async (context) => {
+test('through random faults, increases and recreations no record is in two topics and order holds (invariants 5, 6)', async (context) => {
   const programme = new Programme(context);
   const { random } = programme;
   await using t = await start(2, { batchBytes: 100, maxInFlight: 4 });

@@ -6,18 +6,13 @@
  * What everybody did and saw ends in the history checker.
  */
 import { rmSync } from 'node:fs';
-import { afterEach, expect, test } from 'vitest';
+import { expect, onTestFinished, test } from 'vitest';
 import { type Client, connect, string, topic } from '../../src/index.js';
 import { expectNoViolations } from '../history/checker.js';
 import { History } from '../history/history.js';
-import {
-  type Recorded,
-  readAll,
-  readAllRepeatedly,
-  sendMany,
-  sendSingly,
-  TailReader,
-} from '../history/recorded-clients.js';
+import { readAllRepeatedly, sendMany, sendSingly } from '../history/recorded/loads.js';
+import { readAll, TailReader } from '../history/recorded/reader.js';
+import type { RecordedTopic } from '../history/recorded/topic.js';
 import { BrokerProcess } from '../support/broker-process.js';
 import { inForm, Programme } from '../support/programme.js';
 import { until } from '../support/until.js';
@@ -33,24 +28,17 @@ const START_MS = 500;
 
 const orders = topic('orders', { value: string() });
 
-/** What a failure must not leave behind. */
-const leftOver: (() => unknown)[] = [];
-
-afterEach(async () => {
-  for (const remove of leftOver.splice(0).reverse()) await remove();
-});
-
 /** A topic on a data directory that outlives its brokers. */
 class KillRun {
   readonly #programme: Programme;
   readonly #dataDir = BrokerProcess.temporaryDirectory();
-  readonly #recorded: Recorded = { history: new History(), topic: orders, partitionCount: ALL_PARTITIONS.length };
+  readonly #recorded: RecordedTopic = { history: new History(), topic: orders, partitionCount: ALL_PARTITIONS.length };
   readonly #tails: readonly TailReader[];
 
   constructor(programme: Programme) {
     this.#programme = programme;
     this.#tails = ['tail-a', 'tail-b'].map((name) => new TailReader(this.#recorded, name));
-    leftOver.push(() => rmSync(this.#dataDir, { recursive: true, force: true }));
+    onTestFinished(() => rmSync(this.#dataDir, { recursive: true, force: true }));
   }
 
   async run(rounds: number): Promise<void> {
@@ -75,7 +63,7 @@ class KillRun {
       this.#programme.tried('kills of a start');
     }
     const broker = await BrokerProcess.start(this.#dataDir);
-    leftOver.push(() => broker.stop('SIGKILL'));
+    onTestFinished(() => broker.stop('SIGKILL'));
     return broker;
   }
 

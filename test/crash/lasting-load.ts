@@ -2,14 +2,9 @@
 import { type Client, connect, string, topic } from '../../src/index.js';
 import { expectNoViolations } from '../history/checker.js';
 import { History } from '../history/history.js';
-import {
-  type Recorded,
-  readAll,
-  readAllRepeatedly,
-  sendMany,
-  sendSingly,
-  TailReader,
-} from '../history/recorded-clients.js';
+import { readAllRepeatedly, sendMany, sendSingly } from '../history/recorded/loads.js';
+import { readAll, TailReader } from '../history/recorded/reader.js';
+import type { RecordedTopic } from '../history/recorded/topic.js';
 
 const PARTITIONS = [0, 1, 2];
 const orders = topic('orders', { value: string() });
@@ -35,7 +30,7 @@ export async function checkUnderLoad(
   disturb: (history: History) => Promise<void>,
 ): Promise<number> {
   const history = new History();
-  const recorded: Recorded = { history, topic: orders, partitionCount: PARTITIONS.length };
+  const recorded: RecordedTopic = { history, topic: orders, partitionCount: PARTITIONS.length };
   await createTopic(broker.calmAddress());
   await using sending = await connect(broker.address, { requestTimeoutMs: REQUEST_TIMEOUT_MS });
   await using reading = await connect(broker.address, { requestTimeoutMs: REQUEST_TIMEOUT_MS });
@@ -61,7 +56,7 @@ export async function checkUnderLoad(
   return history.acks;
 }
 
-async function send(recorded: Recorded, client: Client, goesOn: () => boolean): Promise<void> {
+async function send(recorded: RecordedTopic, client: Client, goesOn: () => boolean): Promise<void> {
   const options = { lingerMs: 1, retryBackoffMs: 10, retryBackoffMaxMs: 100, closeTimeoutMs: 0 };
   const durable = client.producer({ ...options, acks: 'durable' });
   const written = client.producer({ ...options, acks: 'written', compression: 'lz4' });

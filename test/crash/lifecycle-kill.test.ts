@@ -13,9 +13,9 @@ import { type Server, tidelog, Workplace } from '../cli/support.js';
 import { expectNoViolations } from '../history/checker.js';
 import { inForm, Programme } from '../support/programme.js';
 import { until } from '../support/until.js';
-import { events, Life, TABLE_PARTITIONS, table, trimmed } from './lifecycle-life.js';
-import { load } from './lifecycle-load.js';
-import { RETENTION_BYTES, SEGMENT_BYTES, verify } from './lifecycle-verify.js';
+import { events, Life, TABLE_PARTITIONS, table, trimmed } from './lifecycle/life.js';
+import { load } from './lifecycle/load.js';
+import { RETENTION_BYTES, SEGMENT_BYTES, verify } from './lifecycle/verify.js';
 
 const ROUNDS = inForm({ short: 10, long: 200 });
 /** After so many rounds everything begins anew, so that what is remembered stays bounded. */

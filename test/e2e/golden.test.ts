@@ -2,15 +2,16 @@
  * Data directories written by earlier versions, one pair for each format: this version reads what they hold, unchanged
  * (invariants 1, 4, 14, 15).
  */
-import { cpSync, mkdtempSync, readdirSync, readFileSync, rmSync } from 'node:fs';
-import { tmpdir } from 'node:os';
+import { cpSync, readdirSync, readFileSync } from 'node:fs';
 import path from 'node:path';
 import { fileURLToPath } from 'node:url';
-import { expect, onTestFinished, test } from 'vitest';
+import { expect, test } from 'vitest';
 import { startBroker } from '../../src/broker.js';
 import { type Client, connect, nullable, string, topic } from '../../src/index.js';
 import { FORMAT_VERSION } from '../../src/storage/local/data-dir.js';
 import { verifyDataDirectory } from '../../src/storage/local/verify.js';
+import { Programme } from '../support/programme.js';
+import { temporaryDirectory } from '../support/temporary-directory.js';
 
 interface GoldenRecord {
   readonly offset: number;
@@ -71,33 +72,37 @@ test('every format up to the one written now has its directories', () => {
   expect(DIRECTORIES.sort()).toEqual(expected.flat());
 });
 
-test.each(DIRECTORIES)('%s is opened, read, appended to and started again', async (directory) => {
-  const golden = goldenOf(directory);
-  const dataDir = mkdtempSync(path.join(tmpdir(), 'tidelog-golden-'));
-  onTestFinished(() => rmSync(dataDir, { recursive: true, force: true }));
-  cpSync(path.join(GOLDEN, directory), dataDir, { recursive: true });
-  // The records are old: nothing of them is to be forgotten here.
-  const options = {
-    storage: { dataDir },
-    topicDefaults: { 'retention.ms': -1 },
-    lifecycle: { cleanerBackoffMs: 60_000 },
-  };
-  for (const start of [0, 1]) {
-    await using broker = await startBroker(options);
-    await using client = await connect(broker.address);
-    if (start === 0) await expectGolden(client, golden);
-    await using producer = client.producer();
-    for (const [name, partitions] of Object.entries(golden)) {
-      const read = topic(name, { key: string(), value: string() });
-      for (const [partition, records] of partitions.entries()) {
-        const { offset } = await producer.send(read, { partition, key: 'new', value: 'new' });
-        expect(offset).toBe(records.at(-1)!.offset + 1 + start);
+test.for(DIRECTORIES)(
+  '%s is opened, read, appended to and started again (invariants 1, 4, 14, 15)',
+  async (directory, context) => {
+    const golden = goldenOf(directory);
+    const programme = new Programme(context);
+    const dataDir = temporaryDirectory();
+    cpSync(path.join(GOLDEN, directory), dataDir, { recursive: true });
+    // The records are old: nothing of them is to be forgotten here.
+    const options = {
+      storage: { dataDir },
+      topicDefaults: { 'retention.ms': -1 },
+      lifecycle: { cleanerBackoffMs: 60_000 },
+    };
+    for (const start of [0, 1]) {
+      await using broker = await startBroker(options);
+      await using client = await connect(broker.address);
+      if (start === 0) await expectGolden(client, golden);
+      await using producer = client.producer();
+      for (const [name, partitions] of Object.entries(golden)) {
+        const read = topic(name, { key: string(), value: string() });
+        for (const [partition, records] of partitions.entries()) {
+          const { offset } = await producer.send(read, { partition, key: 'new', value: 'new' });
+          expect(offset).toBe(records.at(-1)!.offset + 1 + start);
+        }
+        const lengths = (await readTopic(client, name)).map((records) => records.length);
+        expect(lengths).toEqual(partitions.map((records) => records.length + 1 + start));
       }
-      const lengths = (await readTopic(client, name)).map((records) => records.length);
-      expect(lengths).toEqual(partitions.map((records) => records.length + 1 + start));
     }
-  }
-  for await (const { problems, indexProblems } of verifyDataDirectory(dataDir)) {
-    expect([...problems, ...indexProblems]).toEqual([]);
-  }
-});
+    for await (const { problems, indexProblems } of verifyDataDirectory(dataDir)) {
+      expect([...problems, ...indexProblems]).toEqual([]);
+    }
+    programme.tried('data directories');
+  },
+);

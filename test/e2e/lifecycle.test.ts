@@ -18,7 +18,9 @@ import { type Finished, Server, tidelog, Workplace } from '../cli/support.js';
 import { SkippingClock } from '../client/support/skipping-clock.js';
 import { expectNoViolations } from '../history/checker.js';
 import { History } from '../history/history.js';
-import { filled, readAll } from '../history/recorded-clients.js';
+import { RecordedProducer } from '../history/recorded/producer.js';
+import { readAll } from '../history/recorded/reader.js';
+import { filled } from '../history/recorded/topic.js';
 import { Mounts, needs, unlessRefused } from '../support/mounts.js';
 import { rejection } from '../support/rejection.js';
 import { until } from '../support/until.js';
@@ -226,7 +228,7 @@ function freeBytes(directory: string): number {
 const words = topic('words', { value: string() });
 const others = topic('others', { value: string() });
 
-test('before the disk is full appends wait for room, reading and deleting go on, and deleting makes the room', async (context) => {
+test('before the disk is full appends wait for room, reading and deleting go on, and deleting makes the room (invariants 4, 5, 20)', async (context) => {
   needs(context, { root: true });
   const mounts = new Mounts();
   try {
@@ -253,10 +255,9 @@ async function fillAndEmpty(server: Server, directory: string): Promise<void> {
   const recorded = { history, topic: words, partitionCount: 1 };
   // More than the disk holds.
   const values = Array.from({ length: 800 }, (_, i) => `${i}`);
-  const sends = values.map(async (value) => {
-    const send = history.send('producer', words.name, value);
-    const { partition, offset } = await producer.send(words, { value: filled(value, 10_000) });
-    send.ack(partition, offset);
+  const recordedProducer = new RecordedProducer(recorded, producer, 'producer');
+  const sends = values.map(async (name) => {
+    const { offset } = await recordedProducer.send({ name, record: { value: filled(name, 10_000) } });
     return offset;
   });
   const delivered = Promise.allSettled(sends);

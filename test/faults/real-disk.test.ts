@@ -7,12 +7,16 @@ import { execFileSync } from 'node:child_process';
 import { readdirSync, rmSync, writeFileSync } from 'node:fs';
 import path from 'node:path';
 import { setTimeout as sleep } from 'node:timers/promises';
-import { afterEach, expect, type TestContext, test } from 'vitest';
+import { expect, onTestFinished, type TestContext, test } from 'vitest';
 import { type Client, connect, LogError, type Producer, string, topic } from '../../src/index.js';
 import { Server } from '../cli/support.js';
 import { expectNoViolations } from '../history/checker.js';
 import { History } from '../history/history.js';
-import { type Recorded, readAll, sendMany, sendSingly, TailReader } from '../history/recorded-clients.js';
+import { sendMany, sendSingly } from '../history/recorded/loads.js';
+import { RecordedProducer } from '../history/recorded/producer.js';
+import { readAll, TailReader } from '../history/recorded/reader.js';
+import type { RecordedTopic } from '../history/recorded/topic.js';
+import { health } from '../support/health.js';
 import { cutPower, Mounts, needs, unlessRefused } from '../support/mounts.js';
 import { inForm, Programme } from '../support/programme.js';
 import { rejection } from '../support/rejection.js';
@@ -33,21 +37,14 @@ const always = (): boolean => true;
 
 const orders = topic('orders', { value: string() });
 
-/** What must be gone when a test is over, the last first. */
-const leftOver: (() => unknown)[] = [];
-
-afterEach(async () => {
-  for (const remove of leftOver.splice(0).reverse()) await remove();
-});
-
 /** Of one test: a broker whose data lies on a disk of its own, and the history of its clients. */
 class Workshop {
   readonly mounts: Mounts = new Mounts();
   readonly history: History = new History();
-  readonly recorded: Recorded = { history: this.history, topic: orders, partitionCount: ALL_PARTITIONS.length };
+  readonly recorded: RecordedTopic = { history: this.history, topic: orders, partitionCount: ALL_PARTITIONS.length };
 
   constructor() {
-    leftOver.push(() => this.mounts.clean());
+    onTestFinished(() => this.mounts.clean());
   }
 
   async serve(dataDir: string): Promise<Server> {
@@ -69,7 +66,7 @@ class Workshop {
 
   async connect({ address }: Server): Promise<Client> {
     const client = await connect(address);
-    leftOver.push(() => client.close());
+    onTestFinished(() => client.close());
     return client;
   }
 
@@ -81,21 +78,14 @@ class Workshop {
   }
 
   #owned(server: Server): Server {
-    leftOver.push(() => server.stop('SIGKILL'));
+    onTestFinished(async () => void (await server.stop('SIGKILL')));
     return server;
   }
 }
 
 /** Records one send. @throws LogError */
-async function sendOne({ history }: Workshop, producer: Producer, value: string, partition: number): Promise<void> {
-  const send = history.send(value, orders.name, value);
-  try {
-    const sent = await producer.send(orders, { value, partition });
-    send.ack(sent.partition, sent.offset);
-  } catch (error) {
-    send.error(error);
-    throw error;
-  }
+async function sendOne({ recorded }: Workshop, producer: Producer, name: string, partition: number): Promise<void> {
+  await new RecordedProducer(recorded, producer, name).send({ name, record: { value: name, partition } });
 }
 
 /** Sends to a partition until it is stopped. */
@@ -116,17 +106,6 @@ function sendWhile(
       return history.acks - before;
     },
   };
-}
-
-interface Health {
-  readonly status: string;
-  readonly failures: readonly { readonly topic: string; readonly partition: number; readonly reason: string }[];
-}
-
-async function health({ http }: Server): Promise<Health> {
-  const response = await fetch(`http://${http}/healthz`);
-  // What the broker's own documentation says of it.
-  return (await response.json()) as Health;
 }
 
 interface Refusal {
@@ -186,7 +165,7 @@ test(
       await sendToAll(workshop, client, `healed-${ballastMib}`);
       programme.tried('full disks');
     }
-    expect((await health(server)).failures).toEqual([]);
+    expect((await health(server.http)).failures).toEqual([]);
     await client.close();
     expect((await server.stop()).code).toBe(0);
     await workshop.check(await workshop.serve(dataDir));
@@ -265,7 +244,7 @@ async function expectPoisoned(workshop: Workshop, server: Server, client: Client
     await rejection(sendOne(workshop, producer, `poisoned-${partition}-${i}`, partition), 'STORAGE_ERROR');
   }
   const failure = { topic: orders.name, partition, reason: 'STORAGE_ERROR' };
-  expect(await health(server)).toMatchObject({
+  expect(await health(server.http)).toMatchObject({
     status: 'SERVING',
     failures: expect.arrayContaining([expect.objectContaining(failure)]),
   });
@@ -299,13 +278,13 @@ test(
     await sendUntilRefused(workshop, client, failing);
     programme.tried('failed syncs');
     await expectPoisoned(workshop, traced, client, 0);
-    expect((await health(traced)).failures).toHaveLength(1);
+    expect((await health(traced.http)).failures).toHaveLength(1);
     await readAll(workshop.recorded, client, 'poisoned');
     expect(await other.stop()).toBeGreaterThan(0);
     await client.close();
     await traced.stop();
     const again = await workshop.serve(dataDir);
-    expect((await health(again)).failures).toEqual([]);
+    expect((await health(again.http)).failures).toEqual([]);
     const late = await workshop.connect(again);
     await sendToAll(workshop, late, 'late');
     await workshop.check(again);

@@ -1,15 +1,15 @@
 /** Every method of a real broker process, fed with what no honest client sends. */
-import { setTimeout as sleep } from 'node:timers/promises';
 import { expect, test } from 'vitest';
 import { MAX_REQUEST_FIELDS } from '../../src/rpc/field-count.js';
 import { RawClient } from '../listeners/grpc/support.js';
 import { BrokerProcess } from '../support/broker-process.js';
+import { GoodClient } from '../support/good-client.js';
 import { mutate } from '../support/mutate.js';
 import { inflatedRequests, oddField } from '../support/odd-fields.js';
 import { inForm, Programme } from '../support/programme.js';
 import { type Answer, framed, RawConnection } from '../support/raw-http2.js';
 import { undocumented } from './documented.js';
-import { COMPACTED_TOPIC, FUZZED_TOPIC, INTACT_TOPIC, SEEDS } from './seeds.js';
+import { COMPACTED_TOPIC, FUZZED_TOPIC, SEEDS } from './seeds.js';
 import { type ServedMethod, servedMethods } from './served-methods.js';
 
 const MIB = 1024 * 1024;
@@ -29,63 +29,25 @@ const ANSWER_LIMIT_MS = 20_000;
 /** Few partitions, so that the topics that are created by chance do not fill the machine. */
 const FLAGS = ['--partitions-max', '60', '--partitions-per-topic-max', '8', '--log-retention-ms', '-1'];
 
+/** Runs `work` on a broker that must have served a good client all along. */
 async function withBroker(work: (broker: BrokerProcess) => Promise<void>): Promise<void> {
   const broker = await BrokerProcess.start(undefined, FLAGS, { watched: true });
   try {
+    await createTopics(broker.address);
+    const good = await GoodClient.start(broker.address);
     await work(broker);
+    await good.expectServed();
+    await good.stop();
   } finally {
     await broker.stopAndRemove();
   }
 }
 
-/** A client that does nothing wrong: what it wrote it reads again, and goes on writing. */
-class GoodClient {
-  readonly #raw: RawClient;
-  readonly #written: string[] = [];
-  #working = true;
-
-  constructor(address: string) {
-    this.#raw = new RawClient(address);
-  }
-
-  async createTopics(): Promise<void> {
-    await this.#raw.createTopic(INTACT_TOPIC, 1);
-    await this.#raw.createTopic(FUZZED_TOPIC, 4);
-    await this.#raw.createTopic(COMPACTED_TOPIC, 1, { 'cleanup.policy': 'compact' });
-  }
-
-  async write(): Promise<void> {
-    const value = `value ${this.#written.length}`;
-    const record = { timestampMs: 0, offset: 0, value: Buffer.from(value), headers: [] };
-    await this.#raw.produce({ topic: INTACT_TOPIC, records: [record] });
-    this.#written.push(value);
-  }
-
-  /** Until `stop`: rejects when the broker does not serve. */
-  async work(): Promise<void> {
-    while (this.#working) {
-      await this.write();
-      await sleep(20);
-    }
-  }
-
-  stop(): void {
-    this.#working = false;
-  }
-
-  async expectAllThere(): Promise<void> {
-    const read: string[] = [];
-    while (read.length < this.#written.length) {
-      const { records } = await this.#raw.fetchOne(INTACT_TOPIC, read.length, { format: 'RECORD_FORMAT_RECORDS' });
-      expect(records.length).toBeGreaterThan(0);
-      read.push(...records.map((record) => String(record.value)));
-    }
-    expect(read).toEqual(this.#written);
-  }
-
-  close(): void {
-    this.#raw.close();
-  }
+async function createTopics(address: string): Promise<void> {
+  const raw = new RawClient(address);
+  await raw.createTopic(FUZZED_TOPIC, 4);
+  await raw.createTopic(COMPACTED_TOPIC, 1, { 'cleanup.policy': 'compact' });
+  raw.close();
 }
 
 interface Input {
@@ -140,27 +102,22 @@ function check(input: Input, answer: Answer, broker: BrokerProcess): void {
   if (answer.code === undefined && !WAITING.test(input.path)) throw new Error(`no answer to ${shown}`);
 }
 
-test('invariants 21, 22: every RPC has a valid request to begin with', async () => {
+test('every RPC has a valid request to begin with (invariants 21, 22)', async () => {
   const paths = (await servedMethods()).map((method) => method.path);
   expect(Object.keys(SEEDS).sort()).toEqual(paths.sort());
 });
 
 test(
-  `invariants 21, 22: ${EXECUTIONS} broken requests end, stall and fill nothing, and are answered as documented`,
+  `${EXECUTIONS} broken requests end, stall and fill nothing, and are answered as documented (invariants 21, 22)`,
   async (context) => {
     const programme = new Programme(context);
     const inputs = new Inputs(await servedMethods(), programme);
     let accepted = 0;
     await withBroker(async (broker) => {
-      const good = new GoodClient(broker.address);
-      await good.createTopics();
-      const goodWork = good.work();
-      // Its failure is reported where it is awaited.
-      goodWork.catch(() => undefined);
       const connections = await Promise.all(
         Array.from({ length: CONNECTIONS }, () => RawConnection.open(broker.address)),
       );
-      const before = await broker.health('forget');
+      const before = await broker.vitals('forget');
       let left = EXECUTIONS;
       const fuzz = async (connection: RawConnection): Promise<void> => {
         while (left > 0) {
@@ -177,14 +134,10 @@ test(
       await Promise.all(workers).finally(() => {
         left = 0;
       });
-      good.stop();
-      await goodWork;
-      await good.expectAllThere();
-      good.close();
       for (const connection of connections) connection.close();
       // The test would prove little if hardly anything got past the first checks.
       expect(accepted).toBeGreaterThan(EXECUTIONS / 10);
-      const after = await broker.health('collect');
+      const after = await broker.vitals('collect');
       expect(after.longestMs).toBeLessThan(STALL_MS);
       expect(after.heldBytes - before.heldBytes).toBeLessThan(64 * MIB);
     });
@@ -199,16 +152,14 @@ function inflatedInputs({ path, requestType }: ServedMethod, count: number): Inp
 }
 
 test(
-  'invariants 21, 22: requests that decode to much more than their size neither stall the broker nor fill it',
+  'requests that decode to much more than their size neither stall the broker nor fill it (invariants 21, 22)',
   async (context) => {
     const programme = new Programme(context);
     // Just as much as is decoded; in the long form also the largest request, nearly, of two bytes a field.
     const counts = [MAX_REQUEST_FIELDS - 100, ...inForm({ short: [], long: [4 * MIB - 100] })];
     await withBroker(async (broker) => {
-      const good = new GoodClient(broker.address);
-      await good.createTopics();
       const connection = await RawConnection.open(broker.address);
-      const before = await broker.health('forget');
+      const before = await broker.vitals('forget');
       const inputs = (await servedMethods()).flatMap((method) =>
         counts.flatMap((count) => inflatedInputs(method, count)),
       );
@@ -218,11 +169,8 @@ test(
         check(input, answer, broker);
         programme.tried('requests');
       }
-      await good.write();
-      await good.expectAllThere();
-      good.close();
       connection.close();
-      const after = await broker.health('collect');
+      const after = await broker.vitals('collect');
       expect(after.longestMs).toBeLessThan(STALL_MS);
       expect(after.heldBytes - before.heldBytes).toBeLessThan(64 * MIB);
       expect(after.residentBytes).toBeLessThan(512 * MIB);

@@ -1,8 +1,6 @@
 /** Valid requests of every method: what the mutations begin with. */
 import { encodeBatch } from '../../src/batch/builder.js';
 
-/** Records here stay as they are whatever is tried. */
-export const INTACT_TOPIC = 'intact';
 export const FUZZED_TOPIC = 'fuzzed';
 export const COMPACTED_TOPIC = 'fuzzed-compacted';
 /** Comes and goes. */

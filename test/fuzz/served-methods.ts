@@ -1,24 +1,18 @@
 /** The methods that a broker serves, whatever adds them to its server, with the types of their requests. */
-import { readdirSync } from 'node:fs';
 import { createRequire } from 'node:module';
 import path from 'node:path';
 import { Server, type ServiceDefinition } from '@grpc/grpc-js';
 import { protoPath as healthProto } from 'grpc-health-check';
-import protobuf, { type Root, type Type } from 'protobufjs';
+import type { Root, Type } from 'protobufjs';
 import { vi } from 'vitest';
 import { startBroker } from '../../src/broker.js';
 import { PROTO_DIR } from '../../src/rpc/proto.js';
+import { loadTypes, protoFilesUnder } from '../support/proto-types.js';
 
 export interface ServedMethod {
   /** As it stands in the request: `/tidelog.v1.AdminService/GetTopic`. */
   readonly path: string;
   readonly requestType: Type;
-}
-
-function filesUnder(directory: string): string[] {
-  return readdirSync(directory, { recursive: true, encoding: 'utf8' })
-    .filter((name) => name.endsWith('.proto'))
-    .map((name) => path.join(directory, name));
 }
 
 /** The health service of the library has a method more than our description of it. */
@@ -27,12 +21,8 @@ function allTypes(): Root {
     path.dirname(createRequire(import.meta.url).resolve('@grpc/reflection')),
     '../proto/grpc',
   );
-  const ours = filesUnder(PROTO_DIR).filter((file) => !file.includes('/health/'));
-  const root = new protobuf.Root();
-  root.resolvePath = (_origin, target) =>
-    path.isAbsolute(target) || protobuf.common.get(target) !== null ? target : path.join(PROTO_DIR, target);
-  root.loadSync([...ours, ...filesUnder(reflection), healthProto]);
-  return root;
+  const ours = protoFilesUnder(PROTO_DIR).filter((file) => !file.includes('/health/'));
+  return loadTypes([...ours, ...protoFilesUnder(reflection), healthProto]);
 }
 
 /** What a broker adds to its gRPC server at its start. */

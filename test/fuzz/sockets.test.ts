@@ -2,6 +2,8 @@
 import { connect } from 'node:net';
 import { expect, test } from 'vitest';
 import { BrokerProcess, freePort } from '../support/broker-process.js';
+import { health } from '../support/health.js';
+import { http2Frame, PREFACE, SETTINGS } from '../support/http2-frames.js';
 import { mutate } from '../support/mutate.js';
 import { inForm, Programme } from '../support/programme.js';
 import { framed, RawConnection } from '../support/raw-http2.js';
@@ -13,23 +15,12 @@ const AT_ONCE = 20;
 const PATIENCE_MS = 20;
 const STALL_MS = 200;
 
-function http2Frame(type: number, flags: number, stream: number, payload: Buffer): Buffer {
-  const head = Buffer.alloc(9);
-  head.writeUIntBE(payload.length, 0, 3);
-  head[3] = type;
-  head[4] = flags;
-  head.writeUInt32BE(stream, 5);
-  return Buffer.concat([head, payload]);
-}
-
-const SETTINGS = http2Frame(4, 0, 0, Buffer.alloc(0));
 const PING = http2Frame(6, 0, 0, Buffer.alloc(8));
 const WINDOW_UPDATE = http2Frame(8, 0, 0, Buffer.from([0x7f, 0xff, 0xff, 0xff]));
 /** `:method: POST`, `:scheme: http`, `:path: /`, by the static table of HPACK. */
 const HEADERS = http2Frame(1, 4, 1, Buffer.from([0x83, 0x86, 0x84]));
 const DATA = http2Frame(0, 1, 1, framed(Buffer.from('x')));
 const RESET = http2Frame(3, 0, 1, Buffer.from([0, 0, 0, 8]));
-const PREFACE = Buffer.from('PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n');
 
 const SEEDS: readonly Buffer[] = [
   Buffer.concat([PREFACE, SETTINGS, HEADERS, DATA]),
@@ -59,7 +50,7 @@ function send(port: number, bytes: Buffer): Promise<Buffer> {
 }
 
 test(
-  `invariants 21, 22: garbage on ${CONNECTIONS} connections neither ends the broker nor stalls nor fills it`,
+  `garbage on ${CONNECTIONS} connections neither ends the broker nor stalls nor fills it (invariants 21, 22)`,
   async (context) => {
     const programme = new Programme(context);
     const below = (limit: number): number => programme.below(limit);
@@ -68,7 +59,7 @@ test(
     const broker = await BrokerProcess.start(undefined, flags, { watched: true });
     try {
       const ports = [Number(broker.address.split(':')[1]), httpPort];
-      const before = await broker.health('forget');
+      const before = await broker.vitals('forget');
       let left = CONNECTIONS;
       const fuzz = async (): Promise<void> => {
         while (left > 0) {
@@ -81,15 +72,14 @@ test(
         }
       };
       await Promise.all(Array.from({ length: AT_ONCE }, fuzz));
-      const response = await fetch(`http://127.0.0.1:${httpPort}/healthz`);
-      expect(await response.json()).toEqual({ status: 'SERVING', failures: [] });
+      expect(await health(`127.0.0.1:${httpPort}`)).toEqual({ status: 'SERVING', failures: [] });
       const connection = await RawConnection.open(broker.address);
       const call = { limitMs: 20_000 };
       expect((await connection.call('/tidelog.v1.AdminService/ListTopics', framed(Buffer.alloc(0)), call)).code).toBe(
         0,
       );
       connection.close();
-      const after = await broker.health('collect');
+      const after = await broker.vitals('collect');
       expect(after.longestMs).toBeLessThan(STALL_MS);
       expect(after.heldBytes - before.heldBytes).toBeLessThan(32 * MIB);
     } finally {

@@ -2,14 +2,12 @@
  * Producers and readers that come and go at random, over gRPC, while records are deleted and compacted and the broker is
  * stopped and started again: what they did and saw ends in the history checker (invariants 1, 4, 5, 6, 7, 16).
  */
-import { mkdtempSync, rmSync } from 'node:fs';
-import { tmpdir } from 'node:os';
-import path from 'node:path';
 import { setTimeout as sleep } from 'node:timers/promises';
 import { test } from 'vitest';
 import { type RunningBroker, startBroker } from '../../src/broker.js';
 import { LogError } from '../../src/index.js';
 import { inForm, Programme } from '../support/programme.js';
+import { temporaryDirectory } from '../support/temporary-directory.js';
 import { until } from '../support/until.js';
 import { expectNoViolations } from './checker.js';
 import type { HistoryOptions } from './events.js';
@@ -54,7 +52,7 @@ test(
 );
 
 async function playRound(programme: Programme): Promise<History> {
-  const dataDir = mkdtempSync(path.join(tmpdir(), 'tidelog-clients-'));
+  const dataDir = temporaryDirectory();
   const stop = new AbortController();
   const broker = await RestartingBroker.start(dataDir);
   const setting = new Setting(programme, new History(), broker.address, stop.signal);
@@ -77,7 +75,6 @@ async function playRound(programme: Programme): Promise<History> {
     return setting.history;
   } finally {
     await broker.close();
-    rmSync(dataDir, { recursive: true, force: true });
   }
 }
 

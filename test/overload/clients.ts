@@ -1,18 +1,17 @@
 /** Clients that take all they can get of a broker: connections, answers that they do not read, requests without end. */
 import type { ClientHttp2Stream } from 'node:http2';
 import { connect, type Socket } from 'node:net';
-import protobuf, { type Type } from 'protobufjs';
+import { join } from 'node:path';
 import { PROTO_DIR } from '../../src/rpc/proto.js';
+import { PREFACE, SETTINGS } from '../support/http2-frames.js';
+import { loadTypes, protoFilesUnder } from '../support/proto-types.js';
 import { framed, RawConnection } from '../support/raw-http2.js';
 
-const root = new protobuf.Root();
-root.resolvePath = (_origin, target): string =>
-  protobuf.common.get(target) === null ? `${PROTO_DIR}/${target}` : target;
-root.loadSync(['produce_service', 'fetch_service'].map((name) => `tidelog/v1/${name}.proto`));
+const types = loadTypes(protoFilesUnder(join(PROTO_DIR, 'tidelog')));
 
 /** A framed request of a type of package tidelog.v1. */
 export function request(typeName: string, fields: object): Buffer {
-  const type: Type = root.lookupType(`tidelog.v1.${typeName}`);
+  const type = types.lookupType(`tidelog.v1.${typeName}`);
   return framed(type.encode(type.fromObject(fields)).finish());
 }
 
@@ -21,14 +20,11 @@ export interface Held {
   close(): void;
 }
 
-const PREFACE = Buffer.from('PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n');
-const EMPTY_SETTINGS = Buffer.from([0, 0, 0, 4, 0, 0, 0, 0, 0]);
-
 /** A connection that says hello and nothing more. Resolves when the broker has answered or hung up. */
 export async function idleConnection(address: string): Promise<Socket> {
   const [host, port] = address.split(':') as [string, string];
   const socket = connect(Number(port), host);
-  socket.write(Buffer.concat([PREFACE, EMPTY_SETTINGS]));
+  socket.write(Buffer.concat([PREFACE, SETTINGS]));
   await new Promise<void>((resolve) => {
     socket.once('data', () => resolve());
     socket.once('close', () => resolve());

@@ -4,6 +4,7 @@ import { encodeBatch } from '../../src/batch/builder.js';
 import type { Reason } from '../../src/core/errors.js';
 import { MAX_REQUEST_FIELDS } from '../../src/rpc/field-count.js';
 import { type Running, run } from '../listeners/grpc/support.js';
+import { Programme } from '../support/programme.js';
 import { rejection } from '../support/rejection.js';
 import { until } from '../support/until.js';
 import { idleConnection } from './clients.js';
@@ -133,12 +134,14 @@ const CASES: readonly Limit[] = [
   },
 ];
 
-describe('invariant 21: one past the limit is refused with its reason', () => {
+describe('one past the limit is refused with its reason (invariant 21)', () => {
   for (const { name, at, past, reason } of CASES) {
-    test(name, async () => {
+    test(name, async (context) => {
+      const programme = new Programme(context, 1);
       await at();
       const failure = await rejection(past(), reason);
       expect(failure.outcome).toBe('none');
+      programme.tried('limits');
     });
   }
 

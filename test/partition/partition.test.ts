@@ -9,9 +9,10 @@ import { AppendLane } from '../../src/partition/append-lane.js';
 import type { Partition } from '../../src/partition/partition.js';
 import type { PartitionLog } from '../../src/storage/engine.js';
 import { ManualClock } from '../support/manual-clock.js';
+import { recordingLogger } from '../support/recording-logger.js';
 import { rejection } from '../support/rejection.js';
 import { until } from '../support/until.js';
-import { batchOf, openPartition, recordingLogger } from './support.js';
+import { batchOf, openPartition } from './support.js';
 
 const DURABLE = { acks: 'durable' } as const;
 const WRITTEN = { acks: 'written' } as const;

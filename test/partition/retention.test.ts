@@ -5,7 +5,8 @@ import type { Partition } from '../../src/partition/partition.js';
 import { planRetention, type RetentionInput, type RetentionLimits } from '../../src/partition/retention.js';
 import type { SegmentInfo } from '../../src/storage/engine.js';
 import { ManualClock } from '../support/manual-clock.js';
-import { batchOf, CONFIG, keyedBatch, openPartition, recordingLogger } from './support.js';
+import { recordingLogger } from '../support/recording-logger.js';
+import { batchOf, CONFIG, keyedBatch, openPartition } from './support.js';
 
 const NOW = 1_700_000_000_000;
 const DAY = 86_400_000;

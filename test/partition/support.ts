@@ -44,23 +44,6 @@ export function batchOf(values: readonly string[], timestampMs: number = Date.no
   return builder.build();
 }
 
-/** One line that was logged. */
-export interface LogLine {
-  readonly level: keyof Logger;
-  readonly fields: Readonly<Record<string, unknown>>;
-  readonly message: string;
-}
-
-/** A logger that keeps what it is told in `lines`. */
-export function recordingLogger(): Logger & { readonly lines: LogLine[] } {
-  const lines: LogLine[] = [];
-  const at =
-    (level: keyof Logger) =>
-    (fields: object, message: string): void =>
-      void lines.push({ level, fields: { ...fields }, message });
-  return { lines, debug: at('debug'), info: at('info'), warn: at('warn'), error: at('error') };
-}
-
 /** `log` with some of its members replaced. */
 export function overriding(log: PartitionLog, members: Partial<PartitionLog>): PartitionLog {
   return new Proxy(log, {

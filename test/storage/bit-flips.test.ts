@@ -131,31 +131,31 @@ beforeAll(() => {
 });
 
 describe.each(STOPS)('after a stop that was %s', (stop) => {
-  test('13: a flipped bit in a segment is found, and its batch alone refused', async (context) => {
+  test('a flipped bit in a segment is found, and its batch alone refused (invariant 13)', async (context) => {
     await flipLogs(await sampleLog(stop, SEGMENT_BYTES), new Programme(context, 1));
   }, 3_600_000);
 
-  test('13: a flipped bit in a segment that compaction wrote is found, and its batch alone refused', async (context) => {
+  test('a flipped bit in a segment that compaction wrote is found, and its batch alone refused (invariant 13)', async (context) => {
     await flipLogs(await sampleCompactedLog(stop, COMPACTED_RECORDS), new Programme(context, 1));
   }, 3_600_000);
 
-  test('13, 19: a flipped bit in an index or a checkpoint changes no answer', async (context) => {
+  test('a flipped bit in an index or a checkpoint changes no answer (invariants 13, 19)', async (context) => {
     const programme = new Programme(context, 1);
     await flipSideFiles(await sampleLog(stop, SEGMENT_BYTES), programme);
     await flipSideFiles(await sampleCompactedLog(stop, COMPACTED_RECORDS), programme);
   }, 3_600_000);
 
-  test('13: a bit that flips under an open log is found, and its batch alone refused', async (context) => {
+  test('a bit that flips under an open log is found, and its batch alone refused (invariant 13)', async (context) => {
     const programme = new Programme(context, 1);
     await flipUnderOpenLog(await sampleLog(stop, SEGMENT_BYTES), programme);
     await flipUnderOpenLog(await sampleCompactedLog(stop, COMPACTED_RECORDS), programme);
   }, 3_600_000);
 
-  test('13: a flipped bit in a file of the data directory changes no answer, or the start names the file', async (context) => {
+  test('a flipped bit in a file of the data directory changes no answer, or the start names the file (invariant 13)', async (context) => {
     await flipSharedFiles(await sampleLog(stop, SEGMENT_BYTES), new Programme(context, 1));
   }, 3_600_000);
 });
 
-test('13: a flipped bit in a batch that holds record batches has none of them taken for batches of the log', async (context) => {
+test('a flipped bit in a batch that holds record batches has none of them taken for batches of the log (invariant 13)', async (context) => {
   await flipLogs(allDurable(await sampleUnsynced('record batches')), new Programme(context, 1));
 }, 3_600_000);

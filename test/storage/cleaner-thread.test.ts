@@ -4,15 +4,9 @@ import { expect, onTestFinished, test } from 'vitest';
 import { systemClock } from '../../src/core/clock.js';
 import { type Epoch, toOffset } from '../../src/core/types.js';
 import { openLocalEngine } from '../../src/storage/local/engine.js';
-import {
-  batchAt,
-  CONFIG,
-  EPOCH,
-  partition,
-  type RecordingLogger,
-  recordingLogger,
-  temporaryDirectory,
-} from './support.js';
+import { type RecordingLogger, recordingLogger } from '../support/recording-logger.js';
+import { temporaryDirectory } from '../support/temporary-directory.js';
+import { batchAt, CONFIG, EPOCH, partition } from './support.js';
 
 const compiled = {
   engine: new URL('../../dist/storage/local/engine.js', import.meta.url).href,
@@ -54,7 +48,7 @@ test('compiled, it is a thread of its own', async () => {
 test('where the file of the thread is missing, it is the event loop, and the log says so once', async () => {
   const logger = recordingLogger();
   expect(await compact(openLocalEngine, temporaryDirectory(), logger)).toBeGreaterThan(40);
-  expect(logger.lines.filter(({ level }) => level === 'warn').map(({ message }) => message)).toEqual([
+  expect(logger.messages('warn')).toEqual([
     'compaction has no thread of its own: it runs on the event loop, in small pieces',
   ]);
 });

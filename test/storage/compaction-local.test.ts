@@ -156,7 +156,7 @@ describe('a process that stops at any call of a compaction', () => {
     expect(await problemsOf(rig.dataDir)).toEqual([]);
   }
 
-  test('finds the old segments or the new ones, whole, and no rubbish, when started once or twice', async () => {
+  test('finds the old segments or the new ones, whole, and no rubbish, when started once or twice (invariants 1, 15)', async () => {
     const clean = new LocalRig({ tailCacheBytes: 0 });
     let total = 0;
     await scenario(clean, (call) => {
@@ -176,7 +176,7 @@ describe('a process that stops at any call of a compaction', () => {
     }
   });
 
-  test('while it recovers from such a stop recovers all the same', async () => {
+  test('while it recovers from such a stop recovers all the same (invariant 15)', async () => {
     for (const renamed of [1, 3, 5]) {
       const rig = new LocalRig({ tailCacheBytes: 0 });
       rig.fs.skipsDisk = true;
@@ -203,7 +203,7 @@ describe('a process that stops at any call of a compaction', () => {
     }
   });
 
-  test('and a call that fails once costs at most that compaction', async () => {
+  test('and a call that fails once costs at most that compaction (invariants 1, 4)', async () => {
     const clean = new LocalRig({ tailCacheBytes: 0 });
     let total = 0;
     await scenario(clean, (call) => {
@@ -238,7 +238,7 @@ describe('a compacted segment', () => {
     return { rig, all };
   }
 
-  test('shows every flipped bit, or the flip does no harm', async () => {
+  test('shows every flipped bit, or the flip does no harm (invariant 13)', async () => {
     const { rig, all } = await compacted();
     const size = statSync(rig.file()).size;
     for (let bit = 0; bit < size * 8; bit += inForm({ short: 5, long: 1 })) {
@@ -257,7 +257,7 @@ describe('a compacted segment', () => {
     expect(all.records.length).toBeGreaterThan(5);
   });
 
-  test('answers the same without its indexes, and without the checkpoint', async () => {
+  test('answers the same without its indexes, and without the checkpoint (invariant 19)', async () => {
     const { rig, all } = await compacted();
     for (const lost of ['.index', '.timeindex', 'checkpoint', 'all indexes']) {
       const again = rig.crash({ tailCacheBytes: 0 });
@@ -269,7 +269,7 @@ describe('a compacted segment', () => {
     }
   });
 
-  test('answers the same with any byte of an index or of the checkpoint changed', async () => {
+  test('answers the same with any byte of an index or of the checkpoint changed (invariant 19)', async () => {
     const { rig, all } = await compacted();
     for (const name of filesOf(rig).filter((one) => !one.endsWith('.log'))) {
       const path = join(rig.directory(), name);
@@ -288,7 +288,7 @@ describe('a compacted segment', () => {
     }
   }, 300_000);
 
-  test('that is damaged keeps its log from being compacted further, and says where', async () => {
+  test('that is damaged keeps its log from being compacted further, and says where (invariant 13)', async () => {
     const { rig } = await compacted();
     const size = statSync(rig.file()).size;
     patch(rig.file(), (bytes) => {

@@ -9,26 +9,16 @@ import { decodeCheckpoint } from '../../src/storage/local/checkpoint.js';
 import { Removals } from '../../src/storage/local/removals.js';
 import { FaultyFileSystem } from '../support/faulty-file-system.js';
 import { ManualClock } from '../support/manual-clock.js';
+import { recordingLogger } from '../support/recording-logger.js';
 import { consume, fillKeyed, optionsFor, problemsOf, SMALL } from './keyed.js';
-import {
-  BASE_TIME,
-  batchAt,
-  END,
-  EPOCH,
-  failureOf,
-  LocalRig,
-  partition,
-  patch,
-  reasonOf,
-  recordingLogger,
-} from './support.js';
+import { BASE_TIME, batchAt, END, EPOCH, failureOf, LocalRig, partition, patch, reasonOf } from './support.js';
 
 async function openLog(rig: LocalRig, epoch: Epoch = EPOCH, config: LogConfig = SMALL): Promise<PartitionLog> {
   return (await rig.open()).open(partition(), epoch, config);
 }
 
 describe('appends behind a log that was compacted to its end', () => {
-  test.each([true, false])('survive a kill (stopped in order before: %s)', async (inOrder) => {
+  test.each([true, false])('survive a kill (stopped in order before: %s) (invariant 1)', async (inOrder) => {
     const rig = new LocalRig({ tailCacheBytes: 0 });
     const engine = await rig.open();
     const log = await engine.open(partition(), EPOCH, SMALL);
@@ -53,7 +43,7 @@ describe('appends behind a log that was compacted to its end', () => {
 
 describe('a compacted segment whose index had to be built anew', () => {
   test.each(['.index', '.timeindex'])(
-    '(%s) is whole after a kill, whatever wrote the checkpoint since',
+    '(%s) is whole after a kill, whatever wrote the checkpoint since (invariant 19)',
     async (suffix) => {
       const rig = new LocalRig({ tailCacheBytes: 0 });
       const engine = await rig.open();
@@ -96,7 +86,7 @@ test('compacted segments without any record keep their age over a restart, so th
   expect(after.slice(0, -1)).toEqual(before.slice(0, -1));
 });
 
-test('a log that misses a segment is not joined across the gap', async () => {
+test('a log that misses a segment is not joined across the gap (invariant 14)', async () => {
   const rig = new LocalRig({ tailCacheBytes: 0 });
   const engine = await rig.open();
   const log = await engine.open(partition(), EPOCH, SMALL);
@@ -120,7 +110,7 @@ test('what a compaction that broke off has left is removed by the next one', asy
   expect(readdirSync(rig.directory()).filter((name) => name.endsWith('.cleaned'))).toEqual([]);
 });
 
-test('a closed segment that could not be synced is vouched for by no checkpoint', async () => {
+test('a closed segment that could not be synced is vouched for by no checkpoint (invariants 2, 3)', async () => {
   const rig = new LocalRig({ tailCacheBytes: 0 });
   const log = await openLog(rig);
   await fillKeyed(log, 60);
@@ -217,7 +207,7 @@ test('the newest timestamp can be asked for while segments are replaced', async 
   expect(foundCount).toBeGreaterThan(0);
 });
 
-test('a disk that refuses the last renames of a replacement, again and again, costs no record', async () => {
+test('a disk that refuses the last renames of a replacement, again and again, costs no record (invariant 1)', async () => {
   const rig = new LocalRig({ tailCacheBytes: 0 });
   const log = await openLog(rig);
   await fillKeyed(log, 120);

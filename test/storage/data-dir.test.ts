@@ -8,6 +8,7 @@ import { lockByName } from '../../src/storage/local/lock.js';
 import { FaultyFileSystem } from '../support/faulty-file-system.js';
 import { ManualClock } from '../support/manual-clock.js';
 import { PowerLossDisk } from '../support/power-loss-disk.js';
+import { temporaryDirectory } from '../support/temporary-directory.js';
 import {
   BASE_TIME,
   batchAt,
@@ -19,7 +20,6 @@ import {
   partition,
   readAll,
   reasonOf,
-  temporaryDirectory,
 } from './support.js';
 
 /** A process that opens a data directory and then waits to be killed. */
@@ -188,7 +188,7 @@ test('a removed partition survives neither a crash nor a new opening', async () 
 });
 
 describe('after a start that failed', () => {
-  test('the entry of the data directory is made durable by the next one', async () => {
+  test('the entry of the data directory is made durable by the next one (invariant 2)', async () => {
     const disk = new PowerLossDisk(BASE_TIME);
     const fs = new FaultyFileSystem(disk);
     const options = { dataDir: '/a/b/data', clock: new ManualClock(BASE_TIME) };
@@ -196,10 +196,7 @@ describe('after a start that failed', () => {
     expect(await reasonOf(openLocalEngine({ ...options, fileSystem: fs }))).toBe('DATA_DIR_UNUSABLE');
     const { metadata } = await openLocalEngine({ ...options, fileSystem: disk });
     await metadata.compareAndSet('k', 'v', 0);
-    const left = new PowerLossDisk(
-      BASE_TIME,
-      disk.survivors(() => 0),
-    );
+    const left = new PowerLossDisk(BASE_TIME, disk.durable());
     const again = await openLocalEngine({ ...options, fileSystem: left });
     expect(await again.metadata.get('k')).toMatchObject({ value: 'v' });
   });

@@ -55,7 +55,7 @@ class HeldSyncs extends FaultyFileSystem {
 
 describe('a full disk', () => {
   test.each(['ENOSPC', 'EDQUOT', 'EFBIG'])(
-    '(%s) fails the append whole, and the log works again once there is room',
+    '(%s) fails the append whole, and the log works again once there is room (invariants 5, 20)',
     async (errno) => {
       const rig = new LocalRig({ tailCacheBytes: 0 });
       const log = await (await rig.open()).open(partition(), EPOCH, CONFIG);
@@ -73,7 +73,7 @@ describe('a full disk', () => {
     },
   );
 
-  test('in the middle of a batch leaves nothing of it in the file', async () => {
+  test('in the middle of a batch leaves nothing of it in the file (invariants 5, 20)', async () => {
     const rig = new LocalRig();
     const log = await (await rig.open()).open(partition(), EPOCH, CONFIG);
     await fill(log, 2);
@@ -85,7 +85,7 @@ describe('a full disk', () => {
     expect(statSync(rig.file()).size).toBe(size);
   });
 
-  test('when a new segment is begun leaves the old one as it was', async () => {
+  test('when a new segment is begun leaves the old one as it was (invariants 5, 20)', async () => {
     const rig = new LocalRig();
     const log = await (await rig.open()).open(partition(), EPOCH, SMALL);
     await fill(log, 2, { bytes: 100 });
@@ -103,7 +103,7 @@ describe('a full disk', () => {
     expect(await readAll(again)).toEqual(bytes);
   });
 
-  test('that cannot be cut back poisons the log', async () => {
+  test('that cannot be cut back poisons the log (invariants 3, 5)', async () => {
     const rig = new LocalRig();
     const log = await (await rig.open()).open(partition(), EPOCH, CONFIG);
     await fill(log, 2);
@@ -112,7 +112,7 @@ describe('a full disk', () => {
     expect(log.failure).toBeDefined();
   });
 
-  test('under the index files of a closed segment loses nothing', async () => {
+  test('under the index files of a closed segment loses nothing (invariants 1, 19, 20)', async () => {
     const rig = new LocalRig({ tailCacheBytes: 0 });
     const engine = await rig.open();
     const log = await engine.open(partition(), EPOCH, SMALL);
@@ -128,20 +128,23 @@ describe('a full disk', () => {
   });
 });
 
-test.each(['EMFILE', 'ENFILE'])('without a free file handle (%s) nothing changes, and it heals', async (errno) => {
-  const rig = new LocalRig();
-  const log = await (await rig.open()).open(partition(), EPOCH, SMALL);
-  await fill(log, 2, { bytes: 150 });
-  rig.fs.rule = onLogs('openSync', errno);
-  const failure = await failureOf(log.append([batchAt(2, { bytes: 300 })], toOffset(2)));
-  expect(failure).toMatchObject({ reason: 'RESOURCE_LIMIT', outcome: 'none', retryable: true });
-  expect(log.failure).toBeUndefined();
-  rig.fs.rule = () => undefined;
-  await fill(log, 1, { bytes: 300 });
-  expect(log.endOffset).toBe(3);
-});
+test.each(['EMFILE', 'ENFILE'])(
+  'without a free file handle (%s) nothing changes, and it heals (invariant 20)',
+  async (errno) => {
+    const rig = new LocalRig();
+    const log = await (await rig.open()).open(partition(), EPOCH, SMALL);
+    await fill(log, 2, { bytes: 150 });
+    rig.fs.rule = onLogs('openSync', errno);
+    const failure = await failureOf(log.append([batchAt(2, { bytes: 300 })], toOffset(2)));
+    expect(failure).toMatchObject({ reason: 'RESOURCE_LIMIT', outcome: 'none', retryable: true });
+    expect(log.failure).toBeUndefined();
+    rig.fs.rule = () => undefined;
+    await fill(log, 1, { bytes: 300 });
+    expect(log.endOffset).toBe(3);
+  },
+);
 
-test('without permission to create a segment the append fails and the log goes on later', async () => {
+test('without permission to create a segment the append fails and the log goes on later (invariant 5)', async () => {
   const rig = new LocalRig();
   const log = await (await rig.open()).open(partition(), EPOCH, CONFIG);
   rig.fs.rule = onLogs('openSync', 'EACCES');
@@ -172,7 +175,7 @@ test('a large append is written in calls of at most 256 KiB', async () => {
   expect((await readAll(log)).length).toBe(batches[0]!.length + batchAt(1).length);
 });
 
-test('any other write error poisons the log: appends stop, reading goes on', async () => {
+test('any other write error poisons the log: appends stop, reading goes on (invariant 3)', async () => {
   const rig = new LocalRig({ tailCacheBytes: 0 });
   const log = await (await rig.open()).open(partition(), EPOCH, CONFIG);
   await fill(log, 2);
@@ -187,32 +190,35 @@ test('any other write error poisons the log: appends stop, reading goes on', asy
   expect(basesOf({ chunks: [await readAll(log)] })).toEqual([0, 1]);
 });
 
-test.each(['EIO: %s', 'ENOSPC'])('a failed sync poisons the log and is never tried again: %s', async (errno) => {
-  const rig = new LocalRig();
-  const engine = await rig.open();
-  const log = await engine.open(partition(), EPOCH, CONFIG);
-  await fill(log, 1);
-  await log.flush(toOffset(1));
-  await fill(log, 1);
-  const before = rig.fs.count('fdatasync', /0\.log$/);
-  // Once only: a second attempt would succeed, without the data.
-  rig.fs.rule = (call) => {
-    const failed = onLogs('fdatasync', errno)(call);
-    if (failed !== undefined) rig.fs.rule = () => undefined;
-    return failed;
-  };
-  expect(await reasonOf(log.flush(toOffset(2)))).toBe('STORAGE_ERROR');
-  const syncs = before + 1;
-  expect(rig.fs.count('fdatasync', /0\.log$/)).toBe(syncs);
-  expect(await reasonOf(log.flush(toOffset(2)))).toBe('STORAGE_ERROR');
-  expect(await reasonOf(log.append([batchAt(2)], toOffset(2)))).toBe('STORAGE_ERROR');
-  await log.flush(toOffset(1));
-  expect(log.durableOffset).toBe(1);
-  expect(log.failure?.message).toMatch(/takes no more appends until the broker is started again\.$/);
-  await engine.close();
-  expect(rig.fs.count('fdatasync', /0\.log$/)).toBe(syncs);
-  expect((await rig.open()).startedClean).toBe(false);
-});
+test.each(['EIO: %s', 'ENOSPC'])(
+  'a failed sync poisons the log and is never tried again: %s (invariant 3)',
+  async (errno) => {
+    const rig = new LocalRig();
+    const engine = await rig.open();
+    const log = await engine.open(partition(), EPOCH, CONFIG);
+    await fill(log, 1);
+    await log.flush(toOffset(1));
+    await fill(log, 1);
+    const before = rig.fs.count('fdatasync', /0\.log$/);
+    // Once only: a second attempt would succeed, without the data.
+    rig.fs.rule = (call) => {
+      const failed = onLogs('fdatasync', errno)(call);
+      if (failed !== undefined) rig.fs.rule = () => undefined;
+      return failed;
+    };
+    expect(await reasonOf(log.flush(toOffset(2)))).toBe('STORAGE_ERROR');
+    const syncs = before + 1;
+    expect(rig.fs.count('fdatasync', /0\.log$/)).toBe(syncs);
+    expect(await reasonOf(log.flush(toOffset(2)))).toBe('STORAGE_ERROR');
+    expect(await reasonOf(log.append([batchAt(2)], toOffset(2)))).toBe('STORAGE_ERROR');
+    await log.flush(toOffset(1));
+    expect(log.durableOffset).toBe(1);
+    expect(log.failure?.message).toMatch(/takes no more appends until the broker is started again\.$/);
+    await engine.close();
+    expect(rig.fs.count('fdatasync', /0\.log$/)).toBe(syncs);
+    expect((await rig.open()).startedClean).toBe(false);
+  },
+);
 
 test('flushes share syncs: one under way, one for all that came meanwhile', async () => {
   const rig = new LocalRig();
@@ -264,7 +270,7 @@ test('one flush makes everything durable, over all the segments that an append h
   expect(after.messages('error')).toEqual([]);
 });
 
-test('the entry of a new file is durable before its first batch counts as durable', async () => {
+test('the entry of a new file is durable before its first batch counts as durable (invariant 2)', async () => {
   const rig = new LocalRig();
   const log = await (await rig.open()).open(partition(), EPOCH, CONFIG);
   await fill(log, 1);
@@ -274,25 +280,28 @@ test('the entry of a new file is durable before its first batch counts as durabl
 });
 
 describe('without a file handle to sync a directory with', () => {
-  test.each(['EMFILE', 'ENFILE'])('(%s) nothing is synced, and a later flush may succeed', async (errno) => {
-    const rig = new LocalRig();
-    const log = await (await rig.open()).open(partition(), EPOCH, CONFIG);
-    await fill(log, 1);
-    rig.fs.rule = (call) => (call.name === 'syncDirectory' ? errno : undefined);
-    for (let attempt = 0; attempt < 2; attempt++) {
-      const failure = await failureOf(log.flush(toOffset(1)));
-      expect(failure).toMatchObject({ reason: 'RESOURCE_LIMIT', outcome: 'unknown' });
-    }
-    expect(log.failure).toBeUndefined();
-    expect(log.durableOffset).toBe(0);
-    await fill(log, 1);
-    rig.fs.rule = () => undefined;
-    await log.flush(toOffset(2));
-    expect(log.durableOffset).toBe(2);
-    expect(rig.fs.count('syncDirectory', /logs$/)).toBeGreaterThan(0);
-  });
+  test.each(['EMFILE', 'ENFILE'])(
+    '(%s) nothing is synced, and a later flush may succeed (invariant 20)',
+    async (errno) => {
+      const rig = new LocalRig();
+      const log = await (await rig.open()).open(partition(), EPOCH, CONFIG);
+      await fill(log, 1);
+      rig.fs.rule = (call) => (call.name === 'syncDirectory' ? errno : undefined);
+      for (let attempt = 0; attempt < 2; attempt++) {
+        const failure = await failureOf(log.flush(toOffset(1)));
+        expect(failure).toMatchObject({ reason: 'RESOURCE_LIMIT', outcome: 'unknown' });
+      }
+      expect(log.failure).toBeUndefined();
+      expect(log.durableOffset).toBe(0);
+      await fill(log, 1);
+      rig.fs.rule = () => undefined;
+      await log.flush(toOffset(2));
+      expect(log.durableOffset).toBe(2);
+      expect(rig.fs.count('syncDirectory', /logs$/)).toBeGreaterThan(0);
+    },
+  );
 
-  test('another failure of the same call is final', async () => {
+  test('another failure of the same call is final (invariant 3)', async () => {
     const rig = new LocalRig();
     const log = await (await rig.open()).open(partition(), EPOCH, CONFIG);
     await fill(log, 1);
@@ -302,7 +311,7 @@ describe('without a file handle to sync a directory with', () => {
     expect(await reasonOf(log.flush(toOffset(1)))).toBe('STORAGE_ERROR');
   });
 
-  test('a failed sync of data is final whatever the errno', async () => {
+  test('a failed sync of data is final whatever the errno (invariant 3)', async () => {
     const rig = new LocalRig();
     const log = await (await rig.open()).open(partition(), EPOCH, CONFIG);
     await fill(log, 1);
@@ -311,7 +320,7 @@ describe('without a file handle to sync a directory with', () => {
     expect(log.failure).toBeDefined();
   });
 
-  test('handles of files that nobody uses are given back for it', async () => {
+  test('handles of files that nobody uses are given back for it (invariant 20)', async () => {
     const rig = new LocalRig();
     const engine = await rig.open();
     const idle = await engine.open(partition(1), EPOCH, CONFIG);
@@ -326,7 +335,7 @@ describe('without a file handle to sync a directory with', () => {
   });
 });
 
-test('a partition that waits for a handle which no sync can free waits without spinning, and gets it later', async () => {
+test('a partition that waits for a handle which no sync can free waits without spinning, and gets it later (invariant 20)', async () => {
   const rig = new LocalRig({ maxOpenFiles: 1 });
   const engine = await rig.open();
   const [first, second] = [
@@ -369,7 +378,7 @@ async function liveUntilStopped(
 }
 
 // On real files; what single faults do to a whole broker, `test/broker/nth-call-faults.test.ts` tells.
-test('a process that stops at any call loses nothing that was acknowledged and starts again', async (context) => {
+test('a process that stops at any call loses nothing that was acknowledged and starts again (invariants 1, 4, 15)', async (context) => {
   const programme = new Programme(context, 1);
   const clean = new LocalRig();
   await liveUntilStopped(clean);
@@ -395,7 +404,7 @@ test('a process that stops at any call loses nothing that was acknowledged and s
   }
 });
 
-test('the files of a log never change below what is durable', async () => {
+test('the files of a log never change below what is durable (invariant 4)', async () => {
   const rig = new LocalRig();
   const log = await (await rig.open()).open(partition(), EPOCH, CONFIG);
   const first = await fill(log, 3);

@@ -24,10 +24,11 @@ import { verifyDataDirectory } from '../../src/storage/local/verify.js';
 import { mutate } from '../support/mutate.js';
 import { type DiskImage, PowerLossDisk } from '../support/power-loss-disk.js';
 import { inForm, Programme } from '../support/programme.js';
+import { temporaryDirectory } from '../support/temporary-directory.js';
 import { filesOf, SAMPLE_DIRECTORY } from './damaged-copies.js';
 import { DATA_DIR, DiskRig } from './power-cuts.js';
 import { POINTS_FILE, type SampleLog, sampleCompactedLog, sampleLog } from './sample-logs.js';
-import { BASE_TIME, batchAt, END, partition, temporaryDirectory } from './support.js';
+import { BASE_TIME, batchAt, END, partition } from './support.js';
 
 const FACTOR = inForm({ short: 1, long: 50 });
 const TIMEOUT_MS = 3_600_000;
@@ -36,19 +37,27 @@ const MAX_CPU_MS = 200;
 /** What one execution may allocate: no file here is larger than 16 KiB, whatever length it claims. */
 const MAX_GROWTH_BYTES = 24 * 1024 * 1024;
 
-/** Runs `work` so many times. Throws, with the input, at anything but a typed error, and at too much time or memory. */
-async function fuzz(programme: Programme, executions: number, work: () => Promise<void>): Promise<void> {
+/** Something broken, and what is done with it. */
+interface Trial {
+  readonly run: () => unknown;
+  /** Describes what is broken, for messages. */
+  readonly input: () => string;
+}
+
+/** Makes and runs so many trials. Throws, with the input, at anything but a typed error, and at too much time or memory. */
+async function fuzz(programme: Programme, executions: number, next: () => Trial): Promise<void> {
   for (let execution = 0; execution < executions; execution++) {
+    const { run, input } = next();
     const memory = process.memoryUsage().arrayBuffers;
     const cpu = process.cpuUsage();
     try {
-      await work();
+      await run();
       const { user, system } = process.cpuUsage(cpu);
       if ((user + system) / 1000 > MAX_CPU_MS) throw new Error(`took ${(user + system) / 1000} ms`);
       const growth = process.memoryUsage().arrayBuffers - memory;
       if (growth > MAX_GROWTH_BYTES) throw new Error(`allocated ${growth} bytes`);
     } catch (error) {
-      throw new Error(`execution ${execution}: ${String(error)}`, { cause: error });
+      throw new Error(`execution ${execution}: ${String(error)}; the input: ${input()}`, { cause: error });
     }
   }
   programme.tried('executions', executions);
@@ -60,10 +69,6 @@ async function attempt(run: () => unknown): Promise<void> {
   } catch (error) {
     if (!(error instanceof LogError) || error.reason === 'INTERNAL') throw error;
   }
-}
-
-function withInput(error: unknown, input: string): Error {
-  return new Error(`${String(error)}; the input: ${input}`, { cause: error });
 }
 
 /** Makes what protects a file right again, so that what lies behind is reached. */
@@ -129,8 +134,16 @@ const STRANGE_NAMES = [
   'x',
 ];
 
+interface BrokenImage {
+  readonly image: DiskImage;
+  /** Paths of the files that are broken. */
+  readonly changed: readonly string[];
+  /** Tells the files that are broken. */
+  readonly input: () => string;
+}
+
 /** A data directory in which some files are broken, and some are there that do not belong. */
-function brokenImage(programme: Programme, sample: SampleLog, paths: readonly string[]): [DiskImage, string[]] {
+function brokenImage(programme: Programme, sample: SampleLog, paths: readonly string[]): BrokenImage {
   const image = new Map(sample.image);
   const changed: string[] = [];
   for (let n = programme.below(2); n >= 0; n--) {
@@ -143,11 +156,8 @@ function brokenImage(programme: Programme, sample: SampleLog, paths: readonly st
     image.set(path, broken(programme, path, oneOf(programme, [...sample.image.values()])));
     changed.push(path);
   }
-  return [image, changed];
-}
-
-function describeFiles(image: DiskImage, paths: readonly string[]): string {
-  return paths.map((path) => `${path} = ${image.get(path)?.toString('hex')}`).join(', ');
+  const input = (): string => changed.map((path) => `${path} = ${image.get(path)?.toString('hex')}`).join(', ');
+  return { image, changed, input };
 }
 
 /** Everything a reader may ask of a log. */
@@ -180,8 +190,18 @@ async function openUseAndClose(sample: SampleLog, image: DiskImage): Promise<voi
   }
 }
 
+async function verifyAndInspect(image: DiskImage, path: string): Promise<void> {
+  const disk = new PowerLossDisk(BASE_TIME, image);
+  await attempt(async () => {
+    for await (const report of verifyDataDirectory(DATA_DIR, disk)) JSON.stringify(report);
+  });
+  await attempt(async () => {
+    for await (const { position } of inspectLogFile(path, disk)) if (position < 0) throw new Error('a position');
+  });
+}
+
 test(
-  '22: decoders of small files answer any bytes with a value or a reason',
+  'decoders of small files answer any bytes with a value or a reason (invariant 22)',
   async (context) => {
     const programme = new Programme(context);
     const all = await samples();
@@ -192,85 +212,62 @@ test(
       ['x.timeindex', /\.timeindex$/, (bytes) => TimeIndex.decode(bytes)?.ceiling(BASE_TIME)],
     ];
     const valid = decoders.map(([, pattern]) => contentsOf(all, pattern));
-    await fuzz(programme, 8_500 * FACTOR, async () => {
+    await fuzz(programme, 8_500 * FACTOR, () => {
       const which = programme.below(decoders.length);
       const [path, , decode] = decoders[which]!;
       const bytes = broken(programme, path, oneOf(programme, valid[which]!));
-      try {
-        decode(bytes);
-      } catch (error) {
-        throw withInput(error, `${path} = ${bytes.toString('hex')}`);
-      }
+      return { run: () => decode(bytes), input: () => `${path} = ${bytes.toString('hex')}` };
     });
   },
   TIMEOUT_MS,
 );
 
 test(
-  '13, 22: a log in whose directory anything is broken is opened and read, or refused for a reason',
+  'a log in whose directory anything is broken is opened and read, or refused for a reason (invariants 13, 22)',
   async (context) => {
     const programme = new Programme(context);
     const all = await samples();
-    await fuzz(programme, 4_500 * FACTOR, async () => {
+    await fuzz(programme, 4_500 * FACTOR, () => {
       const sample = oneOf(programme, all);
       const paths = [...filesOf(sample), POINTS_FILE];
-      const [image, changed] = brokenImage(programme, sample, paths);
-      try {
-        await attempt(() => openUseAndClose(sample, image));
-      } catch (error) {
-        throw withInput(error, describeFiles(image, changed));
-      }
+      const { image, input } = brokenImage(programme, sample, paths);
+      return { run: () => attempt(() => openUseAndClose(sample, image)), input };
     });
   },
   TIMEOUT_MS,
 );
 
 test(
-  '13, 22: a data directory in which anything is broken is opened, or refused for a reason',
+  'a data directory in which anything is broken is opened, or refused for a reason (invariants 13, 22)',
   async (context) => {
     const programme = new Programme(context);
     const all = await samples();
-    await fuzz(programme, 2_000 * FACTOR, async () => {
+    await fuzz(programme, 2_000 * FACTOR, () => {
       const sample = oneOf(programme, all);
-      const [image, changed] = brokenImage(programme, sample, filesOf(sample, DATA_DIR));
-      try {
-        await attempt(() => openUseAndClose(sample, image));
-      } catch (error) {
-        throw withInput(error, describeFiles(image, changed));
-      }
+      const { image, input } = brokenImage(programme, sample, filesOf(sample, DATA_DIR));
+      return { run: () => attempt(() => openUseAndClose(sample, image)), input };
     });
   },
   TIMEOUT_MS,
 );
 
 test(
-  '22: verifying and inspecting broken files ends in a report or a reason',
+  'verifying and inspecting broken files ends in a report or a reason (invariant 22)',
   async (context) => {
     const programme = new Programme(context);
     const all = await samples();
-    await fuzz(programme, 2_500 * FACTOR, async () => {
+    await fuzz(programme, 2_500 * FACTOR, () => {
       const sample = oneOf(programme, all);
       const paths = [...filesOf(sample), ...filesOf(sample, DATA_DIR)];
-      const [image, changed] = brokenImage(programme, sample, paths);
-      const disk = new PowerLossDisk(BASE_TIME, image);
-      try {
-        await attempt(async () => {
-          for await (const report of verifyDataDirectory(DATA_DIR, disk)) JSON.stringify(report);
-        });
-        await attempt(async () => {
-          for await (const item of inspectLogFile(changed[0]!, disk))
-            if (item.position < 0) throw new Error('a position');
-        });
-      } catch (error) {
-        throw withInput(error, describeFiles(image, changed));
-      }
+      const { image, changed, input } = brokenImage(programme, sample, paths);
+      return { run: () => verifyAndInspect(image, changed[0]!), input };
     });
   },
   TIMEOUT_MS,
 );
 
 test(
-  '22: `log verify` and `log dump` on broken files print what they find, or fail for a reason',
+  '`log verify` and `log dump` on broken files print what they find, or fail for a reason (invariant 22)',
   async (context) => {
     const programme = new Programme(context);
     const sample = await sampleLog('unclean', 1500);
@@ -282,25 +279,24 @@ test(
       writeFileSync(real(path), sample.image.get(path)!);
     }
     const output = new Output(new Writable({ write: (_chunk, _encoding, done) => done() }));
-    await fuzz(programme, 500 * FACTOR, async () => {
+    await fuzz(programme, 500 * FACTOR, () => {
       const path = oneOf(programme, paths);
       const bytes = broken(programme, path, sample.image.get(path)!);
-      writeFileSync(real(path), bytes);
-      try {
+      const run = async (): Promise<void> => {
+        writeFileSync(real(path), bytes);
         await attempt(() => verifyDataDir(root, output));
         await attempt(() => dumpLogFile(real(path), true, output));
         await output.flush();
-      } catch (error) {
-        throw withInput(error, `${path} = ${bytes.toString('hex')}`);
-      }
-      writeFileSync(real(path), sample.image.get(path)!);
+        writeFileSync(real(path), sample.image.get(path)!);
+      };
+      return { run, input: () => `${path} = ${bytes.toString('hex')}` };
     });
   },
   TIMEOUT_MS,
 );
 
 test(
-  '22: a configuration file of any contents is taken, or refused for a reason',
+  'a configuration file of any contents is taken, or refused for a reason (invariant 22)',
   async (context) => {
     const programme = new Programme(context);
     const valid = [
@@ -308,13 +304,13 @@ test(
       '{"log.segment.bytes": 1048576, "log.retention.ms": -1, "log.disk.reserve.bytes": "1000"}',
       '{"__proto__": 1, "constructor": {"prototype": []}, "data.dir": null}',
     ].map((text) => Buffer.from(text));
-    await fuzz(programme, 2_000 * FACTOR, async () => {
+    await fuzz(programme, 2_000 * FACTOR, () => {
       const contents = broken(programme, 'config.json', oneOf(programme, valid)).toString('utf8');
-      try {
-        await attempt(() => loadBrokerConfig({ flags: {}, environment: {}, file: { path: 'config.json', contents } }));
-      } catch (error) {
-        throw withInput(error, JSON.stringify(contents));
-      }
+      const file = { path: 'config.json', contents };
+      return {
+        run: () => attempt(() => loadBrokerConfig({ flags: {}, environment: {}, file })),
+        input: () => JSON.stringify(contents),
+      };
     });
   },
   TIMEOUT_MS,

@@ -5,7 +5,8 @@ import { expect, test } from 'vitest';
 import type { LogConfig } from '../../src/storage/engine.js';
 import { type InspectedItem, inspectLogFile } from '../../src/storage/local/inspect.js';
 import { type PartitionReport, verifyDataDirectory } from '../../src/storage/local/verify.js';
-import { CONFIG, EPOCH, failureOf, fill, LocalRig, partition, patch, temporaryDirectory } from './support.js';
+import { temporaryDirectory } from '../support/temporary-directory.js';
+import { CONFIG, EPOCH, failureOf, fill, LocalRig, partition, patch } from './support.js';
 
 const SMALL: LogConfig = { ...CONFIG, segmentBytes: 900, indexIntervalBytes: 150 };
 

@@ -21,7 +21,7 @@ test('one write notes the epochs of all logs that are open, and their appends wa
   for (const n of [0, 1, 2]) expect(points(rig)).toContain(`${partition(n).topicId} 0 0 0 0:1\n`);
 });
 
-test('13: a flipped epoch is found in batches that no checkpoint knows, also where the epochs change', async () => {
+test('a flipped epoch is found in batches that no checkpoint knows, also where the epochs change (invariant 13)', async () => {
   const rig = new LocalRig({ tailCacheBytes: 0 });
   const first = await rig.open();
   await fill(await first.open(partition(), EPOCH, CONFIG), 2);
@@ -56,7 +56,7 @@ test('an epoch that was noted by a start that appended nothing does not stand in
 });
 
 test.each(['ENOSPC', 'EIO', 'EMFILE'])(
-  '20: an append whose epoch cannot be noted (%s) is refused; the next one is taken',
+  'an append whose epoch cannot be noted (%s) is refused; the next one is taken (invariant 20)',
   async (errno) => {
     const rig = new LocalRig();
     const log = await (await rig.open()).open(partition(), EPOCH, CONFIG);

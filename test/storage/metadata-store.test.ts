@@ -9,7 +9,7 @@ import { MAX_METADATA_BYTES } from '../../src/storage/local/metadata-store.js';
 import { FaultyFileSystem, type FileCall } from '../support/faulty-file-system.js';
 import { ManualClock } from '../support/manual-clock.js';
 import { type DiskImage, PowerLossDisk } from '../support/power-loss-disk.js';
-import { randomFrom } from '../support/random.js';
+import { Programme } from '../support/programme.js';
 import { DiskRig, PowerCuts } from './power-cuts.js';
 import { BASE_TIME, failureOf, LocalRig, patch, reasonOf } from './support.js';
 
@@ -35,7 +35,7 @@ test('changes survive the end of the process', async () => {
   ]);
 });
 
-test('a torn tail is cut off at whatever byte it ended', async () => {
+test('a torn tail is cut off at whatever byte it ended (invariant 14)', async () => {
   const rig = await withEntries();
   const size = statSync(journal(rig)).size;
   for (let cut = 1; cut <= 60; cut++) {
@@ -47,7 +47,7 @@ test('a torn tail is cut off at whatever byte it ended', async () => {
   }
 });
 
-test('corruption in the middle is refused, never dropped', async () => {
+test('corruption in the middle is refused, never dropped (invariant 14)', async () => {
   const rig = await withEntries();
   patch(journal(rig), (bytes) => bytes.fill(0xff, 70, 75));
   const before = readFileSync(journal(rig));
@@ -69,12 +69,13 @@ test('the journal is written anew when most of it is overwritten', async () => {
   ]);
 });
 
-test('invariant 2: a power cut while the journal is written anew takes no change that was confirmed', async () => {
+test('a power cut while the journal is written anew takes no change that was confirmed (invariant 2)', async (context) => {
+  const programme = new Programme(context, 20_260_312);
   const rig = new DiskRig();
   const { metadata } = await rig.open();
   await metadata.compareAndSet('kept', 'here', 0);
   let confirmed = 0;
-  const cuts = new PowerCuts<number>({ random: randomFrom(20_260_312), randomCuts: 2, reorderedCuts: 2 });
+  const cuts = new PowerCuts<number>({ random: programme.random, randomCuts: 2, reorderedCuts: 2 });
   cuts.watch(rig.disk, () => confirmed);
   for (; confirmed < 14; confirmed++)
     await metadata.compareAndSet('big', `${'x'.repeat(100_000)}${confirmed}`, confirmed);
@@ -83,6 +84,7 @@ test('invariant 2: a power cut while the journal is written anew takes no change
     const again = (await new DiskRig(image).open()).metadata;
     expect(await again.get('kept')).toMatchObject({ value: 'here' });
     expect([facts, facts + 1]).toContain((await again.get('big'))?.version ?? 0);
+    programme.tried('states');
   }
 });
 
@@ -94,15 +96,15 @@ test('changes that come together share a sync', async () => {
   expect(rig.fs.count('fdatasync', /metadata/) - before).toBeLessThan(4);
 });
 
-test('changes that come together are left whole or not at all by a power cut, in whatever order sectors are written', async () => {
+test('changes that come together are left whole or not at all by a power cut, in whatever order sectors are written (invariant 14)', async (context) => {
+  const programme = new Programme(context, 20_260_311);
   const rig = new DiskRig();
   const { metadata } = await rig.open();
   await metadata.compareAndSet('a', 'first', 0);
   const images: DiskImage[] = [];
-  const random = randomFrom(20_260_311);
   rig.disk.beforeChange = () => {
     for (let i = 0; i < 100; i++) {
-      images.push(rig.disk.survivors((limit) => (random() < 0.7 ? limit : Math.floor(random() * limit)), 512));
+      images.push(rig.disk.survivors((limit) => (programme.random() < 0.7 ? limit : programme.below(limit)), 512));
     }
   };
   const values = ['b', 'c', 'd'].map((key) => ({ key, value: key.repeat(700) }));
@@ -110,6 +112,7 @@ test('changes that come together are left whole or not at all by a power cut, in
   const counts = new Set<number>();
   for (const image of images) counts.add((await (await new DiskRig(image).open()).metadata.list('')).length);
   expect(counts).toEqual(new Set([1, 4]));
+  programme.tried('states', images.length);
 });
 
 test('more bytes that come together than a batch may have are read again', async () => {
@@ -121,7 +124,7 @@ test('more bytes that come together than a batch may have are read again', async
   expect(again.map((entry) => entry.value === value)).toEqual(Array.from({ length: 80 }, () => true));
 });
 
-test('a full disk refuses the change and heals; a failed sync is final', async () => {
+test('a full disk refuses the change and heals; a failed sync is final (invariants 3, 20)', async () => {
   const rig = new LocalRig();
   const { metadata } = await rig.open();
   rig.fs.rule = (call) => (call.name === 'writevSync' ? 'ENOSPC' : undefined);
@@ -159,7 +162,7 @@ describe('while the journal is written anew', () => {
   const isTemporary = ({ path }: FileCall): boolean => path.endsWith('metadata.log.tmp');
 
   test.each(['openSync', 'writevSync', 'fdatasync', 'rename'])(
-    'a full disk (%s) leaves the old one in use, says so once, and it is tried again',
+    'a full disk (%s) leaves the old one in use, says so once, and it is tried again (invariant 20)',
     async (name) => {
       const rig = new LocalRig();
       const { metadata } = await rig.open();
@@ -174,7 +177,7 @@ describe('while the journal is written anew', () => {
     },
   );
 
-  test('a rename of which nobody knows whether it happened is final', async () => {
+  test('a rename of which nobody knows whether it happened is final (invariant 3)', async () => {
     const rig = new LocalRig();
     const { metadata } = await rig.open();
     rig.fs.rule = (call) => (call.name === 'rename' ? 'EIO' : undefined);
@@ -185,7 +188,7 @@ describe('while the journal is written anew', () => {
     expect(await metadata.get('big')).toBeDefined();
   });
 
-  test('changes wait until the name of the new one is durable', async () => {
+  test('changes wait until the name of the new one is durable (invariant 2)', async () => {
     const rig = new LocalRig();
     const { metadata } = await rig.open();
     rig.fs.rule = (call) => (call.name === 'syncDirectory' ? 'EMFILE' : undefined);
@@ -199,7 +202,7 @@ describe('while the journal is written anew', () => {
   });
 });
 
-test('the name of the journal is made durable by each start: whoever created it may not have come to that', async () => {
+test('the name of the journal is made durable by each start: whoever created it may not have come to that (invariant 2)', async () => {
   const disk = new PowerLossDisk(BASE_TIME);
   const fs = new FaultyFileSystem(disk);
   const open = (fileSystem: FileSystem): Promise<LocalEngine> =>
@@ -209,14 +212,11 @@ test('the name of the journal is made durable by each start: whoever created it 
   expect(await reasonOf(open(fs))).toBe('STORAGE_ERROR');
   const { metadata } = await open(disk);
   await metadata.compareAndSet('k', 'v', 0);
-  const left = new PowerLossDisk(
-    BASE_TIME,
-    disk.survivors(() => 0),
-  );
+  const left = new PowerLossDisk(BASE_TIME, disk.durable());
   expect(await (await open(left)).metadata.get('k')).toMatchObject({ value: 'v' });
 });
 
-test('a change that claims to be compressed is refused, and ends nothing but the start', async () => {
+test('a change that claims to be compressed is refused, and ends nothing but the start (invariant 22)', async () => {
   const rig = await withEntries();
   patch(journal(rig), (bytes) => {
     bytes.writeInt16BE(1, ATTRIBUTES_AT);
@@ -227,7 +227,7 @@ test('a change that claims to be compressed is refused, and ends nothing but the
   expect(failure).toMatchObject({ reason: 'CORRUPT_LOG', metadata: { file: journal(rig), offset: '0' } });
 });
 
-test('a change whose record does not hold together is refused with the name of the file', async () => {
+test('a change whose record does not hold together is refused with the name of the file (invariant 13)', async () => {
   const rig = await withEntries();
   patch(journal(rig), (bytes) => {
     bytes[RECORD_BATCH_OVERHEAD] = 0x02;
@@ -239,7 +239,7 @@ test('a change whose record does not hold together is refused with the name of t
 });
 
 describe('the last change', () => {
-  test('is not taken for a torn one after a clean stop', async () => {
+  test('is not taken for a torn one after a clean stop (invariant 14)', async () => {
     const rig = new LocalRig();
     const engine = await rig.open();
     for (const key of ['a', 'b']) await engine.metadata.compareAndSet(key, 'value', 0);

@@ -165,7 +165,9 @@ class Pair {
   }
 }
 
-test('a log does what its model does', { timeout: inForm({ short: 150_000, long: 1_500_000 }) }, async (context) => {
+test('a log does what its model does (invariants 1, 4, 16)', {
+  timeout: inForm({ short: 150_000, long: 1_500_000 }),
+}, async (context) => {
   const programme = new Programme(context);
   const run = async (steps: readonly Step[], tailCacheBytes: number, maxOpenFiles: number): Promise<void> => {
     programme.tried('histories');

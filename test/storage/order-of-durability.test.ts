@@ -30,8 +30,8 @@ function append(log: PartitionLog, at: number, count: number): Promise<Offset> {
 function watchSparing(disk: PowerLossDisk, path: string): DiskImage[] {
   const images: DiskImage[] = [];
   disk.beforeChange = () => {
-    const all = disk.survivors((limit) => limit);
-    const spared = new Map(disk.survivors(() => 0));
+    const all = disk.contents();
+    const spared = new Map(disk.durable());
     const contents = all.get(path);
     if (contents && contents.length > 0) images.push(spared.set(path, contents));
   };
@@ -49,7 +49,7 @@ async function expectSound(images: readonly DiskImage[], most: number): Promise<
   }
 }
 
-test('invariant 14: of two segments that were not flushed, a power cut never leaves the second alone', async () => {
+test('of two segments that were not flushed, a power cut never leaves the second alone (invariant 14)', async () => {
   const rig = new DiskRig();
   const log = await openLog(rig);
   await rig.disk.syncDirectory(`${DATA_DIR}/logs`);
@@ -63,7 +63,7 @@ test('invariant 14: of two segments that were not flushed, a power cut never lea
 });
 
 test.each([0, 1])(
-  'invariant 14: of an append over three segments behind %i batches, a power cut never leaves the later ones alone',
+  'of an append over three segments behind %i batches, a power cut never leaves the later ones alone (invariant 14)',
   async (before) => {
     const rig = new DiskRig();
     const log = await openLog(rig);
@@ -94,7 +94,7 @@ class SlowEntries extends FaultyFileSystem {
   }
 }
 
-test('invariant 14: nor while the entries of an earlier append are being synced', async () => {
+test('while the entries of an earlier append are being synced, a power cut never leaves a later segment alone (invariant 14)', async () => {
   const rig = new DiskRig();
   const fs = new SlowEntries(rig.disk);
   const log = await (await rig.open(fs)).open(partition(), EPOCH, TWO_BATCHES);
@@ -114,7 +114,7 @@ test('invariant 14: nor while the entries of an earlier append are being synced'
   await expectSound(images, 5);
 });
 
-test('a sync that fails when a segment is begun poisons the log as any other', async () => {
+test('a sync that fails when a segment is begun poisons the log as any other (invariant 3)', async () => {
   const rig = new DiskRig();
   const fs = new FaultyFileSystem(rig.disk);
   const log = await (await rig.open(fs)).open(partition(), EPOCH, TWO_BATCHES);
@@ -127,7 +127,7 @@ test('a sync that fails when a segment is begun poisons the log as any other', a
   expect(await rig.disk.stat(fileOf(2))).toBeUndefined();
 });
 
-test('invariant 3: a sync that fails within an append over several segments poisons the log, ENOSPC included', async () => {
+test('a sync that fails within an append over several segments poisons the log, ENOSPC included (invariant 3)', async () => {
   const rig = new DiskRig();
   const fs = new FaultyFileSystem(rig.disk);
   const log = await (await rig.open(fs)).open(partition(), EPOCH, TWO_BATCHES);
@@ -138,7 +138,7 @@ test('invariant 3: a sync that fails within an append over several segments pois
   expect(log.endOffset).toBe(0);
 });
 
-test('appends that begin segments wait for a sync with no more file handles than there are logs', async () => {
+test('appends that begin segments wait for a sync with no more file handles than there are logs (invariant 20)', async () => {
   const rig = new DiskRig();
   const options = { dataDir: DATA_DIR, clock: rig.clock, fileSystem: rig.disk, maxOpenFiles: 3, tailCacheBytes: 0 };
   const engine = await openLocalEngine(options);
@@ -152,7 +152,7 @@ test('appends that begin segments wait for a sync with no more file handles than
   await engine.close();
 });
 
-test('invariant 5: what a full disk refused is not brought back by a power cut', async () => {
+test('what a full disk refused is not brought back by a power cut (invariant 5)', async () => {
   const rig = new DiskRig();
   const fs = new FaultyFileSystem(rig.disk);
   const log = await (await rig.open(fs)).open(partition(), EPOCH, TWO_BATCHES);
@@ -171,10 +171,10 @@ test('invariant 5: what a full disk refused is not brought back by a power cut',
       expect((await openLog(new DiskRig(image), toEpoch(2))).endOffset).toBe(1);
     }
   }
-  expect((await openLog(new DiskRig(rig.disk.survivors(() => 0)), toEpoch(2))).endOffset).toBe(1);
+  expect((await openLog(new DiskRig(rig.disk.durable()), toEpoch(2))).endOffset).toBe(1);
 });
 
-test('invariant 5: nor is a change of the metadata', async () => {
+test('a change of the metadata that a full disk refused is not brought back by a power cut (invariant 5)', async () => {
   const rig = new DiskRig();
   const fs = new FaultyFileSystem(rig.disk);
   const { metadata } = await rig.open(fs);
@@ -197,13 +197,13 @@ test.each([
   ['whole', 0],
   ['with a torn tail', 10],
 ])(
-  'invariant 19: an index that a power cut left as zeros makes no log (%s) corrupt that has no checkpoint yet',
+  'an index that a power cut left as zeros makes no log (%s) corrupt that has no checkpoint yet (invariant 19)',
   async (_, tornBytes) => {
     const rig = new DiskRig();
     const log = await openLog(rig);
     await append(log, 0, 2);
     await log.flush(log.endOffset);
-    const image = new Map(rig.disk.survivors(() => 0));
+    const image = new Map(rig.disk.durable());
     const torn = batchAt(2, SHAPE).subarray(0, tornBytes);
     image.set(fileOf(0), Buffer.concat([image.get(fileOf(0))!, torn]));
     image.set(fileOf(0, '.index'), Buffer.alloc(8));

@@ -5,8 +5,9 @@ import { type LocalEngine, openLocalEngine } from '../../src/storage/local/engin
 import type { FileSystem } from '../../src/storage/local/fs.js';
 import { ManualClock } from '../support/manual-clock.js';
 import { type DiskImage, PowerLossDisk } from '../support/power-loss-disk.js';
+import { type LogLine, type RecordingLogger, recordingLogger } from '../support/recording-logger.js';
 import { SMALL } from './keyed.js';
-import { BASE_TIME, directoryOf, type LogLine, partition, type RecordingLogger, recordingLogger } from './support.js';
+import { BASE_TIME, directoryOf, partition } from './support.js';
 
 export const DATA_DIR = '/data';
 
@@ -103,14 +104,8 @@ export class PowerCuts<Facts> {
       if (!this.#states.add(image, factsText)) return;
       this.remains.push({ image, facts, at: `${at}: ${what}`, isWhole: what === WHOLE, isReordered });
     };
-    keep(
-      WHOLE,
-      disk.survivors((limit) => limit),
-    );
-    keep(
-      'all is lost',
-      disk.survivors(() => 0),
-    );
+    keep(WHOLE, disk.contents());
+    keep('all is lost', disk.durable());
     for (let unit = 0; unit < limits.length; unit++) {
       keep(`${unit} of ${limits.length} is lost`, disk.survivors(eachBut(unit, (limit) => limit, 0)));
       keep(`${unit} of ${limits.length} is left`, disk.survivors(eachBut(unit, () => 0, limits[unit]!)));
@@ -151,7 +146,7 @@ export class DiskRig {
 
   /** Another one on what the hardest cut leaves: nothing that was not synced. */
   cut(): DiskRig {
-    return new DiskRig(this.disk.survivors(() => 0));
+    return new DiskRig(this.disk.durable());
   }
 
   async filesOfLog(): Promise<readonly string[]> {
@@ -159,7 +154,7 @@ export class DiskRig {
   }
 
   messages(level: LogLine['level']): readonly string[] {
-    return this.logger.lines.filter((line) => line.level === level).map((line) => line.message);
+    return this.logger.messages(level);
   }
 }
 

@@ -49,7 +49,7 @@ function pointsFile(offset: number): string {
 }
 
 describe('a torn tail', () => {
-  test('is cut off at whatever byte of the last batch the write ended', async () => {
+  test('is cut off at whatever byte of the last batch the write ended (invariant 14)', async () => {
     const { rig, bytes } = await killedAfter(4);
     const last = bytes[3]!.length;
     const kept = Buffer.concat(bytes.slice(0, 3));
@@ -79,7 +79,7 @@ describe('a torn tail', () => {
     expect(basesOf(await log.read(toOffset(8), END, 1))).toEqual([8]);
   });
 
-  test('that is a whole batch with some pages missing is cut off', async () => {
+  test('that is a whole batch with some pages missing is cut off (invariant 14)', async () => {
     const { rig, bytes } = await killedAfter(4);
     const at = Buffer.concat(bytes.slice(0, 3)).length;
     patch(rig.file(), (file) => file.fill(0, at + 70, at + 80));
@@ -87,7 +87,7 @@ describe('a torn tail', () => {
     expect(rig.messages('error')).toEqual([]);
   });
 
-  test('takes later segments without an intact batch with it', async () => {
+  test('takes later segments without an intact batch with it (invariant 14)', async () => {
     const { rig } = await killedAfter(4);
     truncateSync(rig.file(), readFileSync(rig.file()).length - 1);
     writeFileSync(rig.file(8), '');
@@ -99,7 +99,7 @@ describe('a torn tail', () => {
 });
 
 describe('corruption', () => {
-  test('a flip of any byte of a middle batch is found when it is read, and never served', async () => {
+  test('a flip of any byte of a middle batch is found when it is read, and never served (invariant 13)', async () => {
     const first = new LocalRig(NO_CACHE);
     const engine = await first.open();
     const log = await engine.open(partition(), EPOCH, CONFIG);
@@ -124,7 +124,7 @@ describe('corruption', () => {
     }
   });
 
-  test('before an intact batch is never cut off, and appends go on behind the last one', async () => {
+  test('before an intact batch is never cut off, and appends go on behind the last one (invariants 13, 14)', async () => {
     const { rig, bytes } = await killedAfter(5);
     const size = bytes[0]!.length;
     patch(rig.file(), (file) => file.fill(0, size, size * 3 - 5));
@@ -142,7 +142,7 @@ describe('corruption', () => {
     expect(basesOf(await log.read(toOffset(6), END, 1e6))).toEqual([6, 8, 10]);
   });
 
-  test('of the last batch is no torn tail when that was durable, and its offsets are not given again', async () => {
+  test('of the last batch is no torn tail when that was durable, and its offsets are not given again (invariants 4, 14)', async () => {
     const { rig, bytes } = await killedAfter(4, 4);
     const size = bytes[0]!.length;
     rmSync(`${rig.directory()}/checkpoint`);
@@ -160,7 +160,7 @@ describe('corruption', () => {
     expect(basesOf(await again.read(toOffset(8), END, 1))).toEqual([8]);
   });
 
-  test('a closed segment that was truncated is reported, and the rest is served', async () => {
+  test('a closed segment that was truncated is reported, and the rest is served (invariant 14)', async () => {
     const config = { ...CONFIG, segmentBytes: 500 };
     const first = new LocalRig(NO_CACHE);
     const engine = await first.open();
@@ -198,7 +198,7 @@ describe('corruption', () => {
     }
   });
 
-  test('a segment that is missing is a gap, not an empty log', async () => {
+  test('a segment that is missing is a gap, not an empty log (invariants 4, 14)', async () => {
     const config = { ...CONFIG, segmentBytes: 500 };
     const first = new LocalRig(NO_CACHE);
     const engine = await first.open();
@@ -229,7 +229,7 @@ describe('recovery', () => {
     expect(await readAll(afterCut)).toEqual(Buffer.concat(batches));
   });
 
-  test('run twice equals recovery run once, also when it is cut short', async () => {
+  test('run twice equals recovery run once, also when it is cut short (invariant 15)', async () => {
     const config = { ...CONFIG, segmentBytes: 500 };
     const { rig, bytes } = await killedAfter(9, 0, config);
     appendFileSync(rig.file(12), Buffer.alloc(100, 7));
@@ -253,7 +253,7 @@ describe('recovery', () => {
     expect(bytes).toHaveLength(9);
   });
 
-  test('a directory that was only begun is completed', async () => {
+  test('a directory that was only begun is completed (invariant 15)', async () => {
     const rig = new LocalRig();
     const { mkdirSync } = await import('node:fs');
     mkdirSync(rig.directory(), { recursive: true });
@@ -269,7 +269,7 @@ describe('recovery', () => {
     await fill(log, 1);
   });
 
-  test('without a checkpoint scans everything and finds the same', async () => {
+  test('without a checkpoint scans everything and finds the same (invariants 15, 19)', async () => {
     const config = { ...CONFIG, segmentBytes: 500 };
     const first = new LocalRig(NO_CACHE);
     const engine = await first.open();
@@ -302,7 +302,7 @@ describe('recovery', () => {
     expect(await readAll(again)).toEqual(Buffer.concat(bytes.slice(4)));
   });
 
-  test('of a long log leaves the event loop free', async () => {
+  test('of a long log leaves the event loop free (invariant 22)', async () => {
     const rig = new LocalRig({ tailCacheBytes: 0 });
     const log = await openLog(rig, { ...CONFIG, segmentBytes: 1 << 30 });
     await fill(log, 300, { count: 4, bytes: 50_000 });
@@ -313,7 +313,7 @@ describe('recovery', () => {
     expect(longest).toBeLessThan(100);
   });
 
-  test('offsets that were trimmed stay trimmed', async () => {
+  test('offsets that were trimmed stay trimmed (invariant 16)', async () => {
     const config = { ...CONFIG, segmentBytes: 500 };
     const rig = new LocalRig(NO_CACHE);
     const log = await openLog(rig, config);

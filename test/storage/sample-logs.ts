@@ -112,7 +112,7 @@ async function captured(rig: DiskRig, engine: LocalEngine, log: PartitionLog, co
 }
 
 function imageOf({ disk }: DiskRig): DiskImage {
-  return disk.survivors((limit) => limit);
+  return disk.contents();
 }
 
 async function batchesOf(log: PartitionLog): Promise<KnownBatch[]> {

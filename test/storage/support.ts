@@ -1,6 +1,5 @@
 /** Batches, directories and logs for the tests of the engines. */
-import { cpSync, mkdtempSync, readFileSync, rmSync, writeFileSync } from 'node:fs';
-import { tmpdir } from 'node:os';
+import { cpSync, readFileSync, rmSync, writeFileSync } from 'node:fs';
 import { join } from 'node:path';
 import { onTestFinished } from 'vitest';
 import { encodeBatch } from '../../src/batch/builder.js';
@@ -8,11 +7,12 @@ import { baseOffsetOf, nextOffsetOf } from '../../src/batch/layout.js';
 import { splitBatches } from '../../src/batch/validate.js';
 import { systemClock } from '../../src/core/clock.js';
 import { type LogError, type Reason, toLogError } from '../../src/core/errors.js';
-import type { Logger } from '../../src/core/logger.js';
 import { type Epoch, type Offset, type TopicPartition, toEpoch, toOffset, toTopicId } from '../../src/core/types.js';
 import type { LogConfig, PartitionLog } from '../../src/storage/engine.js';
 import { type LocalEngine, type LocalEngineOptions, openLocalEngine } from '../../src/storage/local/engine.js';
 import { FaultyFileSystem } from '../support/faulty-file-system.js';
+import { type LogLine, type RecordingLogger, recordingLogger } from '../support/recording-logger.js';
+import { temporaryDirectory } from '../support/temporary-directory.js';
 
 export const CONFIG: LogConfig = {
   segmentBytes: 1 << 20,
@@ -31,12 +31,6 @@ export function partition(n = 0): TopicPartition {
 
 export function directoryOf(dataDir: string, id: TopicPartition): string {
   return join(dataDir, 'logs', `${id.topicId}-${id.partition}`);
-}
-
-export function temporaryDirectory(): string {
-  const path = mkdtempSync(join(tmpdir(), 'tidelog-storage-'));
-  onTestFinished(() => rmSync(path, { recursive: true, force: true }));
-  return path;
 }
 
 export interface BatchShape {
@@ -108,26 +102,6 @@ export async function reasonOf(work: Promise<unknown>): Promise<Reason> {
   return (await failureOf(work)).reason;
 }
 
-export interface LogLine {
-  readonly level: 'debug' | 'info' | 'warn' | 'error';
-  readonly fields: Readonly<Record<string, unknown>>;
-  readonly message: string;
-}
-
-export interface RecordingLogger extends Logger {
-  readonly lines: LogLine[];
-}
-
-export function recordingLogger(): RecordingLogger {
-  const lines: LogLine[] = [];
-  const at =
-    (level: LogLine['level']) =>
-    (fields: object, message: string): void => {
-      lines.push({ level, fields: { ...fields }, message });
-    };
-  return { lines, debug: at('debug'), info: at('info'), warn: at('warn'), error: at('error') };
-}
-
 /** A data directory with an engine on it, as a test of the local engine needs them. */
 export class LocalRig {
   readonly dataDir: string;
@@ -168,7 +142,7 @@ export class LocalRig {
   }
 
   messages(level: LogLine['level']): readonly string[] {
-    return this.logger.lines.filter((line) => line.level === level).map((line) => line.message);
+    return this.logger.messages(level);
   }
 }
 

@@ -175,14 +175,14 @@ function lastBatchTorn(sample: SampleLog, behind: readonly Behind[]): Damages {
 }
 
 describe.each(LAST_BATCHES)('a batch of %s that is torn', (kind) => {
-  test('14, 15: is cut off where nobody was told that it is durable', async (context) => {
+  test('is cut off where nobody was told that it is durable (invariants 14, 15)', async (context) => {
     const programme = new Programme(context, 3);
     const sample = await sampleUnsynced(kind);
     const behind = [NOTHING, ZEROS, noise(programme), ...staleBlocksOf(sample)];
     await expectCutOff(sample, lastBatchTorn(sample, behind), programme);
   }, 600_000);
 
-  test('13, 14: is kept and refused where it was durable', async (context) => {
+  test('is kept and refused where it was durable (invariants 13, 14)', async (context) => {
     const programme = new Programme(context, 3);
     const sample = allDurable(await sampleUnsynced(kind));
     const behind = [NOTHING, ZEROS, noise(programme), ...staleBlocksOf(sample)];
@@ -190,7 +190,7 @@ describe.each(LAST_BATCHES)('a batch of %s that is torn', (kind) => {
   }, 600_000);
 });
 
-test('14: sectors of a batch that reach the disk in any order: it is cut off, or refused where it was durable', async (context) => {
+test('sectors of a batch that reach the disk in any order: it is cut off, or refused where it was durable (invariant 14)', async (context) => {
   const programme = new Programme(context, 3);
   const sample = await sampleUnsynced('many sectors');
   const whole = sample.image.get(LOG_FILE)!;
@@ -201,7 +201,7 @@ test('14: sectors of a batch that reach the disk in any order: it is cut off, or
   }
 }, 600_000);
 
-test('13: a batch that is torn after a clean stop is kept and refused', async (context) => {
+test('a batch that is torn after a clean stop is kept and refused (invariant 13)', async (context) => {
   const programme = new Programme(context, 3);
   const sample = await sampleLog('clean', 2048);
   const file = filesOf(sample)
@@ -215,7 +215,7 @@ test('13: a batch that is torn after a clean stop is kept and refused', async (c
 }, 600_000);
 
 test.for(STOPS)(
-  '14, 19: a torn index or checkpoint changes no answer after a stop that was %s',
+  'a torn index or checkpoint changes no answer after a stop that was %s (invariants 14, 19)',
   { timeout: 600_000 },
   async (stop, context) => {
     const programme = new Programme(context, 3);
@@ -235,7 +235,7 @@ test.for(STOPS)(
 );
 
 test.for(STOPS)(
-  '14: a torn file of the data directory changes no answer after a stop that was %s, or the start names it',
+  'a torn file of the data directory changes no answer after a stop that was %s, or the start names it (invariant 14)',
   { timeout: 600_000 },
   async (stop, context) => {
     const programme = new Programme(context, 3);
@@ -250,7 +250,7 @@ test.for(STOPS)(
   },
 );
 
-test('14: a torn change of the metadata is cut off where nobody was told that it is durable', async (context) => {
+test('a torn change of the metadata is cut off where nobody was told that it is durable (invariant 14)', async (context) => {
   const programme = new Programme(context, 3);
   const rig = new DiskRig();
   const engine = await rig.open();
@@ -258,7 +258,7 @@ test('14: a torn change of the metadata is cut off where nobody was told that it
   const metadata = JSON.stringify(await engine.metadata.list(''));
   const start = (await rig.disk.stat(JOURNAL_FILE))!.size;
   await engine.metadata.compareAndSet('topics/payments', '{"partitions":1}', 0);
-  const image = rig.disk.survivors((limit) => limit);
+  const image = rig.disk.contents();
   const whole = image.get(JOURNAL_FILE)!;
   const behind = [NOTHING, ZEROS, noise(programme), stale(whole.subarray(0, start))];
   const damages = tornAt(JOURNAL_FILE, whole, start, behind);

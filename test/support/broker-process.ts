@@ -14,7 +14,7 @@ const LOOP_WATCH = new URL('./loop-watch.mjs', import.meta.url).href;
 const START_LIMIT_MS = 60_000;
 
 /** What a watched broker tells of itself. */
-export interface Health {
+export interface Vitals {
   /** The longest time that one turn of the event loop has taken, in CPU time of its thread, in ms. */
   readonly longestMs: number;
   readonly residentBytes: number;
@@ -23,7 +23,7 @@ export interface Health {
 }
 
 export interface BrokerProcessOptions {
-  /** Whether `health` can be asked. */
+  /** Whether `vitals` can be asked. */
   readonly watched?: boolean;
 }
 
@@ -167,11 +167,11 @@ export class BrokerProcess {
   }
 
   /** @param request 'collect' collects garbage first; 'forget' begins to measure the loop anew afterwards */
-  async health(request: 'tell' | 'collect' | 'forget' = 'tell'): Promise<Health> {
+  async vitals(request: 'tell' | 'collect' | 'forget' = 'tell'): Promise<Vitals> {
     const answer = once(this.#child, 'message');
     this.#child.send(request);
-    const [health] = (await answer) as [Health];
-    return health;
+    const [vitals] = (await answer) as [Vitals];
+    return vitals;
   }
 
   /** Also of a broker that stands still, by SIGKILL. */

@@ -1,7 +1,7 @@
 /** What the disk of the power-loss tests promises, and what it may take: were it too kind, those would show nothing. */
 import { describe, expect, test } from 'vitest';
 import { type DiskImage, PowerLossDisk } from './power-loss-disk.js';
-import { randomFrom } from './random.js';
+import { Programme } from './programme.js';
 
 const NOW = 1_700_000_000_000;
 const NOTHING = (): number => 0;
@@ -136,18 +136,19 @@ describe('a cut', () => {
     expect(found).toEqual(new Set(['ab', ...grown]));
   });
 
-  test('takes none of what was synced, in whatever order sectors are written', async () => {
-    const random = randomFrom(20_260_310);
+  test('takes none of what was synced, in whatever order sectors are written', async (context) => {
+    const programme = new Programme(context, 20_260_310);
     const disk = newDisk({ '/d/file': '' });
     const synced = Buffer.alloc(3000, 'x');
     const fd = write(disk, '/d/file', String(synced));
     await disk.fdatasync(fd);
     disk.writevSync(fd, [Buffer.alloc(3000, 'y')], 3000);
     for (let i = 0; i < 200; i++) {
-      const image = disk.survivors((limit) => Math.floor(random() * (limit + 1)), 512);
+      const image = disk.survivors((limit) => programme.below(limit + 1), 512);
       const bytes = image.get('/d/file')!;
       expect(bytes.subarray(0, 3000).equals(synced)).toBe(true);
       expect([3000, 6000]).toContain(bytes.length);
+      programme.tried('states');
     }
   });
 });

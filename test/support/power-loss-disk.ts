@@ -95,6 +95,16 @@ export class PowerLossDisk implements FileSystem {
     return image;
   }
 
+  /** All of it, as a process leaves it that merely ends. */
+  contents(): DiskImage {
+    return this.survivors((limit) => limit);
+  }
+
+  /** What the hardest power cut leaves: nothing that was not synced. */
+  durable(): DiskImage {
+    return this.survivors(() => 0);
+  }
+
   /** How many choices `survivors` makes, and the limit of each. */
   limits(sectorBytes?: number): readonly number[] {
     const limits: number[] = [];

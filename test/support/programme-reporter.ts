@@ -20,7 +20,7 @@ function rowOf(test: TestCase): string[][] {
   const found = state === 'passed' ? 'nothing' : 'A DEFECT';
   const seconds = ((test.diagnostic()?.duration ?? 0) / 1000).toFixed(1);
   return [
-    [`${test.module.relativeModuleId}: ${test.name}`, triedText(programme), found, seconds, String(programme.seed)],
+    [`${test.module.relativeModuleId}: ${test.fullName}`, triedText(programme), found, seconds, String(programme.seed)],
   ];
 }
 

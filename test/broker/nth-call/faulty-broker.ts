@@ -8,11 +8,12 @@ import { toOffset } from '../../../src/core/types.js';
 import type { Acks, Partition } from '../../../src/partition/partition.js';
 import { openLocalEngine } from '../../../src/storage/local/engine.js';
 import { keyedBatch } from '../../partition/support.js';
-import { BASE_TIME, type RecordingLogger, recordingLogger } from '../../storage/support.js';
+import { BASE_TIME } from '../../storage/support.js';
 import { FaultyFileSystem, type FileCall } from '../../support/faulty-file-system.js';
 import { ManualClock } from '../../support/manual-clock.js';
 import { type DiskImage, PowerLossDisk } from '../../support/power-loss-disk.js';
 import { randomFrom } from '../../support/random.js';
+import { type RecordingLogger, recordingLogger } from '../../support/recording-logger.js';
 import { type KnownTopic, Ledger, type Sent } from './ledger.js';
 
 export const DATA_DIR = '/data';

@@ -1,8 +1,9 @@
 /** A producer, from its start to its end, with all the ways in which a send can fail. */
 import { setTimeout as sleep } from 'node:timers/promises';
-import { LogError, type Producer, type ProducerOptions, type RecordInput } from '../../../src/index.js';
-import type { PendingSend } from '../history.js';
-import { MAX_MESSAGE_BYTES, NAME, ORDERS, PARTITIONS, type Setting, TABLE, type TestTopic } from './setting.js';
+import { LogError, type Producer, type ProducerOptions } from '../../../src/index.js';
+import { type NamedRecord, type Placed, RecordedProducer } from '../recorded/producer.js';
+import { NAME_HEADER } from '../recorded/topic.js';
+import { MAX_MESSAGE_BYTES, ORDERS, PARTITIONS, type Setting, TABLE, type TestTopic } from './setting.js';
 
 /** Sends of one session that are unanswered at once. */
 const WINDOW = 16;
@@ -43,11 +44,9 @@ function producerOptions(setting: Setting): ProducerOptions {
   };
 }
 
-type TestInput = RecordInput<string, string | null>;
-
 class ProducerSession {
   readonly #setting: Setting;
-  readonly #producer: Producer;
+  readonly #producer: RecordedProducer<string, string | null>;
   readonly #process: string;
   readonly #topic: TestTopic;
   #count = 0;
@@ -55,9 +54,9 @@ class ProducerSession {
 
   constructor(setting: Setting, producer: Producer, process: string) {
     this.#setting = setting;
-    this.#producer = producer;
     this.#process = process;
     this.#topic = setting.pick([ORDERS, TABLE]);
+    this.#producer = new RecordedProducer(setting.recorded(this.#topic), producer, process);
   }
 
   async run(): Promise<void> {
@@ -72,14 +71,8 @@ class ProducerSession {
 
   async #sendSingly(sends: number): Promise<void> {
     while (this.#goesOn(sends)) {
-      const [record, send] = this.#next(this.#setting.pick(PARTITIONS));
-      try {
-        const { partition, offset } = await this.#producer.send(this.#topic, record);
-        this.#acknowledge(send, partition, offset);
-      } catch (error) {
-        send.error(error);
-        this.#failed(error);
-      }
+      const named = this.#next(this.#setting.pick(PARTITIONS));
+      await this.#settled(this.#producer.send(named).then((result) => [result]));
     }
   }
 
@@ -87,49 +80,33 @@ class ProducerSession {
     while (this.#goesOn(sends)) {
       const partition = this.#setting.pick(PARTITIONS);
       const together = Array.from({ length: SENT_TOGETHER }, () => this.#next(partition));
-      try {
-        const records = together.map(([record]) => record);
-        const { partitions } = await this.#producer.sendMany(this.#topic, records);
-        const { firstOffset, lastOffset } = partitions[0]!;
-        // Records of other producers may lie between them: then only the first and the last are known.
-        const isDense = lastOffset - firstOffset === SENT_TOGETHER - 1;
-        for (const [index, [, send]] of together.entries()) {
-          if (isDense || index === 0) this.#acknowledge(send, partition, firstOffset + index);
-          else if (index === SENT_TOGETHER - 1) this.#acknowledge(send, partition, lastOffset);
-        }
-      } catch (error) {
-        // Nobody says which of them were delivered.
-        for (const [, send] of together) send.error(undefined);
-        this.#failed(error);
-      }
+      await this.#settled(this.#producer.sendMany(together));
     }
   }
 
-  #acknowledge(send: PendingSend, partition: number, offset: number): void {
-    send.ack(partition, offset);
-    this.#setting.happened(`records of ${this.#topic.name}`);
-    this.#setting.raiseEnd({ topic: this.#topic.name, partition, offset });
-  }
-
-  #failed(error: unknown): void {
-    if (!(error instanceof LogError)) throw error;
-    this.#setting.happened(error.outcome === 'none' ? 'sends refused' : 'sends of unknown outcome');
-    if (error.reason === 'CLOSED') this.#isClosed = true;
+  async #settled(sending: Promise<readonly Placed[]>): Promise<void> {
+    try {
+      for (const { partition, offset } of await sending) {
+        this.#setting.happened(`records of ${this.#topic.name}`);
+        this.#setting.raiseEnd({ topic: this.#topic.name, partition, offset });
+      }
+    } catch (error) {
+      if (!(error instanceof LogError)) throw error;
+      this.#setting.happened(error.outcome === 'none' ? 'sends refused' : 'sends of unknown outcome');
+      if (error.reason === 'CLOSED') this.#isClosed = true;
+    }
   }
 
   /** A new record, which is about to be sent. */
-  #next(partition: number): [TestInput, PendingSend] {
-    const { programme, history } = this.#setting;
+  #next(partition: number): NamedRecord<string, string | null> {
+    const { programme } = this.#setting;
     const name = `${this.#process}-${this.#count++}`;
-    const headers = { [NAME]: name };
+    const headers = { [NAME_HEADER]: name };
     const isTooLarge = programme.below(TOO_LARGE_ONE_IN) === 0;
     const value = '.'.repeat(isTooLarge ? MAX_MESSAGE_BYTES : programme.below(MAX_VALUE_BYTES));
-    if (this.#topic === ORDERS) {
-      return [{ value, partition, headers }, history.send(this.#process, ORDERS.name, name)];
-    }
+    if (this.#topic === ORDERS) return { name, record: { value, partition, headers } };
     const key = `${partition}-${programme.below(KEYS_PER_PARTITION)}`;
-    const tombstone = programme.below(TOMBSTONE_ONE_IN) === 0;
-    const send = history.send(this.#process, TABLE.name, name, { key, tombstone });
-    return [{ key, value: tombstone ? null : value, partition, headers }, send];
+    const isTombstone = programme.below(TOMBSTONE_ONE_IN) === 0;
+    return { name, record: { key, value: isTombstone ? null : value, partition, headers } };
   }
 }

@@ -1,21 +1,12 @@
 /** What the clients of a random history have in common. */
-import {
-  type Client,
-  connect,
-  LogError,
-  nullable,
-  type ReadRecord,
-  string,
-  type Topic,
-  topic,
-} from '../../../src/index.js';
+import { type Client, connect, LogError, nullable, string, type Topic, topic } from '../../../src/index.js';
 import type { Programme } from '../../support/programme.js';
 import { until } from '../../support/until.js';
 import type { Position } from '../events.js';
 import type { History } from '../history.js';
+import { nameInHeader, type RecordedTopic } from '../recorded/topic.js';
 
 export type TestTopic = Topic<string, string | null>;
-export type TestRecord = ReadRecord<string, string | null>;
 
 /** Its records are deleted from the beginning. */
 export const ORDERS: TestTopic = topic('orders', { key: string(), value: nullable(string()) });
@@ -25,8 +16,6 @@ export const TOPICS: readonly TestTopic[] = [ORDERS, TABLE];
 export const PARTITIONS: readonly number[] = [0, 1];
 /** The largest record batch that the topics take. */
 export const MAX_MESSAGE_BYTES: number = 16 * 1024;
-/** The header with what the history calls the value: a tombstone has no other place for it. */
-export const NAME = 'name';
 
 export class Setting {
   readonly programme: Programme;
@@ -47,6 +36,10 @@ export class Setting {
 
   pick<T>(items: readonly T[]): T {
     return items[this.programme.below(items.length)]!;
+  }
+
+  recorded(topic: TestTopic): RecordedTopic<string, string | null> {
+    return { history: this.history, topic, partitionCount: PARTITIONS.length, valueInHistory: nameInHeader };
   }
 
   /** Waits while the broker is away. */

@@ -24,14 +24,14 @@ afterAll(async () => {
   await running.stop();
 });
 
-test('invariant 22: an error that quotes text which is no UTF-8 is answered', async () => {
+test('an error that quotes text which is no UTF-8 is answered (invariant 22)', async () => {
   const topic = await connection.call('/tidelog.v1.AdminService/GetTopic', framed(HALF_A_PAIR), CALL);
   expect(topic.error?.reason).toBe('UNKNOWN_TOPIC_OR_PARTITION');
   const health = await connection.call('/grpc.health.v1.Health/Check', framed(HALF_A_PAIR), CALL);
   expect(health.code).toBe(Code.NOT_FOUND);
 });
 
-test('invariant 21: an error that quotes a long text quotes the beginning of it', async () => {
+test('an error that quotes a long text quotes the beginning of it (invariant 21)', async () => {
   const name = 'x'.repeat(100_000);
   const failure = await rejection(running.raw.call('AdminService', 'GetTopic', { name }), 'UNKNOWN_TOPIC_OR_PARTITION');
   expect(failure.message.length).toBeLessThan(2_000);
@@ -41,7 +41,7 @@ test('invariant 21: an error that quotes a long text quotes the beginning of it'
   expect(invalid.metadata.key).toBe('retention.ms');
 });
 
-test('invariant 21: a request of more fields than can be held is refused before it is decoded', async () => {
+test('a request of more fields than can be held is refused before it is decoded (invariant 21)', async () => {
   const records = Buffer.alloc(2 * (MAX_REQUEST_FIELDS + 1), Buffer.from([0x32, 0]));
   const unary = await connection.call('/tidelog.v1.ProduceService/Produce', framed(records), CALL);
   expect(unary.error?.reason).toBe('MESSAGE_TOO_LARGE');
@@ -51,7 +51,7 @@ test('invariant 21: a request of more fields than can be held is refused before 
   expect(offsets.error?.reason).toBe('MESSAGE_TOO_LARGE');
 });
 
-test('the standard services answer what does not decode with a reason', async () => {
+test('the standard services answer what does not decode with a reason (invariant 22)', async () => {
   const garbage = framed(Buffer.from([0x0f]));
   for (const path of [
     '/grpc.health.v1.Health/Check',
@@ -64,7 +64,7 @@ test('the standard services answer what does not decode with a reason', async ()
   }
 });
 
-test('invariant 21: reflection reads no further while its answers are not taken', async () => {
+test('reflection reads no further while its answers are not taken (invariant 21)', async () => {
   const path = '/grpc.reflection.v1.ServerReflection/ServerReflectionInfo';
   const request = framed(Buffer.concat([Buffer.from([0x1a, 30]), Buffer.from('tidelog/v1/admin_service.proto')]));
   const stream = connection.session.request({ ':method': 'POST', ':path': path, 'content-type': 'application/grpc' });
@@ -78,7 +78,7 @@ test('invariant 21: reflection reads no further while its answers are not taken'
   stream.close();
 });
 
-test('a health service that there is none of is unknown to those who watch it', async () => {
+test('a health service that there is none of is unknown to those who watch it (invariant 22)', async () => {
   const answer = await connection.call('/grpc.health.v1.Health/Watch', framed(Buffer.from([0x0a, 1, 0x78])), {
     limitMs: 100,
   });

@@ -320,7 +320,7 @@ describe('ProduceStream', () => {
     }
   });
 
-  test('invariant 21: what was taken from a stream counts as received no longer', async () => {
+  test('what was taken from a stream counts as received no longer (invariant 21)', async () => {
     const small = await run({ limits: { requestMaxBytes: 64 * 1024, totalInFlightBytes: 256 * 1024 } });
     try {
       await small.raw.createTopic('t');

@@ -318,12 +318,12 @@ function localRig(): Rig {
 
 const LIMITS = { timeout: inForm({ short: 150_000, long: 1_500_000 }) };
 
-test('memory engine: a consumer ends with the same values, compacted or not', LIMITS, async (context) => {
+test('memory engine: a consumer ends with the same values, compacted or not (invariant 4)', LIMITS, async (context) => {
   await holds(new Programme(context), memoryRig, inForm({ short: 200, long: 5000 }));
 });
 
 test(
-  'local engine: a consumer ends with the same values, compacted or not, stopped and crashed',
+  'local engine: a consumer ends with the same values, compacted or not, stopped and crashed (invariants 1, 4)',
   LIMITS,
   async (context) => {
     await holds(new Programme(context), localRig, inForm({ short: 60, long: 1000 }));

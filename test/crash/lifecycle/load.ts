@@ -1,9 +1,10 @@
 /** Load on a broker that compacts, trims and deletes, until it is killed. */
 import { expect } from 'vitest';
-import type { Client, Producer, Topic } from '../../src/index.js';
-import { filled } from '../history/recorded-clients.js';
-import type { Programme } from '../support/programme.js';
-import { CHURN_PARTITIONS, churn, events, type Life, NAME_HEADER, table, trimmed } from './lifecycle-life.js';
+import type { Client, Producer, Topic } from '../../../src/index.js';
+import { RecordedProducer } from '../../history/recorded/producer.js';
+import { filled, NAME_HEADER } from '../../history/recorded/topic.js';
+import type { Programme } from '../../support/programme.js';
+import { CHURN_PARTITIONS, churn, events, type Life, trimmed } from './life.js';
 import type { Update } from './table.js';
 
 /** Runs until the broker is killed, and the client closed. @throws what the kill does not explain */
@@ -36,16 +37,15 @@ class LifecycleLoad {
    * history it is one producer through all kills: what it sent before one it does not send again.
    */
   updateTable(producer: Producer, name: string): Promise<void> {
-    const { history, expectedTable } = this.#life;
+    const { tableRecorded, expectedTable } = this.#life;
+    const recordedProducer = new RecordedProducer(tableRecorded, producer, name);
     const doomed: string[] = [];
     return this.#repeat(48, async () => {
       const update = this.#nextUpdate(name, doomed);
       const { key, value, sequence } = update;
       expectedTable.send(key, update);
       const headers = { [NAME_HEADER]: `${sequence}` };
-      const send = history.send(name, table.name, `${sequence}`, { key, tombstone: value === null });
-      const { partition, offset } = await producer.send(table, { key, value, headers });
-      send.ack(partition, offset);
+      await recordedProducer.send({ name: `${sequence}`, record: { key, value, headers } });
       expectedTable.acknowledge(key, update);
     });
   }
@@ -74,7 +74,7 @@ class LifecycleLoad {
   }
 
   makeAndDelete(producer: Producer): Promise<void> {
-    const { history, churning } = this.#life;
+    const { churning } = this.#life;
     return this.#repeat(1, async () => {
       const made = ++churning.made;
       churning.state = 'creating';
@@ -82,13 +82,11 @@ class LifecycleLoad {
       churning.state = 'there';
       // A producer that knew the last topic takes its time to find this one; without it, other moments are met.
       const values = Array.from({ length: made % 4 === 0 ? 6 : 0 }, (_, i) => `${made}/${i}`);
-      const process = `churn ${this.#life.round}`;
+      const recordedProducer = new RecordedProducer(this.#life.churnRecorded, producer, `churn ${this.#life.round}`);
       await Promise.all(
-        values.map(async (value, i) => {
-          const send = history.send(process, this.#life.churnInHistory, value);
-          const { partition, offset } = await producer.send(churn, { value, partition: i % CHURN_PARTITIONS });
-          send.ack(partition, offset);
-        }),
+        values.map((name, i) =>
+          recordedProducer.send({ name, record: { value: name, partition: i % CHURN_PARTITIONS } }),
+        ),
       );
       churning.state = 'deleting';
       await this.#client.admin.deleteTopic(churn.name);
@@ -97,10 +95,10 @@ class LifecycleLoad {
   }
 
   async #send(producer: Producer, to: Topic<string, string>): Promise<number> {
-    const value = `${this.#life.nextSequence()}`;
-    const send = this.#life.history.send(`${to.name} ${this.#life.round}`, to.name, value);
-    const { partition, offset } = await producer.send(to, { value: filled(value, 200) });
-    send.ack(partition, offset);
+    const name = `${this.#life.nextSequence()}`;
+    const process = `${to.name} ${this.#life.round}`;
+    const recordedProducer = new RecordedProducer(this.#life.recorded(to), producer, process);
+    const { offset } = await recordedProducer.send({ name, record: { value: filled(name, 200) } });
     return offset;
   }
 

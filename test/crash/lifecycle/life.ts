@@ -1,7 +1,8 @@
 /** The life of one data directory through many kills: its topics, and what is known of them. */
-import { nullable, type ReadRecord, string, type Topic, topic } from '../../src/index.js';
-import { History } from '../history/history.js';
-import { type Recorded, TailReader } from '../history/recorded-clients.js';
+import { nullable, string, type Topic, topic } from '../../../src/index.js';
+import { History } from '../../history/history.js';
+import { TailReader } from '../../history/recorded/reader.js';
+import { nameInHeader, type RecordedTopic } from '../../history/recorded/topic.js';
 import { Table } from './table.js';
 
 export const TABLE_PARTITIONS = 2;
@@ -16,10 +17,6 @@ export const trimmed: Topic<string, string> = topic('trimmed', { value: string()
 /** Made and deleted all the time; records say of which making they are. */
 export const churn: Topic<string, string> = topic('churn', { value: string() });
 
-export const NAME_HEADER = 'name';
-
-export type TableRecord = ReadRecord<string, string | null>;
-
 interface Churn {
   made: number;
   state: 'gone' | 'creating' | 'there' | 'deleting';
@@ -27,11 +24,11 @@ interface Churn {
 
 export class Life {
   readonly history: History = new History();
-  readonly tableRecorded: Recorded<string, string | null> = {
+  readonly tableRecorded: RecordedTopic<string, string | null> = {
     history: this.history,
     topic: table,
     partitionCount: TABLE_PARTITIONS,
-    valueInHistory: nameOf,
+    valueInHistory: nameInHeader,
   };
   readonly expectedTable: Table = new Table();
   /** Log start offsets that deleting records was asked for last, and that was acknowledged. */
@@ -58,14 +55,14 @@ export class Life {
     return ++this.#sequence;
   }
 
-  /** What the history calls the topic that was made last. */
-  get churnInHistory(): string {
-    return `churn ${this.churning.made}`;
+  /** Of a topic with one partition, whose records are named by their values. */
+  recorded(of: Topic<string, string>): RecordedTopic {
+    return { history: this.history, topic: of, partitionCount: 1 };
   }
-}
 
-function nameOf({ headers, partition, offset }: TableRecord): string {
-  const name = headers.find(({ key }) => key === NAME_HEADER)?.value;
-  if (name === undefined || name === null) throw new Error(`the record ${partition}/${offset} has no name`);
-  return Buffer.from(name).toString('utf8');
+  /** The topic that was made last: to the history it is another one than those before. */
+  get churnRecorded(): RecordedTopic {
+    const topicInHistory = `churn ${this.churning.made}`;
+    return { history: this.history, topic: churn, topicInHistory, partitionCount: CHURN_PARTITIONS };
+  }
 }

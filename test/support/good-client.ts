@@ -1,10 +1,12 @@
+/** What a client that does nothing wrong must not notice of those that do. */
 import { setTimeout as sleep } from 'node:timers/promises';
 import { expect } from 'vitest';
 import type { LogError } from '../../src/core/errors.js';
 import type { FetchStreamResponse } from '../../src/rpc/messages.js';
 import { RawClient } from '../listeners/grpc/support.js';
-import { until } from '../support/until.js';
+import { until } from './until.js';
 
+/** Its records stay as they are whatever others do. */
 const TOPIC = 'good';
 const PLAIN = { format: 'RECORD_FORMAT_RECORDS' };
 const PAUSE_MS = 20;
@@ -42,7 +44,7 @@ export class GoodClient {
   async #goRound(): Promise<void> {
     this.#follow();
     while (this.#working) {
-      const value = `value ${this.#rounds}`;
+      const value = valueIn(this.#rounds);
       const record = { offset: 0, timestampMs: 0, value: Buffer.from(value), headers: [] };
       const { baseOffset } = await this.#patiently(() => this.#raw.produce({ topic: TOPIC, records: [record] }));
       expect(baseOffset).toBe(this.#rounds);
@@ -85,11 +87,30 @@ export class GoodClient {
     if (this.#failure !== undefined) throw this.#failure;
   }
 
+  /** Rejects unless it was served all along, and all that it wrote is there. */
   async stop(): Promise<void> {
     this.#working = false;
     await this.#work;
     this.#stream?.cancel();
-    this.#raw.close();
-    if (this.#failure !== undefined) throw this.#failure;
+    try {
+      if (this.#failure !== undefined) throw this.#failure;
+      await this.#expectAllThere();
+    } finally {
+      this.#raw.close();
+    }
   }
+
+  async #expectAllThere(): Promise<void> {
+    const read: string[] = [];
+    while (read.length < this.#rounds) {
+      const { records } = await this.#raw.fetchOne(TOPIC, read.length, PLAIN);
+      expect(records.length).toBeGreaterThan(0);
+      read.push(...records.map((record) => String(record.value)));
+    }
+    expect(read).toEqual(Array.from({ length: this.#rounds }, (_, round) => valueIn(round)));
+  }
+}
+
+function valueIn(round: number): string {
+  return `value ${round}`;
 }

@@ -1,10 +1,10 @@
 /** What must hold of a data directory after each start: on its topics, and on its files. */
 import { readdirSync } from 'node:fs';
 import { expect } from 'vitest';
-import type { Client, PartitionDescription, Topic } from '../../src/index.js';
-import { readAll } from '../history/recorded-clients.js';
-import { until } from '../support/until.js';
-import { CHURN_PARTITIONS, churn, events, type Life, trimmed } from './lifecycle-life.js';
+import type { Client, PartitionDescription, Topic } from '../../../src/index.js';
+import { readAll } from '../../history/recorded/reader.js';
+import { until } from '../../support/until.js';
+import { churn, events, type Life, trimmed } from './life.js';
 
 export const SEGMENT_BYTES = 16_384;
 export const RETENTION_BYTES = 65_536;
@@ -60,8 +60,7 @@ async function verifyDense(life: Life, client: Client, topic: Topic<string, stri
   const { logStartOffset, highWatermark } = partition;
   // Of retention nobody but the broker knows how far it went.
   life.history.trim({ topic: topic.name, partition: 0, offset: logStartOffset });
-  const recorded = { history: life.history, topic, partitionCount: 1 };
-  const offsets = (await readAll(recorded, client, reader(life, topic.name))).map(({ offset }) => offset);
+  const offsets = (await readAll(life.recorded(topic), client, reader(life, topic.name))).map(({ offset }) => offset);
   expect(offsets).toEqual(Array.from({ length: highWatermark - logStartOffset }, (_, i) => logStartOffset + i));
   return partition;
 }
@@ -72,13 +71,12 @@ async function describePartition(client: Client, { name }: Topic<string, string>
 
 /** A topic whose deletion was acknowledged stays away, one whose making was is there, with its own records alone. */
 async function verifyChurn(life: Life, client: Client): Promise<void> {
-  const { churning, history } = life;
+  const { churning } = life;
   const isThere = (await client.admin.listTopics()).some(({ name }) => name === churn.name);
   if (churning.state === 'gone') expect(isThere).toBe(false);
   if (churning.state === 'there') expect(isThere).toBe(true);
   if (!isThere) return;
-  const recorded = { history, topic: churn, topicInHistory: life.churnInHistory, partitionCount: CHURN_PARTITIONS };
-  await readAll(recorded, client, reader(life, churn.name));
+  await readAll(life.churnRecorded, client, reader(life, churn.name));
   await client.admin.deleteTopic(churn.name);
   churning.state = 'gone';
 }

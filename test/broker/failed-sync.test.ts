@@ -49,44 +49,47 @@ async function restarted(broker: FaultyBroker, left: 'everything' | 'what was sy
   return again;
 }
 
-test.each(['EIO', 'ENOSPC'])('a failed sync (%s) ends one partition, which says so, and no other', async (errno) => {
-  const broker = await running();
-  const file = partitionFile(broker, 0);
-  broker.fs.rule = failing('fdatasync', file, errno);
-  expect(await broker.produce('orders', 0, 'durable')).toBe(false);
-  expect(broker.lastFailure).toMatchObject({ reason: 'STORAGE_ERROR', outcome: 'unknown' });
-  broker.fs.rule = () => undefined;
-  const failed = broker.fs.calls.filter(({ name, path }) => name === 'fdatasync' && path === file).slice(-1);
+test.each(['EIO', 'ENOSPC'])(
+  'a failed sync (%s) ends one partition, which says so, and no other (invariants 2, 3)',
+  async (errno) => {
+    const broker = await running();
+    const file = partitionFile(broker, 0);
+    broker.fs.rule = failing('fdatasync', file, errno);
+    expect(await broker.produce('orders', 0, 'durable')).toBe(false);
+    expect(broker.lastFailure).toMatchObject({ reason: 'STORAGE_ERROR', outcome: 'unknown' });
+    broker.fs.rule = () => undefined;
+    const failed = broker.fs.calls.filter(({ name, path }) => name === 'fdatasync' && path === file).slice(-1);
 
-  for (const acks of ['durable', 'written'] as const) {
-    expect(await broker.produce('orders', 0, acks)).toBe(false);
+    for (const acks of ['durable', 'written'] as const) {
+      expect(await broker.produce('orders', 0, acks)).toBe(false);
+      expect(broker.lastFailure.reason).toBe('STORAGE_ERROR');
+      expect(await broker.produce('orders', 1, acks)).toBe(true);
+    }
+    await broker.pass(60_000);
+    expect(broker.broker.topics.failures()).toMatchObject([{ topic: 'orders', partition: 0 }]);
+    expect(await health(broker)).toMatchObject({
+      status: 'SERVING',
+      failures: [{ topic: 'orders', partition: 0, reason: 'STORAGE_ERROR', message: expect.stringContaining(file) }],
+    });
+    const lines = broker.logger.lines.filter(({ level }) => level === 'error').map(({ fields }) => fields);
+    expect(lines).toContainEqual(expect.objectContaining({ topic: 'orders', partition: 0, reason: 'STORAGE_ERROR' }));
+    await checkKept(broker, 'durable');
+    await broker.stop();
     expect(broker.lastFailure.reason).toBe('STORAGE_ERROR');
-    expect(await broker.produce('orders', 1, acks)).toBe(true);
-  }
-  await broker.pass(60_000);
-  expect(broker.broker.topics.failures()).toMatchObject([{ topic: 'orders', partition: 0 }]);
-  expect(await health(broker)).toMatchObject({
-    status: 'SERVING',
-    failures: [{ topic: 'orders', partition: 0, reason: 'STORAGE_ERROR', message: expect.stringContaining(file) }],
-  });
-  const lines = broker.logger.lines.filter(({ level }) => level === 'error').map(({ fields }) => fields);
-  expect(lines).toContainEqual(expect.objectContaining({ topic: 'orders', partition: 0, reason: 'STORAGE_ERROR' }));
-  await checkKept(broker, 'durable');
-  await broker.stop();
-  expect(broker.lastFailure.reason).toBe('STORAGE_ERROR');
-  checkFailedSyncs(broker, failed);
-  expect(broker.fs.openPaths).toEqual([]);
+    checkFailedSyncs(broker, failed);
+    expect(broker.fs.openPaths).toEqual([]);
 
-  for (const left of ['everything', 'what was synced'] as const) {
-    const again = await restarted(broker, left);
-    checkNothingFails(again);
-    await checkKept(again, 'durable');
-    await again.checkTakesAppends();
-    await again.stop();
-  }
-});
+    for (const left of ['everything', 'what was synced'] as const) {
+      const again = await restarted(broker, left);
+      checkNothingFails(again);
+      await checkKept(again, 'durable');
+      await again.checkTakesAppends();
+      await again.stop();
+    }
+  },
+);
 
-test('a failed sync of the metadata ends changes of topics, says so, and leaves all topics in service', async () => {
+test('a failed sync of the metadata ends changes of topics, says so, and leaves all topics in service (invariant 3)', async () => {
   const broker = await running();
   broker.fs.rule = failing('fdatasync', '/data/metadata.log', 'EIO');
   expect(await broker.create('more', 1, {})).toBe(false);
@@ -110,7 +113,7 @@ test('a failed sync of the metadata ends changes of topics, says so, and leaves 
   await again.stop();
 });
 
-test('producers and readers over the network outlast a full disk', async () => {
+test('producers and readers over the network outlast a full disk (invariants 4, 5, 20)', async () => {
   const broker = await running();
   await broker.create('words', 1, {});
   const budgets = { streamBytes: MIB, connectionBytes: MIB, totalBytes: MIB };

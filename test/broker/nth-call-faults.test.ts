@@ -14,7 +14,7 @@ const TIMEOUT_MS = 600_000;
 // Nothing here is left to chance: the number of the call in the message is all that it takes to repeat a run.
 describe.each(LIVES)('in $name', (life) => {
   test.for(CASES)(
-    'a call that fails with $fault, $lasting, breaks no promise',
+    'a call that fails with $fault, $lasting, breaks no promise (invariants 1 to 5, 20)',
     { timeout: TIMEOUT_MS },
     async ({ fault, lasting }, context) => {
       const programme = new Programme(context, 1);

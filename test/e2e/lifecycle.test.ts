@@ -226,7 +226,7 @@ function freeBytes(directory: string): number {
 const words = topic('words', { value: string() });
 const others = topic('others', { value: string() });
 
-test('before the disk is full appends wait for room, reading and deleting go on, and deleting makes the room', async (context) => {
+test('before the disk is full appends wait for room, reading and deleting go on, and deleting makes the room (invariant 20)', async (context) => {
   needs(context, { root: true });
   const mounts = new Mounts();
   try {

@@ -55,7 +55,7 @@ class HeldSyncs extends FaultyFileSystem {
 
 describe('a full disk', () => {
   test.each(['ENOSPC', 'EDQUOT', 'EFBIG'])(
-    '(%s) fails the append whole, and the log works again once there is room',
+    '(%s) fails the append whole, and the log works again once there is room (invariant 20)',
     async (errno) => {
       const rig = new LocalRig({ tailCacheBytes: 0 });
       const log = await (await rig.open()).open(partition(), EPOCH, CONFIG);
@@ -73,7 +73,7 @@ describe('a full disk', () => {
     },
   );
 
-  test('in the middle of a batch leaves nothing of it in the file', async () => {
+  test('in the middle of a batch leaves nothing of it in the file (invariant 5)', async () => {
     const rig = new LocalRig();
     const log = await (await rig.open()).open(partition(), EPOCH, CONFIG);
     await fill(log, 2);
@@ -128,18 +128,21 @@ describe('a full disk', () => {
   });
 });
 
-test.each(['EMFILE', 'ENFILE'])('without a free file handle (%s) nothing changes, and it heals', async (errno) => {
-  const rig = new LocalRig();
-  const log = await (await rig.open()).open(partition(), EPOCH, SMALL);
-  await fill(log, 2, { bytes: 150 });
-  rig.fs.rule = onLogs('openSync', errno);
-  const failure = await failureOf(log.append([batchAt(2, { bytes: 300 })], toOffset(2)));
-  expect(failure).toMatchObject({ reason: 'RESOURCE_LIMIT', outcome: 'none', retryable: true });
-  expect(log.failure).toBeUndefined();
-  rig.fs.rule = () => undefined;
-  await fill(log, 1, { bytes: 300 });
-  expect(log.endOffset).toBe(3);
-});
+test.each(['EMFILE', 'ENFILE'])(
+  'without a free file handle (%s) nothing changes, and it heals (invariant 20)',
+  async (errno) => {
+    const rig = new LocalRig();
+    const log = await (await rig.open()).open(partition(), EPOCH, SMALL);
+    await fill(log, 2, { bytes: 150 });
+    rig.fs.rule = onLogs('openSync', errno);
+    const failure = await failureOf(log.append([batchAt(2, { bytes: 300 })], toOffset(2)));
+    expect(failure).toMatchObject({ reason: 'RESOURCE_LIMIT', outcome: 'none', retryable: true });
+    expect(log.failure).toBeUndefined();
+    rig.fs.rule = () => undefined;
+    await fill(log, 1, { bytes: 300 });
+    expect(log.endOffset).toBe(3);
+  },
+);
 
 test('without permission to create a segment the append fails and the log goes on later', async () => {
   const rig = new LocalRig();
@@ -172,7 +175,7 @@ test('a large append is written in calls of at most 256 KiB', async () => {
   expect((await readAll(log)).length).toBe(batches[0]!.length + batchAt(1).length);
 });
 
-test('any other write error poisons the log: appends stop, reading goes on', async () => {
+test('any other write error poisons the log: appends stop, reading goes on (invariant 3)', async () => {
   const rig = new LocalRig({ tailCacheBytes: 0 });
   const log = await (await rig.open()).open(partition(), EPOCH, CONFIG);
   await fill(log, 2);
@@ -187,32 +190,35 @@ test('any other write error poisons the log: appends stop, reading goes on', asy
   expect(basesOf({ chunks: [await readAll(log)] })).toEqual([0, 1]);
 });
 
-test.each(['EIO: %s', 'ENOSPC'])('a failed sync poisons the log and is never tried again: %s', async (errno) => {
-  const rig = new LocalRig();
-  const engine = await rig.open();
-  const log = await engine.open(partition(), EPOCH, CONFIG);
-  await fill(log, 1);
-  await log.flush(toOffset(1));
-  await fill(log, 1);
-  const before = rig.fs.count('fdatasync', /0\.log$/);
-  // Once only: a second attempt would succeed, without the data.
-  rig.fs.rule = (call) => {
-    const failed = onLogs('fdatasync', errno)(call);
-    if (failed !== undefined) rig.fs.rule = () => undefined;
-    return failed;
-  };
-  expect(await reasonOf(log.flush(toOffset(2)))).toBe('STORAGE_ERROR');
-  const syncs = before + 1;
-  expect(rig.fs.count('fdatasync', /0\.log$/)).toBe(syncs);
-  expect(await reasonOf(log.flush(toOffset(2)))).toBe('STORAGE_ERROR');
-  expect(await reasonOf(log.append([batchAt(2)], toOffset(2)))).toBe('STORAGE_ERROR');
-  await log.flush(toOffset(1));
-  expect(log.durableOffset).toBe(1);
-  expect(log.failure?.message).toMatch(/takes no more appends until the broker is started again\.$/);
-  await engine.close();
-  expect(rig.fs.count('fdatasync', /0\.log$/)).toBe(syncs);
-  expect((await rig.open()).startedClean).toBe(false);
-});
+test.each(['EIO: %s', 'ENOSPC'])(
+  'a failed sync poisons the log and is never tried again: %s (invariant 3)',
+  async (errno) => {
+    const rig = new LocalRig();
+    const engine = await rig.open();
+    const log = await engine.open(partition(), EPOCH, CONFIG);
+    await fill(log, 1);
+    await log.flush(toOffset(1));
+    await fill(log, 1);
+    const before = rig.fs.count('fdatasync', /0\.log$/);
+    // Once only: a second attempt would succeed, without the data.
+    rig.fs.rule = (call) => {
+      const failed = onLogs('fdatasync', errno)(call);
+      if (failed !== undefined) rig.fs.rule = () => undefined;
+      return failed;
+    };
+    expect(await reasonOf(log.flush(toOffset(2)))).toBe('STORAGE_ERROR');
+    const syncs = before + 1;
+    expect(rig.fs.count('fdatasync', /0\.log$/)).toBe(syncs);
+    expect(await reasonOf(log.flush(toOffset(2)))).toBe('STORAGE_ERROR');
+    expect(await reasonOf(log.append([batchAt(2)], toOffset(2)))).toBe('STORAGE_ERROR');
+    await log.flush(toOffset(1));
+    expect(log.durableOffset).toBe(1);
+    expect(log.failure?.message).toMatch(/takes no more appends until the broker is started again\.$/);
+    await engine.close();
+    expect(rig.fs.count('fdatasync', /0\.log$/)).toBe(syncs);
+    expect((await rig.open()).startedClean).toBe(false);
+  },
+);
 
 test('flushes share syncs: one under way, one for all that came meanwhile', async () => {
   const rig = new LocalRig();
@@ -369,7 +375,7 @@ async function liveUntilStopped(
 }
 
 // On real files; what single faults do to a whole broker, `test/broker/nth-call-faults.test.ts` tells.
-test('a process that stops at any call loses nothing that was acknowledged and starts again', async (context) => {
+test('a process that stops at any call loses nothing that was acknowledged and starts again (invariant 1)', async (context) => {
   const programme = new Programme(context, 1);
   const clean = new LocalRig();
   await liveUntilStopped(clean);
@@ -395,7 +401,7 @@ test('a process that stops at any call loses nothing that was acknowledged and s
   }
 });
 
-test('the files of a log never change below what is durable', async () => {
+test('the files of a log never change below what is durable (invariant 4)', async () => {
   const rig = new LocalRig();
   const log = await (await rig.open()).open(partition(), EPOCH, CONFIG);
   const first = await fill(log, 3);

@@ -80,7 +80,7 @@ describe('indexes', () => {
     'of another segment': (path) => writeFileSync(path, Buffer.alloc(24, 1)),
   };
 
-  test.each(Object.keys(spoil))('that are %s change no answer', async (how) => {
+  test.each(Object.keys(spoil))('that are %s change no answer (invariant 19)', async (how) => {
     const first = new LocalRig({ tailCacheBytes: 0 });
     const engine = await first.open();
     const log = await engine.open(partition(), EPOCH, DENSE);
@@ -103,33 +103,36 @@ describe('indexes', () => {
     );
   });
 
-  test.each(Object.keys(lies))('whose entries lie (%s) although their checksum holds change no answer', async (how) => {
-    const rig = new LocalRig({ tailCacheBytes: 0 });
-    const engine = await rig.open();
-    const log = await engine.open(partition(), EPOCH, DENSE);
-    await fill(log, 40, { count: 2, bytes: 50 });
-    const expected = await answers(log);
-    await log.close();
-    const path = join(rig.directory(), 'checkpoint');
-    const { crc32c } = await import('../../src/batch/crc32c.js');
-    const { decodeCheckpoint, encodeCheckpoint } = await import('../../src/storage/local/checkpoint.js');
-    const checkpoint = decodeCheckpoint(readFileSync(path));
-    if (typeof checkpoint === 'string') throw new Error(checkpoint);
-    const segments = checkpoint.segments.map((segment) => {
-      const lie = (suffix: string): number => {
-        patch(rig.file(segment.baseOffset, suffix), (bytes) => lies[how]!(bytes, suffix === '.index' ? 8 : 12));
-        return crc32c(readFileSync(rig.file(segment.baseOffset, suffix)));
-      };
-      return { ...segment, offsetIndexCrc: lie('.index'), timeIndexCrc: lie('.timeindex') };
-    });
-    writeFileSync(path, encodeCheckpoint({ ...checkpoint, segments }));
-    // Each from the files: whoever meets the lie first makes the index right for the others.
-    const readers = [basesRead, basesByTime, answers];
-    const found = await Promise.all(
-      readers.map(async (ask) => ask(await (await rig.crash().open()).open(partition(), toEpoch(2), DENSE))),
-    );
-    expect(found).toEqual([expected.filter((_, i) => i % 2 === 0), expected.filter((_, i) => i % 2 === 1), expected]);
-  });
+  test.each(Object.keys(lies))(
+    'whose entries lie (%s) although their checksum holds change no answer (invariant 19)',
+    async (how) => {
+      const rig = new LocalRig({ tailCacheBytes: 0 });
+      const engine = await rig.open();
+      const log = await engine.open(partition(), EPOCH, DENSE);
+      await fill(log, 40, { count: 2, bytes: 50 });
+      const expected = await answers(log);
+      await log.close();
+      const path = join(rig.directory(), 'checkpoint');
+      const { crc32c } = await import('../../src/batch/crc32c.js');
+      const { decodeCheckpoint, encodeCheckpoint } = await import('../../src/storage/local/checkpoint.js');
+      const checkpoint = decodeCheckpoint(readFileSync(path));
+      if (typeof checkpoint === 'string') throw new Error(checkpoint);
+      const segments = checkpoint.segments.map((segment) => {
+        const lie = (suffix: string): number => {
+          patch(rig.file(segment.baseOffset, suffix), (bytes) => lies[how]!(bytes, suffix === '.index' ? 8 : 12));
+          return crc32c(readFileSync(rig.file(segment.baseOffset, suffix)));
+        };
+        return { ...segment, offsetIndexCrc: lie('.index'), timeIndexCrc: lie('.timeindex') };
+      });
+      writeFileSync(path, encodeCheckpoint({ ...checkpoint, segments }));
+      // Each from the files: whoever meets the lie first makes the index right for the others.
+      const readers = [basesRead, basesByTime, answers];
+      const found = await Promise.all(
+        readers.map(async (ask) => ask(await (await rig.crash().open()).open(partition(), toEpoch(2), DENSE))),
+      );
+      expect(found).toEqual([expected.filter((_, i) => i % 2 === 0), expected.filter((_, i) => i % 2 === 1), expected]);
+    },
+  );
 
   test('round-trip, and are refused when cut or out of order', () => {
     const offsets = new OffsetIndex();

@@ -48,7 +48,7 @@ function pointsFile(offset: number): string {
 }
 
 describe('a torn tail', () => {
-  test('is cut off at whatever byte of the last batch the write ended', async () => {
+  test('is cut off at whatever byte of the last batch the write ended (invariant 14)', async () => {
     const { rig, bytes } = await killedAfter(4);
     const last = bytes[3]!.length;
     const kept = Buffer.concat(bytes.slice(0, 3));
@@ -98,7 +98,7 @@ describe('a torn tail', () => {
 });
 
 describe('corruption', () => {
-  test('a flip of any byte of a middle batch is found when it is read, and never served', async () => {
+  test('a flip of any byte of a middle batch is found when it is read, and never served (invariant 13)', async () => {
     const first = new LocalRig(NO_CACHE);
     const engine = await first.open();
     const log = await engine.open(partition(), EPOCH, CONFIG);
@@ -123,7 +123,7 @@ describe('corruption', () => {
     }
   });
 
-  test('before an intact batch is never cut off, and appends go on behind the last one', async () => {
+  test('before an intact batch is never cut off, and appends go on behind the last one (invariant 14)', async () => {
     const { rig, bytes } = await killedAfter(5);
     const size = bytes[0]!.length;
     patch(rig.file(), (file) => file.fill(0, size, size * 3 - 5));
@@ -141,7 +141,7 @@ describe('corruption', () => {
     expect(basesOf(await log.read(toOffset(6), END, 1e6))).toEqual([6, 8, 10]);
   });
 
-  test('of the last batch is no torn tail when that was durable, and its offsets are not given again', async () => {
+  test('of the last batch is no torn tail when that was durable, and its offsets are not given again (invariants 4, 14)', async () => {
     const { rig, bytes } = await killedAfter(4, 4);
     const size = bytes[0]!.length;
     rmSync(`${rig.directory()}/checkpoint`);
@@ -228,7 +228,7 @@ describe('recovery', () => {
     expect(await readAll(afterCut)).toEqual(Buffer.concat(batches));
   });
 
-  test('run twice equals recovery run once, also when it is cut short', async () => {
+  test('run twice equals recovery run once, also when it is cut short (invariant 15)', async () => {
     const config = { ...CONFIG, segmentBytes: 500 };
     const { rig, bytes } = await killedAfter(9, 0, config);
     appendFileSync(rig.file(12), Buffer.alloc(100, 7));

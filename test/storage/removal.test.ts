@@ -58,7 +58,7 @@ test('what was not removed before the end of the process is removed by the next 
   }
 });
 
-test('the log start offset is durable before any file loses its name', async () => {
+test('the log start offset is durable before any file loses its name (invariant 16)', async () => {
   const rig = new LocalRig();
   const log = await (await rig.open()).open(partition(), EPOCH, SMALL);
   await fill(log, 20, { bytes: 100 });

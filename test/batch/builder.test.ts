@@ -1,4 +1,3 @@
-import fc from 'fast-check';
 import { describe, expect, it } from 'vitest';
 import { BatchBuilder, encodeBatch, type RecordHeader, type RecordInput } from '../../src/batch/builder.js';
 import {
@@ -9,6 +8,7 @@ import {
   sizeInBytesOf,
 } from '../../src/batch/layout.js';
 import { checkBatch, validateForAppend } from '../../src/batch/validate.js';
+import { fc } from '../support/properties.js';
 import { batchOf, errorOf, hex, latin1, type PlainRecord, readAll, reasonOf, record, T0, VECTORS } from './support.js';
 
 const bytes = (text: string): Buffer => Buffer.from(text, 'latin1');

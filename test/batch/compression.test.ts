@@ -1,5 +1,4 @@
 import zlib, { gzipSync } from 'node:zlib';
-import fc from 'fast-check';
 import lz4 from 'lz4-napi';
 import snappy from 'snappy';
 import { afterEach, describe, expect, it, vi } from 'vitest';
@@ -9,6 +8,7 @@ import { compressBatch, decompressRecords } from '../../src/batch/compression.js
 import { attributesOf, CODECS, type Codec, codecOf, recordCountOf, writeInt32 } from '../../src/batch/layout.js';
 import { openRecords, RecordCursor } from '../../src/batch/records.js';
 import { checkBatch, validateForAppend } from '../../src/batch/validate.js';
+import { fc } from '../support/properties.js';
 import { altered, batchOf, errorOf, hex, readAll, reasonOf, record, T0, withSection } from './support.js';
 
 const COMPRESSING = CODECS.filter((codec) => codec !== 'none');

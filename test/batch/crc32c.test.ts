@@ -1,8 +1,8 @@
 import { crc32c as javascriptCrc32c } from '@aws-crypto/crc32c';
-import fc from 'fast-check';
 import { describe, expect, it } from 'vitest';
 import { computeBatchCrc, crc32c, crc32cImplementation, selectCrc32c } from '../../src/batch/crc32c.js';
 import { storedCrcOf } from '../../src/batch/layout.js';
+import { fc } from '../support/properties.js';
 import { VECTORS } from './support.js';
 
 const broken = () => {

@@ -1,4 +1,3 @@
-import fc from 'fast-check';
 import { describe, expect, it } from 'vitest';
 import {
   readVarint,
@@ -9,6 +8,7 @@ import {
   writeVarint,
   writeVarlong,
 } from '../../src/batch/varint.js';
+import { fc } from '../support/properties.js';
 import { hex } from './support.js';
 
 const VECTORS: readonly (readonly [number, string])[] = [

@@ -5,7 +5,10 @@ import { string, topic } from '../../src/client/serdes.js';
 import { formatAddress } from '../../src/core/config-key.js';
 import { GrpcListener } from '../../src/listeners/grpc/listener.js';
 import { HttpListener } from '../../src/listeners/http/listener.js';
-import { readAll } from '../client/support/collect.js';
+import { expectNoViolations } from '../history/checker.js';
+import { History } from '../history/history.js';
+import { readAll } from '../history/recorded/reader.js';
+import type { RecordedTopic } from '../history/recorded/topic.js';
 import { BASE_TIME } from '../storage/support.js';
 import type { FaultRule } from '../support/faulty-file-system.js';
 import { type Health, health } from '../support/health.js';
@@ -112,7 +115,7 @@ test('a failed sync of the metadata ends changes of topics, says so, and leaves 
   await again.stop();
 });
 
-test('producers and readers over the network outlast a full disk (invariants 5, 20)', async () => {
+test('producers and readers over the network outlast a full disk (invariants 4, 5, 20)', async () => {
   const broker = await running();
   await broker.create('words', 1, {});
   const budgets = { streamBytes: MIB, connectionBytes: MIB, totalBytes: MIB };
@@ -125,8 +128,15 @@ test('producers and readers over the network outlast a full disk (invariants 5, 
     await broker.stop();
   });
   const producer = client.producer({ retryBackoffMs: 2, retryBackoffMaxMs: 10 });
-  const send = (value: string): Promise<unknown> => producer.send(WORDS, { value, timestampMs: BASE_TIME });
-  const values = async (): Promise<string[]> => (await readAll(client, WORDS)).map(({ value }) => value);
+  const history = new History();
+  const recorded: RecordedTopic = { history, topic: WORDS, partitionCount: 1 };
+  const send = async (value: string): Promise<void> => {
+    const attempt = history.send('producer', WORDS.name, value);
+    const { partition, offset } = await producer.send(WORDS, { value, timestampMs: BASE_TIME });
+    attempt.ack(partition, offset);
+  };
+  const read = async (process: string): Promise<string[]> =>
+    (await readAll(recorded, client, process)).map(({ value }) => value);
   await send('before');
   let refused = 0;
   broker.fs.rule = ({ name }) => {
@@ -136,10 +146,11 @@ test('producers and readers over the network outlast a full disk (invariants 5, 
   };
   const during = send('during');
   await expect.poll(() => refused).toBeGreaterThan(1);
-  expect(await values()).toEqual(['before']);
+  expect(await read('while-full')).toEqual(['before']);
   broker.fs.rule = () => undefined;
   await during;
-  expect(await values()).toEqual(['before', 'during']);
+  expect(await read('with-room')).toEqual(['before', 'during']);
+  expectNoViolations(history);
   checkNothingFails(broker);
   await producer.close();
 });

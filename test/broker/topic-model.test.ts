@@ -1,5 +1,5 @@
 /** Random histories of topics, with restarts, against a plain map of what there should be. */
-import fc from 'fast-check';
+
 import { expect, test } from 'vitest';
 import type { Topics } from '../../src/broker/topics.js';
 import { LogError, type Reason } from '../../src/core/errors.js';
@@ -8,6 +8,7 @@ import type { StorageEngine } from '../../src/storage/engine.js';
 import { openMemoryEngine } from '../../src/storage/memory/engine.js';
 import { batchOf } from '../partition/support.js';
 import { inForm, Programme } from '../support/programme.js';
+import { fc } from '../support/properties.js';
 import { openTopics, withParts } from './support.js';
 
 const NAMES = ['a', 'b'];

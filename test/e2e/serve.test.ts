@@ -4,6 +4,11 @@ import path from 'node:path';
 import { afterAll, describe, expect, test } from 'vitest';
 import { connect, string, topic } from '../../src/index.js';
 import { type Finished, type Server, tidelog, Workplace } from '../cli/support.js';
+import { expectNoViolations } from '../history/checker.js';
+import { History } from '../history/history.js';
+import { sendSingly } from '../history/recorded/loads.js';
+import { readAll } from '../history/recorded/reader.js';
+import type { RecordedTopic } from '../history/recorded/topic.js';
 import { until } from '../support/until.js';
 
 const workplace = new Workplace();
@@ -103,50 +108,45 @@ describe('a start is refused', () => {
 });
 
 describe('a stop', () => {
-  /** Sends until the broker refuses. Resolves to the values that were acknowledged, in order. */
-  async function sendUntilRefused(server: Server, onFirst: () => void): Promise<string[]> {
-    const client = await connect(server.address);
+  /** Sends until the broker refuses. */
+  async function sendUntilRefused(server: Server, recorded: RecordedTopic): Promise<void> {
+    await using client = await connect(server.address);
     const producer = client.producer({ lingerMs: 0, deliveryTimeoutMs: 1000, maxInFlight: 5 });
-    const acknowledged: string[] = [];
-    let sent = 0;
     let refused = false;
-    while (!refused) {
-      const values = Array.from({ length: 50 }, () => `value ${sent++}`);
-      const results = await Promise.allSettled(values.map((value) => producer.send(words, { value })));
-      results.forEach((result, i) => {
-        if (result.status === 'fulfilled') acknowledged.push(values[i] ?? '');
-        else refused = true;
-      });
-      if (sent === 500) onFirst();
-    }
-    await client.close();
-    return acknowledged;
+    const onFailure = (): void => {
+      refused = true;
+    };
+    await sendSingly(recorded, producer, 'producer', {
+      partitions: [0],
+      window: 50,
+      goesOn: () => !refused,
+      onFailure,
+    });
   }
 
-  test('under load ends with 0, loses nothing acknowledged, and the next start finds all in order', async () => {
+  test('under load ends with 0, loses nothing acknowledged, and the next start finds all in order (invariants 1, 4, 6)', async () => {
     const server = await workplace.serve('load');
     const admin = await connect(server.address);
     await admin.admin.createTopic({ name: 'words' });
     await admin.close();
-    let stopped: Promise<Finished> | undefined;
-    const acknowledged = await sendUntilRefused(server, () => {
-      stopped = server.stop();
-    });
-    const { code, stderr } = (await stopped) ?? { code: undefined, stderr: '' };
+    const history = new History();
+    const recorded: RecordedTopic = { history, topic: words, partitionCount: 1 };
+    const load = sendUntilRefused(server, recorded);
+    await until(() => history.acks >= 500, '500 records are acknowledged');
+    const { code, stderr } = await server.stop();
+    await load;
     expect(code).toBe(0);
     expect(stderr).toContain('stopped cleanly');
     expect(cleanMarker('load')).toBe(true);
-    expect(acknowledged.length).toBeGreaterThanOrEqual(500);
 
     const again = await workplace.serve('load', '--log-level', 'debug');
     const lines = again.process.stderr.trim().split('\n');
     expect(lines.some((line) => line.includes('"clean":true'))).toBe(true);
     expect(again.process.stderr).not.toMatch(/scan/);
     const client = await connect(again.address);
-    const found = new Set<string>();
-    for await (const record of client.read(words, { to: 'end' })) found.add(record.value);
+    await readAll(recorded, client, 'last');
     await client.close();
-    for (const value of acknowledged) expect(found.has(value)).toBe(true);
+    expectNoViolations(history);
     expect((await again.stop('SIGINT')).code).toBe(0);
   });
 

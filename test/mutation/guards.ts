@@ -5,6 +5,7 @@ import { mkdtempSync, readFileSync, rmSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join, relative } from 'node:path';
 import * as v from 'valibot';
+import { literally } from '../support/repeat.js';
 import { type Guard, MUTANT_VARIABLE, REPOSITORY } from './mutant.js';
 
 /** A test that was run. */
@@ -116,9 +117,4 @@ function readReport(path: string, output: string): unknown {
   } catch (error) {
     throw new Error(`A test run ended without a report. It said:\n${output}`, { cause: error });
   }
-}
-
-/** A pattern that matches `text` alone. */
-function literally(text: string): string {
-  return text.replace(/[.*+?^${}()|[\]\\]/g, '\\$&');
 }

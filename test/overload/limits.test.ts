@@ -55,6 +55,9 @@ function requestOfSize(bytes: number): Promise<unknown> {
   return running.raw.call('AdminService', 'GetTopic', { name: 'x'.repeat(bytes - overhead) });
 }
 
+/** Besides the elements of the list: the topic, the position, the list itself and the three bytes of its length. */
+const OTHER_FIELDS = 6;
+
 function listOffsets(count: number): Promise<unknown> {
   const partitions = Array.from({ length: count }, () => 0);
   return running.raw.call('AdminService', 'ListOffsets', { topic: 't', partitions, position: 1 });
@@ -91,9 +94,8 @@ const CASES: readonly Limit[] = [
   },
   {
     name: 'fields of a request',
-    // Besides the elements of the list: the topic, the position, the list itself and the bytes of its length.
-    at: () => listOffsets(MAX_REQUEST_FIELDS - 10),
-    past: () => listOffsets(MAX_REQUEST_FIELDS + 1),
+    at: () => listOffsets(MAX_REQUEST_FIELDS - OTHER_FIELDS),
+    past: () => listOffsets(MAX_REQUEST_FIELDS - OTHER_FIELDS + 1),
     reason: 'MESSAGE_TOO_LARGE',
   },
   {
@@ -152,11 +154,22 @@ describe('one past the limit is refused with its reason (invariant 21)', () => {
   });
 
   test('streams.max', async () => {
-    const positions = [{ topic: 't', topicId: '', partition: 0, offset: 100 }];
-    const open = Array.from({ length: LIMITS.maxStreams }, () => running.raw.fetchStream({ positions }));
-    for (const stream of open) stream.on('error', () => undefined);
-    await rejection(running.raw.call('AdminService', 'DescribeCluster', {}), 'RESOURCE_LIMIT');
-    for (const stream of open) stream.cancel();
+    const positions = [{ topic: 't', topicId: '', partition: 0, offset: 0 }];
+    const failures: Error[] = [];
+    const open = Array.from({ length: LIMITS.maxStreams }, () => () => {
+      const stream = running.raw.fetchStream({ positions });
+      stream.on('error', (error) => failures.push(error));
+      stream.on('data', () => undefined);
+      return stream;
+    });
+    const describeCluster = (): Promise<unknown> => running.raw.call('AdminService', 'DescribeCluster', {});
+    const streams = open.slice(1).map((start) => start());
+    // There is room for one more.
+    await describeCluster();
+    streams.push(open[0]!());
+    await rejection(describeCluster(), 'RESOURCE_LIMIT');
+    expect(failures).toEqual([]);
+    for (const stream of streams) stream.cancel();
   });
 
   test('connections.max', async () => {

@@ -1,9 +1,9 @@
-import fc from 'fast-check';
 import { describe, expect, test } from 'vitest';
 import { toOffset } from '../../src/core/types.js';
 import { type CompactionInput, type CompactionLimits, planCompaction } from '../../src/partition/compaction-policy.js';
 import type { SegmentInfo } from '../../src/storage/engine.js';
 import { ManualClock } from '../support/manual-clock.js';
+import { fc } from '../support/properties.js';
 import { keyedBatch, openPartition, overriding } from './support.js';
 
 const NOW = 1_700_000_000_000;

@@ -1,10 +1,10 @@
-import fc from 'fast-check';
 import { describe, expect, test } from 'vitest';
 import { type Offset, toOffset } from '../../src/core/types.js';
 import type { Partition } from '../../src/partition/partition.js';
 import { planRetention, type RetentionInput, type RetentionLimits } from '../../src/partition/retention.js';
 import type { SegmentInfo } from '../../src/storage/engine.js';
 import { ManualClock } from '../support/manual-clock.js';
+import { fc } from '../support/properties.js';
 import { recordingLogger } from '../support/recording-logger.js';
 import { batchOf, CONFIG, keyedBatch, openPartition } from './support.js';
 

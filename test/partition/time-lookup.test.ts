@@ -1,4 +1,3 @@
-import fc from 'fast-check';
 import { describe, expect, test } from 'vitest';
 import { encodeBatch } from '../../src/batch/builder.js';
 import {
@@ -17,6 +16,7 @@ import { toEpoch, toOffset } from '../../src/core/types.js';
 import { findNewestRecord, findRecordByTime } from '../../src/partition/time-lookup.js';
 import type { PartitionLog } from '../../src/storage/engine.js';
 import { openMemoryEngine } from '../../src/storage/memory/engine.js';
+import { fc } from '../support/properties.js';
 import { CONFIG, overriding, TOPIC_ID } from './support.js';
 
 interface Shape {

@@ -1,4 +1,3 @@
-import fc from 'fast-check';
 import { describe, expect, test } from 'vitest';
 import { LogError } from '../../src/core/errors.js';
 import {
@@ -15,6 +14,7 @@ import type {
 } from '../../src/rpc/messages.js';
 import { dynamic } from '../../src/rpc/proto.js';
 import { toStatusMessage } from '../../src/rpc/status-codec.js';
+import { fc } from '../support/properties.js';
 
 const int64 = fc.oneof(
   fc.maxSafeInteger(),

@@ -6,7 +6,7 @@ import { BASE_TIME, basesOf, batchAt, CONFIG, END, EPOCH, failureOf, fill, Local
 
 const RESERVE = 1_000_000;
 
-test('below the reserve appends are refused, reading and trimming go on, and appends resume by themselves', async () => {
+test('below the reserve appends are refused, reading and trimming go on, and appends resume by themselves (invariant 20)', async () => {
   const clock = new ManualClock(BASE_TIME);
   const rig = new LocalRig({ clock, diskReserveBytes: RESERVE });
   rig.fs.freeSpace = RESERVE + 100_000;

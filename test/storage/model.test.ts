@@ -1,9 +1,10 @@
 /** Random operations against a model of a log; every run prints its seed when it fails. */
-import fc from 'fast-check';
+
 import { expect, test } from 'vitest';
 import { toEpoch, toOffset } from '../../src/core/types.js';
 import type { LogConfig, PartitionLog, StorageEngine } from '../../src/storage/engine.js';
 import { inForm, Programme } from '../support/programme.js';
+import { fc } from '../support/properties.js';
 import { BASE_TIME, batchAt, END, LocalRig, partition } from './support.js';
 
 const CONFIG: LogConfig = { segmentBytes: 700, segmentMs: 60, indexIntervalBytes: 150, fileDeleteDelayMs: 60_000 };

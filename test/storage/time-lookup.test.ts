@@ -1,8 +1,9 @@
 /** Looking up times: what is found, and how little is read for it. */
-import fc from 'fast-check';
+
 import { expect, test } from 'vitest';
 import { toEpoch, toOffset } from '../../src/core/types.js';
 import type { LogConfig } from '../../src/storage/engine.js';
+import { fc } from '../support/properties.js';
 import { BASE_TIME, batchAt, CONFIG, EPOCH, LocalRig, partition } from './support.js';
 
 const BATCHES = 20_000;

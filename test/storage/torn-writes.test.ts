@@ -221,7 +221,8 @@ test.for(STOPS)(
     const programme = new Programme(context, 3);
     for (const sample of [await sampleLog(stop, 2048), await sampleCompactedLog(stop, 30)]) {
       for (const file of filesOf(sample).filter((path) => /\.(index|timeindex)$|\/checkpoint$/.test(path))) {
-        const damages = tornAt(file, sample.image.get(file)!, 0, [NOTHING, ZEROS, noise(programme)]);
+        const whole = sample.image.get(file)!;
+        const damages = tornAt(file, whole, 0, [NOTHING, ZEROS, noise(programme), stale(whole)]);
         await examineCopies(
           sample,
           damages,
@@ -241,7 +242,8 @@ test.for(STOPS)(
     const programme = new Programme(context, 3);
     const sample = await sampleLog(stop, 1024);
     for (const file of filesOf(sample, DATA_DIR)) {
-      const damages = tornAt(file, sample.image.get(file)!, 0, [NOTHING, ZEROS, noise(programme)]);
+      const whole = sample.image.get(file)!;
+      const damages = tornAt(file, whole, 0, [NOTHING, ZEROS, noise(programme), stale(whole)]);
       for (let n = 0; n < damages.count; n++) {
         await checkStart(sample, withFile(sample.image, file, damages.contents(n)), file);
       }

@@ -2,14 +2,15 @@
  * What tests of chance and of faults have in common: a short form inside `npm test` and a long one in
  * `npm run test:long`, a seed by which a failure can be had again, and an account of how much was tried.
  */
-import { relative } from 'node:path';
-import { onTestFailed, type TestContext } from 'vitest';
+import type { TestContext } from 'vitest';
 import { randomFrom } from './random.js';
+import { LONG } from './repeat.js';
 
-/** Whether this is the long form. */
-export const LONG: boolean = process.env.TEST_LONG !== undefined;
+export { LONG } from './repeat.js';
 
-const GIVEN_SEED = process.env.TEST_SEED;
+/** Undefined: chance. */
+export const GIVEN_SEED: number | undefined =
+  process.env.TEST_SEED === undefined ? undefined : Number(process.env.TEST_SEED);
 
 /** The value for the form that runs. */
 export function inForm<T>(values: { readonly short: T; readonly long: T }): T {
@@ -34,7 +35,7 @@ declare module 'vitest' {
   }
 }
 
-/** One run of such a test. A failure prints the command that repeats it. */
+/** One run of such a test. */
 export class Programme {
   readonly seed: number;
   /** In [0, 1), by the seed. */
@@ -44,11 +45,10 @@ export class Programme {
 
   /** @param seed used unless TEST_SEED gives another; by chance when left out */
   constructor({ task }: TestContext, seed: number = Math.floor(Math.random() * 2 ** 31)) {
-    this.seed = GIVEN_SEED === undefined ? seed : Number(GIVEN_SEED);
+    this.seed = GIVEN_SEED ?? seed;
     this.random = randomFrom(this.seed);
     this.#task = task;
     this.#account();
-    onTestFailed(() => console.error(`repeat with: ${this.command}`));
   }
 
   /** An integer from 0 up to but excluding `limit`. */
@@ -60,12 +60,6 @@ export class Programme {
   tried(what: string, count = 1): void {
     this.#tried.set(what, (this.#tried.get(what) ?? 0) + count);
     this.#account();
-  }
-
-  /** The shell command that runs this test again in the same way. */
-  get command(): string {
-    const file = relative(process.cwd(), this.#task.file.filepath);
-    return `TEST_SEED=${this.seed} ${LONG ? 'TEST_LONG=1 ' : ''}npx vitest run ${file}`;
   }
 
   #account(): void {

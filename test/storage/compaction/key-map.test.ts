@@ -1,6 +1,6 @@
-import fc from 'fast-check';
 import { describe, expect, it } from 'vitest';
 import { BYTES_PER_SLOT, KeyMap } from '../../../src/storage/compaction/key-map.js';
+import { fc } from '../../support/properties.js';
 
 const PLENTY = 1 << 24;
 

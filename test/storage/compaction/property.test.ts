@@ -1,5 +1,5 @@
 /** Random histories: what a consumer ends with is the same with and without compaction. A failing run prints its seed. */
-import fc from 'fast-check';
+
 import { expect, test } from 'vitest';
 import {
   attributesOf,
@@ -17,6 +17,7 @@ import { markerTypeOf } from '../../../src/storage/compaction/transactions.js';
 import type { LogConfig, PartitionLog, StorageEngine } from '../../../src/storage/engine.js';
 import { openMemoryEngine } from '../../../src/storage/memory/engine.js';
 import { inForm, Programme } from '../../support/programme.js';
+import { fc } from '../../support/properties.js';
 import { END, LocalRig, partition } from '../support.js';
 import { abort, commit, compressed, readRecords, T0 } from './support.js';
 

@@ -1,7 +1,7 @@
 /** A disk that refuses, a process that stops in the middle (TESTING invariants 1, 2, 3, 20). */
 import { readFileSync, statSync } from 'node:fs';
 import { setImmediate as nextTurn } from 'node:timers/promises';
-import { describe, expect, test } from 'vitest';
+import { describe, expect, onTestFinished, test } from 'vitest';
 import { toEpoch, toOffset } from '../../src/core/types.js';
 import type { LogConfig } from '../../src/storage/engine.js';
 import { FaultyFileSystem, type FileCall } from '../support/faulty-file-system.js';
@@ -33,12 +33,13 @@ class HeldSyncs extends FaultyFileSystem {
   heldCount = 0;
   #gate: Promise<void> | undefined;
 
-  /** The next sync waits until the returned function is called. */
+  /** The next sync waits until the returned function is called, or the test has failed: its engine is closed then. */
   hold(): () => void {
     let release = (): void => undefined;
     this.#gate = new Promise((resolve) => {
       release = resolve;
     });
+    onTestFinished(release);
     return release;
   }
 

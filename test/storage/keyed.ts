@@ -5,6 +5,7 @@ import { openRecords, type RecordCursor } from '../../src/batch/records.js';
 import { splitBatches } from '../../src/batch/validate.js';
 import { toOffset } from '../../src/core/types.js';
 import type { CompactOptions, LogConfig, PartitionLog } from '../../src/storage/engine.js';
+import type { FileSystem } from '../../src/storage/local/fs.js';
 import { verifyDataDirectory } from '../../src/storage/local/verify.js';
 import { BASE_TIME, CONFIG, END } from './support.js';
 
@@ -73,8 +74,10 @@ export function expectOneOfEachKey(seen: Seen, below: number): void {
   expect(keys).toHaveLength(new Set(keys).size);
 }
 
-export async function problemsOf(dataDir: string): Promise<unknown[]> {
+export async function problemsOf(dataDir: string, fs?: FileSystem): Promise<unknown[]> {
   const problems: unknown[] = [];
-  for await (const report of verifyDataDirectory(dataDir)) problems.push(...report.problems, ...report.indexProblems);
+  for await (const report of verifyDataDirectory(dataDir, fs)) {
+    problems.push(...report.problems, ...report.indexProblems);
+  }
   return problems;
 }

@@ -139,9 +139,7 @@ export class DiskRig {
   /** @param fileSystem what stands between the engine and the disk, if anything */
   open(fileSystem: FileSystem = this.disk): Promise<LocalEngine> {
     const { logger, clock } = this;
-    // Room for thousands of handles costs more than all the rest of a start.
-    const few = { maxOpenFiles: 16, tailCacheBytes: 0 };
-    return openLocalEngine({ dataDir: DATA_DIR, logger, clock, fileSystem, ...few });
+    return openLocalEngine({ dataDir: DATA_DIR, logger, clock, fileSystem, maxOpenFiles: 16, tailCacheBytes: 0 });
   }
 
   /** Another one on what the hardest cut leaves: nothing that was not synced. */

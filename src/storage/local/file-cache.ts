@@ -6,7 +6,6 @@
  * Files with bytes that no sync has covered stay leased ("pinned"), because a sync of a file that was closed and opened
  * again may miss the error of an earlier write-back.
  */
-import { LRUCache } from 'lru-cache';
 import type { FileDescriptor, FileSystem, OpenMode } from './fs.js';
 import { isOutOfHandles, toStorageError } from './io-errors.js';
 import { closeFile } from './small-files.js';
@@ -38,7 +37,8 @@ export class FileCache {
   readonly #fs: FileSystem;
   readonly #maxOpen: number;
   readonly #leased = new Map<string, OpenFile>();
-  readonly #idle: LRUCache<string, OpenFile>;
+  /** In the order in which they were used last. */
+  readonly #idle = new Map<string, OpenFile>();
   readonly #pins = new Map<string, Unpin>();
   #unpinnedCount = 0;
   /** Files whose name is gone but that are still in use. */
@@ -49,7 +49,6 @@ export class FileCache {
   constructor(fs: FileSystem, maxOpen: number = DEFAULT_MAX_OPEN_FILES) {
     this.#fs = fs;
     this.#maxOpen = maxOpen;
-    this.#idle = new LRUCache({ max: maxOpen });
   }
 
   get openCount(): number {
@@ -188,8 +187,9 @@ export class FileCache {
   }
 
   #closeOldest(): boolean {
-    const oldest = this.#idle.pop();
+    const [oldest] = this.#idle.values();
     if (!oldest) return false;
+    this.#idle.delete(oldest.path);
     this.#close(oldest);
     return true;
   }

@@ -50,6 +50,13 @@ export class Ledger {
     return [...this.topics.values()].filter(({ state }) => state === 'there');
   }
 
+  /** All that binds a broker. Of records that have the same place among all that were sent, the values are the same. */
+  facts(): string {
+    const sent = this.sent.map((one) => [one.topicId, one.partition, one.key, one.acks, one.state, one.offset]);
+    const topics = [...this.topics.values()].map((one) => [one, [...one.deletable], [...one.deleted]]);
+    return JSON.stringify([sent, topics]);
+  }
+
   /** A power cut may have taken what was acknowledged before it was durable. */
   forgetWritten(): void {
     for (const sent of this.sent) if (sent.acks === 'written') sent.state = 'unknown';

@@ -1,10 +1,11 @@
 /** A disk that refuses, a process that stops in the middle (TESTING invariants 1, 2, 3, 20). */
 import { readFileSync, statSync } from 'node:fs';
 import { setImmediate as nextTurn } from 'node:timers/promises';
-import { describe, expect, onTestFinished, test } from 'vitest';
+import { describe, expect, test } from 'vitest';
 import { toEpoch, toOffset } from '../../src/core/types.js';
 import type { LogConfig } from '../../src/storage/engine.js';
-import { FaultyFileSystem, type FileCall } from '../support/faulty-file-system.js';
+import type { FileCall } from '../support/faulty-file-system.js';
+import { HeldSyncs } from '../support/held-syncs.js';
 import { Programme } from '../support/programme.js';
 import { until } from '../support/until.js';
 import { DiskRig } from './power-cuts.js';
@@ -27,32 +28,6 @@ const onLogs =
   (name: FileCall['name'], errno: string) =>
   (call: FileCall): string | undefined =>
     call.name === name && call.path.endsWith('.log') && !call.path.endsWith('metadata.log') ? errno : undefined;
-
-/** A disk whose syncs of logs end when they are told to. */
-class HeldSyncs extends FaultyFileSystem {
-  heldCount = 0;
-  #gate: Promise<void> | undefined;
-
-  /** The next sync waits until the returned function is called, or the test has failed: its engine is closed then. */
-  hold(): () => void {
-    let release = (): void => undefined;
-    this.#gate = new Promise((resolve) => {
-      release = resolve;
-    });
-    onTestFinished(release);
-    return release;
-  }
-
-  override async fdatasync(fd: number): Promise<void> {
-    const gate = this.#gate;
-    this.#gate = undefined;
-    if (gate !== undefined) {
-      this.heldCount++;
-      await gate;
-    }
-    await super.fdatasync(fd);
-  }
-}
 
 describe('a full disk', () => {
   test.each(['ENOSPC', 'EDQUOT', 'EFBIG'])(

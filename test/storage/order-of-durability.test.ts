@@ -1,4 +1,5 @@
 /** Appends that several segments share, and appends that are refused, on a disk that loses power (invariants 2, 5, 14, 19). */
+import { setImmediate as nextTurn } from 'node:timers/promises';
 import { expect, test } from 'vitest';
 import { type Offset, toEpoch, toOffset } from '../../src/core/types.js';
 import type { PartitionLog } from '../../src/storage/engine.js';
@@ -106,9 +107,11 @@ test('while the entries of an earlier append are being synced, a power cut never
   await until(() => fs.waitingCount === 2, 'the flush and the checkpoint sync the entries');
   fs.isSlow = false;
   const images = watchSparing(rig.disk, fileOf(4));
-  await append(log, 3, 2);
+  const appended = append(log, 3, 2);
+  for (let turn = 0; turn < 20; turn++) await nextTurn();
   fs.release();
   await flushed;
+  await appended;
   await log.flush(log.endOffset);
   expect(images.length).toBeGreaterThan(1);
   await expectSound(images, 5);

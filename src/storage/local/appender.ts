@@ -8,7 +8,7 @@
  * hundred KiB into the page cache takes a fifth of what handing it to a thread takes.
  */
 import { setImmediate as nextTurn } from 'node:timers/promises';
-import { LogError } from '../../core/errors.js';
+import { LogError, toLogError } from '../../core/errors.js';
 import type { Offset } from '../../core/types.js';
 import { endOfBatches, wrongOffset } from '../batches.js';
 import { EpochRecorder } from './epoch-recorder.js';
@@ -26,8 +26,10 @@ const MAX_UNFINISHED_SEGMENTS = 8;
 
 /** What the appender asks of the log around it. */
 export interface AppendHooks {
-  /** Makes what was appended durable. Never rejects: a failure is in the state. */
-  readonly sync: () => Promise<void>;
+  /** Makes what was appended durable. Throws as `PartitionLog.flush`. */
+  readonly flush: () => Promise<void>;
+  /** Runs a sync while no other of the log is under way. */
+  readonly alone: (sync: () => Promise<void>) => Promise<void>;
   /** A segment was closed because a new one began. */
   readonly closed: (segment: Segment) => void;
   /** Resolves when there are fewer unfinished segments. */
@@ -119,19 +121,41 @@ export class Appender {
     if (!active.indexes) await this.#loadActiveIndexes(active);
     while (this.#state.unfinishedCount >= MAX_UNFINISHED_SEGMENTS) await this.#hooks.finished();
     this.#check(batches, at, mayWrite);
-    if (this.#beginsBehindUnsynced(this.#plan(batches))) await this.#hooks.sync();
-    if (!this.#epochs.areRecorded(batches)) await this.#epochs.record(batches);
-    const end = this.#check(batches, at, mayWrite);
-    this.#takeRoom(batches);
     const placements = this.#plan(batches);
+    if (this.#beginsBehindUnsynced(placements)) await this.#flushFirst();
+    if (!this.#epochs.areRecorded(batches)) await this.#epochs.record(batches);
+    this.#takeRoom(batches);
     await this.#open(placements);
+    const end = this.#checkOpened(placements, batches, at, mayWrite);
     try {
       await this.#writeInOrder(placements);
+      // A flush may have failed meanwhile, and a failed log acknowledges nothing.
+      if (this.#state.failure) throw this.#state.failure;
     } catch (error) {
       throw await this.#undo(placements, error);
     }
     this.#commit(placements, end);
     return end;
+  }
+
+  /** As `#check`, after a wait for file handles. */
+  #checkOpened(placements: readonly Placement[], batches: readonly Buffer[], at: Offset, mayWrite: () => void): Offset {
+    try {
+      return this.#check(batches, at, mayWrite);
+    } catch (error) {
+      releaseAll(placements);
+      throw error;
+    }
+  }
+
+  /** @throws LogError RESOURCE_LIMIT, or what has poisoned the log: the append has not begun */
+  async #flushFirst(): Promise<void> {
+    try {
+      await this.#hooks.flush();
+    } catch (error) {
+      const { reason, message } = toLogError(error);
+      throw this.#state.failure ?? new LogError(reason, message, { cause: error, outcome: 'none' });
+    }
   }
 
   #plan(batches: readonly Buffer[]): Placement[] {
@@ -163,8 +187,8 @@ export class Appender {
   }
 
   async #syncData({ segment, lease }: Placement): Promise<void> {
-    const { fs, syncs } = this.#context;
-    await syncing(segment.path, () => syncs.run(() => fs.fdatasync(lease!.fd)));
+    const { fs } = this.#context;
+    await syncing(segment.path, () => this.#hooks.alone(() => fs.fdatasync(lease!.fd)));
   }
 
   async #loadActiveIndexes(active: Segment): Promise<void> {
@@ -242,8 +266,11 @@ export class Appender {
    * Cuts off what a failed append has written, and says what its caller gets. The log goes on only if the disk was
    * merely full, or no handle free, and the cutting succeeded.
    */
-  async #undo(placements: readonly Placement[], cause: unknown): Promise<LogError> {
+  async #undo(placements: readonly Placement[], cause: unknown): Promise<Error> {
     const path = placements[0]!.segment.path;
+    const failure = toStorageError('append to', path, cause);
+    // Before anything is waited for: nobody may append or sync meanwhile.
+    const fatal = isOutOfSpace(cause) || isUntriedSync(cause) ? undefined : this.#poison(failure);
     try {
       // The last first: should one fail, what is left is the beginning of the append, without a gap.
       for (const placement of placements.toReversed()) {
@@ -251,22 +278,22 @@ export class Appender {
         this.#context.fs.ftruncateSync(placement.lease.fd, placement.position);
         if (placement.writtenBytes > 0) await this.#syncData(placement);
       }
+      return fatal ?? failure;
     } catch (error) {
+      return fatal ?? this.#poison(toStorageError('cut off a failed append from', path, error));
+    } finally {
       releaseAll(placements);
-      return this.#poison(toStorageError('cut off a failed append from', path, error));
     }
-    releaseAll(placements);
-    const failure = toStorageError('append to', path, cause);
-    if (isOutOfSpace(cause) || isUntriedSync(cause)) return failure;
-    return this.#poison(failure);
   }
 
-  #poison(failure: LogError): LogError {
+  #poison(failure: LogError): Error {
+    const state = this.#state;
+    if (state.failure) return state.failure;
     const { reason } = failure;
     const fatal =
       reason === 'STORAGE_ERROR' ? failure : new LogError('STORAGE_ERROR', failure.message, { cause: failure });
-    this.#state.failure = fatal;
-    this.#context.logger.error({ directory: this.#state.directory, err: fatal }, 'a log takes no more appends');
+    state.failure = fatal;
+    this.#context.logger.error({ directory: state.directory, err: fatal }, 'a log takes no more appends');
     return fatal;
   }
 
@@ -314,7 +341,7 @@ export class Appender {
       return;
     }
     segment.pin = lease;
-    this.#context.files.pin(segment.path, this.#hooks.sync);
+    this.#context.files.pin(segment.path, () => this.#hooks.flush().catch(() => undefined));
   }
 }
 

@@ -3,9 +3,10 @@
  * while it runs shares the next one.
  *
  * A failed sync is final. The kernel may have dropped the pages and marked them clean, so that trying again would
- * succeed without the data. A pass for which there was no file handle has not begun, so another may.
+ * succeed without the data. A pass for which there was no file handle has not begun, so another may. Nor is a file ever
+ * synced twice at once: the kernel tells only one of the two that a write-back has failed.
  */
-import type { Semaphore } from '../../core/semaphore.js';
+import { Semaphore } from '../../core/semaphore.js';
 import { isUntriedSync } from './io-errors.js';
 
 /** One pass: makes everything appended so far durable. */
@@ -14,6 +15,8 @@ export type SyncPass = () => Promise<void>;
 export class Flusher {
   readonly #semaphore: Semaphore;
   readonly #sync: SyncPass;
+  /** Held by the sync under way. */
+  readonly #turn = new Semaphore(1);
   /** The pass that is running or waits for its permit. */
   #current: Promise<void> | undefined;
   /** Whether the current pass has its permit: what is appended from then on is not covered by it. */
@@ -37,7 +40,10 @@ export class Flusher {
     if (this.#next) return this.#next;
     if (!this.#current) return this.#start();
     if (!this.#begun) return this.#current;
-    this.#next = this.#current.then(() => this.#start());
+    this.#next = this.#current.then(
+      () => this.#start(),
+      () => this.#start(),
+    );
     return this.#next;
   }
 
@@ -50,15 +56,28 @@ export class Flusher {
 
   async #run(): Promise<void> {
     try {
-      await this.#semaphore.run(() => {
+      await this.alone(() => {
         this.#begun = true;
         return this.#sync();
       });
-    } catch (error) {
-      if (!isUntriedSync(error)) this.#failure = error;
-      throw error;
     } finally {
       this.#current = undefined;
     }
+  }
+
+  /**
+   * Runs a sync of files of the log while no other is under way.
+   * @throws what the sync throws, with the same consequences as in a pass; what has failed for good before
+   */
+  alone(sync: SyncPass): Promise<void> {
+    return this.#turn.run(async () => {
+      if (this.#failure !== undefined) throw this.#failure;
+      try {
+        await this.#semaphore.run(sync);
+      } catch (error) {
+        if (!isUntriedSync(error)) this.#failure = error;
+        throw error;
+      }
+    });
   }
 }

@@ -6,6 +6,7 @@
  * `tail`, and whether that is torn or corrupt is for the caller to judge.
  */
 
+import { setImmediate as nextTurn } from 'node:timers/promises';
 import { computeBatchCrc } from '../../batch/crc32c.js';
 import {
   baseOffsetOf,
@@ -71,6 +72,9 @@ const SCAN_CHUNK_BYTES = 1024 * 1024;
  * against records made to look like headers.
  */
 const MAX_SEARCH_CRC_BYTES: number = 4 * 1024 * 1024 * 1024;
+
+/** Bytes that a search looks at, for headers or for checksums, before the event loop gets a turn: some 10 ms at the worst. */
+const SEARCH_BYTES_PER_TURN: number = 128 * 1024;
 
 /** A piece of the file in memory, moved forward as the scan goes on. */
 class Window {
@@ -238,6 +242,8 @@ async function batchEndOf(
 async function hasCrcAt(window: Window, position: number, size: number, end: number): Promise<boolean> {
   if (!isBatchSize(size) || position + size > end) return false;
   if ((await window.ensure(position, size)) < size) return false;
+  // All lengths that are tried may lie in one window, so that no reading comes in between.
+  if (size > SEARCH_BYTES_PER_TURN) await nextTurn();
   const at = position - window.start;
   return computeBatchCrc(window.buf, at, size) === storedCrcOf(window.buf, at);
 }
@@ -250,13 +256,21 @@ async function searchIntact(
 ): Promise<Found | 'none' | 'given up'> {
   const end = range.endPosition;
   let crcBytes = 0;
+  let sinceTurn = 0;
   let position = from;
   while (position + RECORD_BATCH_OVERHEAD <= end) {
     await window.ensure(position, RECORD_BATCH_OVERHEAD);
     if (window.start + window.length < position + RECORD_BATCH_OVERHEAD) return 'none';
+    if (sinceTurn >= SEARCH_BYTES_PER_TURN) {
+      sinceTurn = 0;
+      await nextTurn();
+    }
     const candidate = nextCandidate(window, position, end, offset);
+    sinceTurn += candidate.position - position;
     if (candidate.plausible) {
-      crcBytes += sizeInBytesOf(window.buf, candidate.position - window.start);
+      const size = sizeInBytesOf(window.buf, candidate.position - window.start);
+      sinceTurn += size;
+      crcBytes += size;
       if (crcBytes > MAX_SEARCH_CRC_BYTES) return 'given up';
       const found = await intactAt(window, candidate.position, range, offset);
       if (found) return found;
@@ -266,7 +280,7 @@ async function searchIntact(
   return 'none';
 }
 
-/** The next place in the window that looks like a header, or the place from which the next window must go on. */
+/** The next place in the window that looks like a header, or the place from which to go on, not too far away. */
 function nextCandidate(
   window: Window,
   from: number,
@@ -274,11 +288,12 @@ function nextCandidate(
   offset: number,
 ): { readonly position: number; readonly plausible: boolean } {
   const { buf, start, length } = window;
-  const lastAt = length - RECORD_BATCH_OVERHEAD;
   let at = from - start;
+  const lastAt = Math.min(length - RECORD_BATCH_OVERHEAD, at + SEARCH_BYTES_PER_TURN);
+  const stretch = buf.subarray(0, lastAt + MAGIC_AT + 1);
   while (at <= lastAt) {
-    const magicAt = buf.indexOf(MAGIC, at + MAGIC_AT);
-    if (magicAt < 0 || magicAt - MAGIC_AT > lastAt) break;
+    const magicAt = stretch[at + MAGIC_AT] === MAGIC ? at + MAGIC_AT : stretch.indexOf(MAGIC, at + MAGIC_AT);
+    if (magicAt < 0) break;
     at = magicAt - MAGIC_AT;
     if (looksLikeHeader(buf, at, start + at, end, offset)) return { position: start + at, plausible: true };
     at++;

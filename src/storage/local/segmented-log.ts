@@ -42,7 +42,8 @@ export class SegmentedLog {
     this.#flusher = new Flusher(context.syncs, () => this.#sync());
     this.#maintenance = new Maintenance(context, state, (upTo) => this.#flush(upTo));
     this.#appender = new Appender(context, state, this.#tail, {
-      sync: () => this.#flusher.flush().catch(() => undefined),
+      flush: () => this.#flusher.flush(),
+      alone: (sync) => this.#flusher.alone(sync),
       closed: (segment) => this.#maintenance.finishClosed(segment),
       finished: () => this.#maintenance.idle(),
     });
@@ -239,6 +240,8 @@ export class SegmentedLog {
       for (const segment of dirty) state.dirty.add(segment);
       throw error;
     }
+    // An append has failed meanwhile, perhaps with the error of a file that was synced here.
+    if (state.failure) throw this.#giveUp(state.failure);
     state.durableOffset = endOffset;
     for (const segment of dirty) if (!state.dirty.has(segment)) this.#unpin(segment);
   }

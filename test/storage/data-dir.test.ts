@@ -209,6 +209,15 @@ describe('after a start that failed', () => {
     await rig.open();
   });
 
+  test('nothing writes into the directory later', async () => {
+    const disk = new PowerLossDisk(BASE_TIME);
+    const fs = new FaultyFileSystem(disk);
+    const clock = new ManualClock(BASE_TIME);
+    fs.rule = ({ name, path }) => (name === 'readdir' && path.endsWith('logs') ? 'EMFILE' : undefined);
+    expect(await reasonOf(openLocalEngine({ dataDir: '/data', clock, fileSystem: fs }))).toBe('RESOURCE_LIMIT');
+    expect(clock.timerCount).toBe(0);
+  });
+
   test('an engine that is closed on a broken disk lets go of all its files', async () => {
     const rig = new LocalRig();
     const engine = await rig.open();

@@ -1,12 +1,13 @@
 /** Looking at files from outside. */
-import { appendFileSync, readdirSync, readFileSync, rmSync, statSync, truncateSync } from 'node:fs';
+import { appendFileSync, readdirSync, readFileSync, rmSync, statSync, truncateSync, writeFileSync } from 'node:fs';
 import { join } from 'node:path';
-import { expect, test } from 'vitest';
+import { describe, expect, test } from 'vitest';
+import { toEpoch, toOffset } from '../../src/core/types.js';
 import type { LogConfig } from '../../src/storage/engine.js';
 import { type InspectedItem, inspectLogFile } from '../../src/storage/local/inspect.js';
 import { type PartitionReport, verifyDataDirectory } from '../../src/storage/local/verify.js';
 import { temporaryDirectory } from '../support/temporary-directory.js';
-import { CONFIG, EPOCH, failureOf, fill, LocalRig, partition, patch } from './support.js';
+import { batchAt, CONFIG, EPOCH, failureOf, fill, LocalRig, partition, patch } from './support.js';
 
 const SMALL: LogConfig = { ...CONFIG, segmentBytes: 900, indexIntervalBytes: 150 };
 
@@ -91,6 +92,73 @@ test('verifying tells a torn tail from a truncated, a missing and a corrupt segm
   const last = rig.crash();
   patch(last.file(32), (bytes) => bytes.fill(1, bytes.length - 20));
   expect((await report(last)).problems).toMatchObject([{ file: last.file(32), offset: 38 }]);
+});
+
+describe('verifying finds what a start finds, too', () => {
+  test.each([
+    ['first segment', [0], 0],
+    ['last segment', [32], 32],
+    ['whole of the log', [0, 8, 16, 24, 32], 0],
+  ])('where the %s is missing', async (_name, bases, offset) => {
+    const rig = await written();
+    for (const base of bases) rmSync(rig.file(base));
+    expect((await report(rig)).problems[0]).toMatchObject({ offset });
+  });
+
+  test('but not segments below the log start', async () => {
+    const rig = await written();
+    const engine = await rig.open();
+    await (await engine.open(partition(), toEpoch(2), SMALL)).trim(toOffset(17));
+    await engine.close();
+    expect(await report(rig)).toMatchObject({ problemCount: 0, segmentCount: 3, tornTail: undefined });
+  });
+
+  test('where the journal of the metadata ends too early, at a batch or anywhere', async () => {
+    const rig = new LocalRig();
+    const engine = await rig.open();
+    await engine.metadata.compareAndSet('a', '1', 0);
+    await engine.metadata.compareAndSet('b', '2', 0);
+    await engine.close();
+    const path = join(rig.dataDir, 'metadata.log');
+    const [first] = await collect(inspectLogFile(path));
+    const size = first?.kind === 'batch' ? first.sizeInBytes : 0;
+    for (const bytes of [size, size + 5, 0]) {
+      truncateSync(path, bytes);
+      const [metadata] = await collect(verifyDataDirectory(rig.dataDir));
+      expect(metadata).toMatchObject({ name: 'metadata.log', problemCount: 1, tornTail: undefined });
+      expect(await failureOf(rig.open())).toMatchObject({ reason: 'CORRUPT_LOG' });
+    }
+    rmSync(path);
+    expect(await collect(verifyDataDirectory(rig.dataDir))).toMatchObject([{ problemCount: 1 }]);
+  });
+
+  test('and calls corrupt behind which a start gives up the search', async () => {
+    const rig = new LocalRig();
+    const engine = await rig.open();
+    const log = await engine.open(partition(), EPOCH, CONFIG);
+    await fill(log, 1);
+    await engine.close();
+    rmSync(join(rig.directory(), 'checkpoint'));
+    // Headers of 2 MiB each, one after the other: too many to check them all.
+    const header = batchAt(5).subarray(0, 61);
+    header.writeInt32BE(2 << 20, 8);
+    const headers = Buffer.alloc(4 << 20, header);
+    headers.fill(0, 0, 100);
+    appendFileSync(rig.file(), headers);
+    expect(await report(rig)).toMatchObject({ problemCount: 1, tornTail: undefined });
+    await (await rig.open()).open(partition(), toEpoch(2), CONFIG);
+    expect(rig.messages('error')).toEqual(['a part of a segment is corrupt; it is kept, not served']);
+  });
+});
+
+test('verifying takes the empty segment that a crash in the middle of an append leaves for no loss', async () => {
+  const rig = await written();
+  appendFileSync(rig.file(32), 'torn');
+  writeFileSync(rig.file(50), '');
+  expect(await report(rig)).toMatchObject({ problemCount: 0, tornTail: { bytes: 4 } });
+  const log = await (await rig.open()).open(partition(), toEpoch(2), SMALL);
+  expect(log.endOffset).toBe(40);
+  expect(rig.messages('error')).toEqual([]);
 });
 
 test('verifying names indexes that do not fit, apart from corruption', async () => {

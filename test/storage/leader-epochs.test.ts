@@ -70,6 +70,23 @@ test.each(['ENOSPC', 'EIO', 'EMFILE'])(
   },
 );
 
+test('20: handles of files that nobody uses are given back to note an epoch, and to move the log start', async () => {
+  for (const file of [POINTS, /checkpoint\.tmp$/]) {
+    const rig = new LocalRig();
+    const engine = await rig.open();
+    const idle = await engine.open(partition(1), EPOCH, CONFIG);
+    await fill(idle, 1);
+    await idle.flush(toOffset(1));
+    const log = await engine.open(partition(), EPOCH, CONFIG);
+    const mayOpen = (): boolean => !rig.fs.openPaths.includes(rig.file(0, '.log', partition(1)));
+    rig.fs.rule = ({ path, name }) => (name === 'openSync' && file.test(path) && !mayOpen() ? 'EMFILE' : undefined);
+    await fill(log, 2);
+    await log.trim(toOffset(1));
+    expect(log.startOffset).toBe(1);
+    expect(mayOpen()).toBe(true);
+  }
+});
+
 test('an older owner of the log cannot append after a newer one has noted its epoch', async () => {
   const rig = new LocalRig();
   const engine = await rig.open();

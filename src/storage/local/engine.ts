@@ -101,7 +101,6 @@ class LocalStorageEngine implements LocalEngine {
     this.metadata = metadata;
     this.#points = points;
     points.connect({ collect: () => this.#collectPoints(), written: (partitions) => this.#pointsWritten(partitions) });
-    this.#startTimer();
   }
 
   get openFileCount(): number {
@@ -157,9 +156,13 @@ class LocalStorageEngine implements LocalEngine {
     }
   }
 
-  /** Deletes what removals before the last stop have left. */
-  cleanUp(): Promise<void> {
-    return this.#directories.cleanUp();
+  /**
+   * Deletes what removals before the last stop have left, and begins to write the recovery points now and then: not
+   * before nothing can fail any more, or they would be written into a directory that was given back.
+   */
+  async start(): Promise<void> {
+    await this.#directories.cleanUp();
+    this.#startTimer();
   }
 
   #inTurn<T>(id: TopicPartition, work: (known: Known) => Promise<T>): Promise<T> {
@@ -284,12 +287,12 @@ export async function openLocalEngine(options: LocalEngineOptions): Promise<Loca
   const owned = await takeDataDir(fs, dataDir, logger);
   let metadata: LocalMetadataStore | undefined;
   try {
-    const points = await RecoveryPointsFile.open(fs, dataDir, logger);
+    const files = new FileCache(fs, options.maxOpenFiles);
+    const points = await RecoveryPointsFile.open(fs, files, dataDir, logger);
     metadata = await LocalMetadataStore.open(fs, join(dataDir, METADATA_LOG_NAME), logger, {
       durableOffset: points.journalOffset,
       beforeRewrite: () => points.save(),
     });
-    const files = new FileCache(fs, options.maxOpenFiles);
     const parts = {
       fs,
       clock,
@@ -305,7 +308,7 @@ export async function openLocalEngine(options: LocalEngineOptions): Promise<Loca
     };
     await parts.reserve.refresh();
     const engine = new LocalStorageEngine(parts, owned, metadata, points);
-    await engine.cleanUp();
+    await engine.start();
     logger.debug({ directory: dataDir, clean: owned.wasClean }, 'opened the data directory');
     return engine;
   } catch (error) {

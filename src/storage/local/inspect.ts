@@ -15,7 +15,7 @@ import { errnoOf, type FileSystem, nodeFileSystem } from './fs.js';
 import { readOffsetIndex } from './index-cache.js';
 import { toStorageError } from './io-errors.js';
 import { DENSE, IndexedSequence, type OffsetSequence } from './offset-sequence.js';
-import { type ScanTail, scanBatches } from './scanner.js';
+import { scanBatches } from './scanner.js';
 import { baseOffsetOfName, type Damage, OFFSET_INDEX_SUFFIX } from './segment.js';
 import { closeFile } from './small-files.js';
 
@@ -29,6 +29,8 @@ export type InspectedItem =
       readonly bytes: number;
       readonly offset: number;
       readonly why: string;
+      /** False: there may be an intact batch behind, as the search for one was given up. */
+      readonly searched: boolean;
     };
 
 /** An intact batch: framing, CRC and base offset are as they should be. */
@@ -78,7 +80,7 @@ export async function* inspectLogFile(
       const result = await scanBatches(readAt, { position, endPosition: stat.size, offset, sequence: offsets }, ahead);
       yield* ahead.items;
       if (result.tail) {
-        yield { kind: 'tail', ...tailFacts(result.tail, stat.size) };
+        yield { kind: 'tail', ...result.tail, bytes: stat.size - result.tail.position };
         return;
       }
       ({ position, nextOffset: offset } = result);
@@ -120,13 +122,6 @@ function batchFacts(bytes: Buffer, position: number): InspectedBatch {
     crc: storedCrcOf(bytes, 0),
     bytes,
   };
-}
-
-function tailFacts(
-  tail: ScanTail,
-  fileSize: number,
-): { readonly position: number; readonly bytes: number; readonly offset: number; readonly why: string } {
-  return { position: tail.position, bytes: fileSize - tail.position, offset: tail.offset, why: tail.why };
 }
 
 /** Only compaction gives the first batch of a segment an entry in the index. */

@@ -135,6 +135,7 @@ export class Maintenance {
 
   /** @param changes what the checkpoint says that the state does not say yet */
   async #replaceCheckpoint(changes: CheckpointChanges = {}): Promise<void> {
+    const { fs, files } = this.#context;
     const { directory, startOffset, segments, cleanedOffset, swap } = this.#state;
     const path = join(directory, CHECKPOINT_NAME);
     const records: SegmentRecord[] = [];
@@ -150,7 +151,7 @@ export class Maintenance {
       swap: changes.swap ?? swap,
     };
     try {
-      await writeCheckpoint(this.#context.fs, path, checkpoint);
+      await files.withHandle(() => writeCheckpoint(fs, path, checkpoint));
     } catch (error) {
       throw toStorageError('replace', path, error, 'none');
     }

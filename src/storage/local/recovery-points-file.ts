@@ -1,6 +1,7 @@
 /** The recovery points of an engine, and when they are written. */
 import { join } from 'node:path';
 import type { Logger } from '../../core/logger.js';
+import type { FileCache } from './file-cache.js';
 import type { FileSystem } from './fs.js';
 import { toStorageError } from './io-errors.js';
 import {
@@ -24,6 +25,7 @@ export interface PointSource {
 
 export class RecoveryPointsFile {
   readonly #fs: FileSystem;
+  readonly #files: FileCache;
   readonly #path: string;
   readonly #logger: Logger;
   readonly #points: Map<string, RecoveryPoint>;
@@ -36,21 +38,25 @@ export class RecoveryPointsFile {
   /** The write after it, which takes everything that is known when it begins. */
   #next: Promise<void> | undefined;
 
-  private constructor(fs: FileSystem, path: string, logger: Logger, { journalOffset, partitions }: RecoveryPoints) {
+  private constructor(fs: FileSystem, files: FileCache, path: string, logger: Logger, points: RecoveryPoints) {
     this.#fs = fs;
+    this.#files = files;
     this.#path = path;
     this.#logger = logger;
-    this.#points = new Map(partitions);
-    this.#journalOffset = journalOffset;
+    this.#points = new Map(points.partitions);
+    this.#journalOffset = points.journalOffset;
   }
 
-  /** Reads the points of a data directory. Goes without any when the file does not hold. */
-  static async open(fs: FileSystem, dataDir: string, logger: Logger): Promise<RecoveryPointsFile> {
+  /**
+   * Reads the points of a data directory. Goes without any when the file does not hold.
+   * @param files give back some handles when there is none to write the points with: appends wait for that
+   */
+  static async open(fs: FileSystem, files: FileCache, dataDir: string, logger: Logger): Promise<RecoveryPointsFile> {
     const path = join(dataDir, RECOVERY_POINTS_NAME);
     const read = (await readRecoveryPoints(fs, path)) ?? NO_RECOVERY_POINTS;
-    if (typeof read !== 'string') return new RecoveryPointsFile(fs, path, logger, read);
+    if (typeof read !== 'string') return new RecoveryPointsFile(fs, files, path, logger, read);
     logger.warn({ file: path, why: read }, 'the recovery points do not hold; going without');
-    return new RecoveryPointsFile(fs, path, logger, NO_RECOVERY_POINTS);
+    return new RecoveryPointsFile(fs, files, path, logger, NO_RECOVERY_POINTS);
   }
 
   connect(source: PointSource): void {
@@ -109,8 +115,9 @@ export class RecoveryPointsFile {
     if (!this.#isStale) return;
     this.#isStale = false;
     const partitions = new Map(this.#points);
+    const contents = encodeRecoveryPoints({ journalOffset: this.#journalOffset, partitions });
     try {
-      await replaceFile(this.#fs, this.#path, encodeRecoveryPoints({ journalOffset: this.#journalOffset, partitions }));
+      await this.#files.withHandle(() => replaceFile(this.#fs, this.#path, contents));
     } catch (error) {
       this.#isStale = true;
       throw toStorageError('replace', this.#path, error, 'none');

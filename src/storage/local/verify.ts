@@ -20,6 +20,7 @@ import {
   NO_RECOVERY_POINTS,
   RECOVERY_POINTS_NAME,
   type RecoveryPoint,
+  type RecoveryPoints,
   readRecoveryPoints,
 } from './recovery-points.js';
 import { checkEpoch } from './scanner.js';
@@ -86,15 +87,30 @@ export async function* verifyDataDirectory(
       metadata: { data_dir: dataDir },
     });
   }
-  const read = await readRecoveryPoints(fs, join(dataDir, RECOVERY_POINTS_NAME));
-  const points = typeof read === 'object' ? read : NO_RECOVERY_POINTS;
-  const journalPoint = { ...NO_RECOVERY_POINT, offset: points.journalOffset };
-  const metadata = new Verification(fs, METADATA_LOG_NAME, dataDir, journalPoint);
-  await metadata.file(join(dataDir, METADATA_LOG_NAME), undefined, true);
-  yield metadata.report();
+  yield await verifyMetadata(fs, dataDir);
+  const points = await pointsOf(fs, dataDir);
   for (const name of await partitionDirectories(dataDir, fs)) {
     const recoveryPoint = points.partitions.get(name) ?? NO_RECOVERY_POINT;
     yield await verifyPartition(fs, name, join(dataDir, 'logs', name), recoveryPoint);
+  }
+}
+
+/** What does not hold counts as none, as at a start. */
+async function pointsOf(fs: FileSystem, dataDir: string): Promise<RecoveryPoints> {
+  const read = await readRecoveryPoints(fs, join(dataDir, RECOVERY_POINTS_NAME));
+  return typeof read === 'object' ? read : NO_RECOVERY_POINTS;
+}
+
+/** Looks again when something is wrong and a broker has written the journal anew meanwhile. */
+async function verifyMetadata(fs: FileSystem, dataDir: string): Promise<PartitionReport> {
+  for (let attempt = 1; ; attempt++) {
+    const { journalOffset } = await pointsOf(fs, dataDir);
+    const journalPoint = { ...NO_RECOVERY_POINT, offset: journalOffset };
+    const verification = new Verification(fs, METADATA_LOG_NAME, dataDir, journalPoint);
+    await verification.journal(join(dataDir, METADATA_LOG_NAME));
+    const report = verification.report();
+    if (report.problemCount === 0 || attempt === MAX_ATTEMPTS) return report;
+    if ((await pointsOf(fs, dataDir)).journalOffset === journalOffset) return report;
   }
 }
 
@@ -155,6 +171,11 @@ class Verification {
     };
   }
 
+  async journal(path: string): Promise<void> {
+    await this.#fileIfThere(path, undefined, true, 0);
+    this.#checkEnd(path, this.#nextOffset, this.#recoveryPoint.offset);
+  }
+
   /** Resolves to the checkpoint that the files were held against. */
   async partition(): Promise<PartitionCheckpoint | string | undefined> {
     const checkpointPath = join(this.#directory, CHECKPOINT_NAME);
@@ -162,11 +183,8 @@ class Verification {
     if (typeof checkpoint === 'string')
       this.#problem(checkpointPath, 0, 0, `the checkpoint does not hold: ${checkpoint}`);
     const known = typeof checkpoint === 'object' ? checkpoint : undefined;
-    const bases = this.#basesIn(await this.#fs.readdir(this.#directory), known);
-    await this.#segments(
-      bases.sort((a, b) => a - b),
-      known,
-    );
+    const named = this.#basesIn(await this.#fs.readdir(this.#directory), known).sort((a, b) => a - b);
+    await this.#segments(await this.#basesInUse(named, known), known);
     return checkpoint;
   }
 
@@ -184,31 +202,53 @@ class Verification {
     return [...new Set([...kept, ...outputs])];
   }
 
+  /** Without those that a start removes: what lies below the log start, and what a crash has left empty. */
+  async #basesInUse(bases: readonly number[], checkpoint: PartitionCheckpoint | undefined): Promise<number[]> {
+    const start = checkpoint?.logStartOffset ?? 0;
+    const recorded = new Set(checkpoint?.segments.map(({ baseOffset }) => baseOffset));
+    const kept: number[] = [];
+    for (const [i, base] of bases.entries()) {
+      const next = bases[i + 1];
+      if (next !== undefined && next <= start) continue;
+      const size = (await this.#fs.stat(this.#pathOf(base, LOG_SUFFIX)))?.size;
+      if (size !== 0 || recorded.has(base)) kept.push(base);
+    }
+    return kept;
+  }
+
   async #segments(bases: readonly number[], checkpoint: PartitionCheckpoint | undefined): Promise<void> {
     const records = new Map(checkpoint?.segments.map((record) => [record.baseOffset, record]));
-    let expected: number | undefined;
+    const start = checkpoint?.logStartOffset ?? bases[0] ?? 0;
+    let expected = Math.min(start, bases[0] ?? start);
     for (const [i, base] of bases.entries()) {
       const path = this.#pathOf(base, LOG_SUFFIX);
-      if (expected !== undefined && base !== expected) {
+      if (base !== expected) {
         const what = base > expected ? `offsets ${expected} to ${base - 1} are missing` : `it overlaps its predecessor`;
         this.#problem(path, 0, expected, what);
       }
       const record = records.get(base);
-      await this.file(path, record, i === bases.length - 1, base);
+      await this.#fileIfThere(path, record, i === bases.length - 1, base);
       expected = Math.max(this.#nextOffset, base, record?.nextOffset ?? 0);
     }
-    if (bases.length > 0 && this.#nextOffset < this.#recoveryPoint.offset && this.#problemCount === 0) {
-      const what = `the log ends at offset ${this.#nextOffset}, but was durable up to ${this.#recoveryPoint.offset}`;
-      this.#problem(this.#directory, 0, this.#nextOffset, what);
-    }
+    const recordedEnds = [...records.values()].map(({ nextOffset }) => nextOffset);
+    this.#checkEnd(
+      this.#directory,
+      Math.max(this.#nextOffset, start),
+      Math.max(this.#recoveryPoint.offset, ...recordedEnds),
+    );
   }
 
-  /** Verifies one `.log` file. @param isLast whether the log ends in it */
-  async file(path: string, record: SegmentRecord | undefined, isLast: boolean, base = 0): Promise<void> {
+  /** Where something is wrong already, the missing end is a consequence. */
+  #checkEnd(path: string, endOffset: number, durableOffset: number): void {
+    if (endOffset >= durableOffset || this.#problemCount > 0) return;
+    this.#problem(path, 0, endOffset, `the log ends at offset ${endOffset}, but was durable up to ${durableOffset}`);
+  }
+
+  /** Verifies one `.log` file, unless it was removed while this ran, or never there. @param isLast whether the log ends in it */
+  async #fileIfThere(path: string, record: SegmentRecord | undefined, isLast: boolean, base: number): Promise<void> {
     try {
       await this.#file(path, record, isLast, base);
     } catch (error) {
-      // Removed while this ran, or never there.
       if (error instanceof LogError && error.reason === 'INVALID_REQUEST') return;
       throw error;
     }
@@ -218,11 +258,12 @@ class Verification {
     const size = (await this.#fs.stat(path))?.size ?? 0;
     const indexes = record ? await this.#openIndexes(base, record) : undefined;
     const epochAt = knownEpochs(record, this.#recoveryPoint.epochs);
+    const durableOffset = Math.max(this.#recoveryPoint.offset, record?.nextOffset ?? 0);
     this.#nextOffset = base;
     for await (const item of inspectLogFile(path, this.#fs, record && (await this.#sequenceOf(record)))) {
       if (item.kind === 'batch') this.#batch(path, item, indexes, epochAt);
       else if (item.kind === 'damage') this.#problem(path, item.position, item.offset, item.why);
-      else if (!isLast || item.offset < Math.max(this.#recoveryPoint.offset, record?.nextOffset ?? 0)) {
+      else if (!isLast || !item.searched || item.offset < durableOffset) {
         this.#problem(path, item.position, item.offset, item.why);
       } else this.#tornTail = { file: path, position: item.position, bytes: item.bytes, what: item.why };
     }

@@ -10,7 +10,7 @@ import { type LogError, type Reason, toLogError } from '../../src/core/errors.js
 import { type Epoch, type Offset, type TopicPartition, toEpoch, toOffset, toTopicId } from '../../src/core/types.js';
 import type { LogConfig, PartitionLog } from '../../src/storage/engine.js';
 import { type LocalEngine, type LocalEngineOptions, openLocalEngine } from '../../src/storage/local/engine.js';
-import { FaultyFileSystem } from '../support/faulty-file-system.js';
+import { type FaultRule, FaultyFileSystem, type FileCall } from '../support/faulty-file-system.js';
 import { type LogLine, type RecordingLogger, recordingLogger } from '../support/recording-logger.js';
 import { temporaryDirectory } from '../support/temporary-directory.js';
 
@@ -145,6 +145,12 @@ export class LocalRig {
     return this.logger.messages(level);
   }
 }
+
+/** A rule by which one kind of call fails on the files of logs. */
+export const onLogs =
+  (name: FileCall['name'], errno: string): FaultRule =>
+  (call) =>
+    call.name === name && call.path.endsWith('.log') && !call.path.endsWith('metadata.log') ? errno : undefined;
 
 /** Copies a directory in which files may still be renamed or removed by work under way. */
 function copyChanging(from: string, to: string): void {

@@ -1,5 +1,5 @@
 /** The commands of `tidelog` against a broker, as a user runs them: output, exit codes, pipes and Ctrl-C. */
-import { readdirSync, readFileSync, truncateSync, writeFileSync } from 'node:fs';
+import { cpSync, readdirSync, readFileSync, truncateSync, writeFileSync } from 'node:fs';
 import path from 'node:path';
 import { afterAll, beforeAll, describe, expect, test } from 'vitest';
 import { type Finished, type Process, type Server, tidelog, Workplace } from '../cli/support.js';
@@ -404,17 +404,26 @@ describe.concurrent('wrong usage', () => {
 });
 
 describe.concurrent('log files', () => {
-  /** A stopped data directory with three batches in one partition; its only segment. */
+  let stopped: Promise<string> | undefined;
+
+  /** A data directory of its own for a test, with three batches in one partition; their only segment. */
   async function stoppedDirectory(name: string): Promise<string> {
-    const own = await workplace.serve(name);
+    stopped ??= stoppedBroker();
+    cpSync(await stopped, workplace.path(name), { recursive: true });
+    const logs = path.join(workplace.path(name), 'logs');
+    return path.join(logs, readdirSync(logs)[0] ?? '', '00000000000000000000.log');
+  }
+
+  /** The data directory that a broker has left. */
+  async function stoppedBroker(): Promise<string> {
+    const own = await workplace.serve('stopped');
     const broker = { TIDELOG_BROKER: own.address };
     expect(await tidelog(['topic', 'create', 't'], '', broker)).toMatchObject({ code: 0 });
     for (const line of ['{"key":"k","value":"one"}', '{"value":"two"}\n{"value":"three"}', '{"value":"four"}']) {
       expect(await tidelog(['produce', 't', '--format', 'json'], line, broker)).toMatchObject({ code: 0 });
     }
     expect((await own.stop()).code).toBe(0);
-    const logs = path.join(workplace.path(name), 'logs');
-    return path.join(logs, readdirSync(logs)[0] ?? '', '00000000000000000000.log');
+    return workplace.path('stopped');
   }
 
   test('dump prints a line for each batch, and the records when asked to', async () => {

@@ -7,7 +7,7 @@ export class ByteBudget {
   readonly limitBytes: number;
   readonly #parent: ByteBudget | undefined;
   #usedBytes = 0;
-  #waiting: (() => void)[] = [];
+  readonly #waiting = new Set<() => void>();
 
   constructor(limitBytes: number, parent?: ByteBudget) {
     this.limitBytes = limitBytes;
@@ -25,9 +25,9 @@ export class ByteBudget {
 
   release(bytes: number): void {
     this.#usedBytes -= bytes;
-    if (this.#usedBytes < this.limitBytes && this.#waiting.length > 0) {
-      const waiting = this.#waiting;
-      this.#waiting = [];
+    if (this.#usedBytes < this.limitBytes && this.#waiting.size > 0) {
+      const waiting = [...this.#waiting];
+      this.#waiting.clear();
       for (const resume of waiting) resume();
     }
     this.#parent?.release(bytes);
@@ -39,8 +39,17 @@ export class ByteBudget {
     return this.#parent?.exhausted;
   }
 
-  /** Calls `resume` once, when this budget has room again. Each reader waits at most once at a time. */
-  whenBelow(resume: () => void): void {
-    this.#waiting.push(resume);
+  /** How many wait for room. */
+  get waitingCount(): number {
+    return this.#waiting.size;
+  }
+
+  /**
+   * Calls `resume` once, when this budget has room again. Returns how to give up waiting: there may never be room.
+   * Each reader waits at most once at a time.
+   */
+  whenBelow(resume: () => void): () => void {
+    this.#waiting.add(resume);
+    return () => void this.#waiting.delete(resume);
   }
 }

@@ -28,3 +28,15 @@ test('who waits is called once, when there is room again', () => {
   budget.release(5);
   expect(calls).toBe(1);
 });
+
+test('who gives up waiting is not called, and not kept', () => {
+  const budget = new ByteBudget(10);
+  let calls = 0;
+  budget.charge(25);
+  const giveUp = budget.whenBelow(() => calls++);
+  expect(budget.waitingCount).toBe(1);
+  giveUp();
+  expect(budget.waitingCount).toBe(0);
+  budget.release(25);
+  expect(calls).toBe(0);
+});

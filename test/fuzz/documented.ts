@@ -16,8 +16,7 @@ const TRANSPORT: readonly TransportAnswer[] = [
     message: /^Received message (larger than max|that decompresses to a size larger than)/,
     why: 'more than twice request.max.bytes is refused by its length, before it is read',
   },
-  { code: Code.INTERNAL, message: /^Failed to decompress message$/, why: 'the message is not of its grpc-encoding' },
-  { code: Code.UNIMPLEMENTED, message: /unsupported encoding/, why: 'a grpc-encoding that is not supported' },
+  { code: Code.UNIMPLEMENTED, message: /unsupported encoding/, why: 'a grpc-encoding: none is supported' },
   {
     code: Code.UNIMPLEMENTED,
     message: /^Received (no|a second) request message for/,

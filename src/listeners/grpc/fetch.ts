@@ -13,13 +13,14 @@ import type {
   FetchStreamRequest,
   FetchStreamResponse,
   RecordFormatName,
+  RecordMessage,
 } from '../../rpc/messages.js';
 import { toStatusMessage } from '../../rpc/status-codec.js';
 import { type BudgetsByKind, refuseBeyond } from './connection-budgets.js';
 import { serverStream, unary } from './handlers.js';
 import { OpenReaders } from './open-readers.js';
-import { OutgoingBytes } from './outgoing-bytes.js';
-import { toRecordMessages } from './records.js';
+import { type Gate, OutgoingBytes } from './outgoing-bytes.js';
+import { MAX_PLAIN_BYTES, toRecordMessages } from './records.js';
 import { http2StreamOf, resetStream } from './transport.js';
 
 const DEFAULT_FETCH_BYTES = 1024 * 1024;
@@ -30,6 +31,8 @@ const MAX_STREAM_READ_BYTES = 1024 * 1024;
 const MAX_READS = 8;
 /** With plain records, less is read at once: each answer is bounded apart (see records.ts). */
 const MAX_PLAIN_READ_BYTES = 256 * 1024;
+/** What plain records are made of may take this part of the room of fetch streams, besides it. */
+const SOURCES_SHARE = 4;
 const DEFAULT_WAIT_MS = 500;
 /** An answer that nobody took by then is counted no longer. */
 const MAX_UNTAKEN_MS = 60_000;
@@ -44,13 +47,17 @@ interface FetchContext {
   readonly budgets: BudgetsByKind;
   readonly readers: OpenReaders;
   readonly reads: Semaphore;
+  /** What streams have read to make plain records of. */
+  readonly sources: ByteBudget;
 }
 
 /** FetchService over the broker. */
 export function fetchHandlers(broker: Broker, budgets: BudgetsByKind): UntypedServiceImplementation {
   const { clock, logger } = broker;
-  const readers = new OpenReaders({ budget: budgets.fetchStreams.total, clock, logger });
-  const context: FetchContext = { broker, budgets, readers, reads: new Semaphore(MAX_READS) };
+  const { total } = budgets.fetchStreams;
+  const sources = new ByteBudget(total.limitBytes / SOURCES_SHARE);
+  const readers = new OpenReaders({ budgets: [total, sources], clock, logger });
+  const context: FetchContext = { broker, budgets, readers, reads: new Semaphore(MAX_READS), sources };
   return {
     Fetch: unary(broker.logger, (request: FetchRequest, call: ServerUnaryCall<FetchRequest, FetchResponse>) =>
       fetchWithinBudget(context, request, call),
@@ -86,7 +93,7 @@ async function fetchWithinBudget(
   call: ServerUnaryCall<FetchRequest, FetchResponse>,
 ): Promise<FetchResponse> {
   const connection = context.budgets.unary.acquire(call.getPeer());
-  const outgoing = new OutgoingBytes(connection.budget, context.broker.clock);
+  const outgoing = new OutgoingBytes(connection.budget);
   const admit: Admission = (read, bytesOf) =>
     context.reads.run(async () => {
       outgoing.lastRead();
@@ -104,11 +111,13 @@ async function fetchWithinBudget(
   let timer: Timer | undefined;
   call.once('cancelled', finish);
   try {
-    const response = await fetchOnce(context, request, call, admit);
-    outgoing.lastRead();
-    refuseBeyond(connection.budget);
+    const fetched = await fetchOnce(context, request, call, admit);
+    const response = await context.reads.run(async () => {
+      outgoing.lastRead();
+      refuseBeyond(connection.budget);
+      return await outgoing.counting(() => toResponse(request, fetched), weightOf);
+    });
     if (over) return response;
-    outgoing.add(weightOf(response));
     timer = context.broker.clock.setTimer(MAX_UNTAKEN_MS, finish);
     return response;
   } catch (error) {
@@ -121,8 +130,14 @@ function weightOf({ partitions }: FetchResponse): number {
   let bytes = 0;
   for (const { batches, records } of partitions) {
     bytes += batches.length;
-    for (const { key, value } of records) bytes += RECORD_WEIGHT_BYTES + (key?.length ?? 0) + (value?.length ?? 0);
+    for (const record of records) bytes += weightOfRecord(record);
   }
+  return bytes;
+}
+
+function weightOfRecord({ key, value, headers }: RecordMessage): number {
+  let bytes = RECORD_WEIGHT_BYTES + (key?.length ?? 0) + (value?.length ?? 0);
+  for (const header of headers) bytes += RECORD_WEIGHT_BYTES + header.key.length + (header.value?.length ?? 0);
   return bytes;
 }
 
@@ -131,8 +146,8 @@ async function fetchOnce(
   request: FetchRequest,
   call: ServerUnaryCall<FetchRequest, FetchResponse>,
   admit: Admission,
-): Promise<FetchResponse> {
-  const fetched = await broker.fetch.fetch(
+): Promise<readonly Fetched[]> {
+  return await broker.fetch.fetch(
     {
       positions: request.positions.map((position) => ({ ...position, endOffset: undefined })),
       minBytes: request.minBytes,
@@ -142,19 +157,31 @@ async function fetchOnce(
     abortOnCancel(call),
     admit,
   );
+}
+
+async function toResponse(request: FetchRequest, fetched: readonly Fetched[]): Promise<FetchResponse> {
   // A single partition's failure is the call's failure: unary callers then need to look in one place only.
   const [only] = fetched;
   if (fetched.length === 1 && only?.error !== undefined) throw only.error;
   const offsets = new Map(request.positions.map((at) => [keyOf(at), at.offset]));
   const partitions: FetchedPartition[] = [];
+  let leftBytes = MAX_PLAIN_BYTES;
   for (const part of fetched) {
     const from = offsets.get(keyOf(part)) ?? part.nextOffset;
-    partitions.push(await toMessage(part, from, request.format));
+    const partition = await toMessage(part, from, request.format, leftBytes);
+    leftBytes -= weightOf({ partitions: [partition] });
+    partitions.push(partition);
   }
   return { partitions };
 }
 
-async function toMessage(part: Fetched, fromOffset: number, format: RecordFormatName): Promise<FetchedPartition> {
+/** @param maxBytes of plain records, about; when there are none left, the partition is to be read on where it was */
+async function toMessage(
+  part: Fetched,
+  fromOffset: number,
+  format: RecordFormatName,
+  maxBytes: number,
+): Promise<FetchedPartition> {
   const message: FetchedPartition = {
     topic: part.topic,
     partition: part.partition,
@@ -166,13 +193,14 @@ async function toMessage(part: Fetched, fromOffset: number, format: RecordFormat
   };
   if (part.error !== undefined) return { ...message, error: toStatusMessage(part.error) };
   if (format !== 'RECORD_FORMAT_RECORDS') return { ...message, batches: Buffer.concat(part.chunks) };
-  return { ...message, ...(await plainRecords(part, fromOffset)) };
+  if (maxBytes <= 0) return { ...message, nextOffset: fromOffset };
+  return { ...message, ...(await plainRecords(part, fromOffset, maxBytes)) };
 }
 
 /** A batch that cannot be opened here is an error of its partition, not of the call. */
-async function plainRecords(part: Fetched, fromOffset: number): Promise<Partial<FetchedPartition>> {
+async function plainRecords(part: Fetched, fromOffset: number, maxBytes: number): Promise<Partial<FetchedPartition>> {
   try {
-    return await toRecordMessages(part.chunks, fromOffset);
+    return await toRecordMessages(part.chunks, fromOffset, maxBytes);
   } catch (error) {
     const failure: LogError = toLogError(error);
     return { error: toStatusMessage(failure), nextOffset: fromOffset };
@@ -183,21 +211,22 @@ async function plainRecords(part: Fetched, fromOffset: number): Promise<Partial<
  * Reads on while the client takes what it gets: bytes that were read and not taken yet are counted against the stream's, the connection's and the broker's budget, and reading waits while any of them is used up.
  */
 async function fetchStream(
-  { broker, budgets, readers, reads }: FetchContext,
+  { broker, budgets, readers, reads, sources }: FetchContext,
   request: FetchStreamRequest,
   call: ServerWritableStream<FetchStreamRequest, StreamMessage>,
 ): Promise<void> {
   const connection = budgets.fetchStreams.acquire(call.getPeer());
   const budget = new ByteBudget(budgets.fetchStreams.streamLimitBytes, connection.budget);
-  const outgoing = new OutgoingBytes(budget, broker.clock);
+  const outgoing = new OutgoingBytes(budget);
   readers.add(outgoing, () => resetStream(http2StreamOf(call)));
   const signal = abortOnCancel(call);
   const plain = request.format === 'RECORD_FORMAT_RECORDS';
   const maxBytes = readBytes(request.maxBytes, DEFAULT_STREAM_BYTES, MAX_STREAM_READ_BYTES, request.format);
   const positions = request.positions.map((position) => ({ ...position, endOffset: position.endOffset }));
-  const parts = broker.fetch.stream(positions, maxBytes, signal, outgoing.admitting(reads, readers, signal));
+  const gate: Gate = { reads, readers, signal };
+  const parts = broker.fetch.stream(positions, maxBytes, signal, outgoing.admitting(gate, plain ? sources : undefined));
   const messages = plain
-    ? plainMessages(parts, positions, outgoing, () => outgoing.room(readers, signal))
+    ? plainMessages(parts, positions, { outgoing, sources, admit: outgoing.admitting(gate) })
     : batchMessages(parts, outgoing);
   try {
     for await (const { message, onTaken } of messages) {
@@ -225,7 +254,7 @@ async function* batchMessages(
     const message =
       part.error === undefined
         ? { chunked: part }
-        : { partition: await toMessage(part, part.nextOffset, 'RECORD_FORMAT_BATCHES') };
+        : { partition: await toMessage(part, part.nextOffset, 'RECORD_FORMAT_BATCHES', 0) };
     yield { message, onTaken: outgoing.lastRead };
   }
 }
@@ -234,30 +263,41 @@ function keyOf({ topic, partition }: { readonly topic: string; readonly partitio
   return `${partition}/${topic}`;
 }
 
+interface Making {
+  readonly outgoing: OutgoingBytes;
+  readonly sources: ByteBudget;
+  /** Has a message made when there is room for it. */
+  readonly admit: Admission;
+}
+
 /** One piece of log may hold more plain records than one message takes: it is then sent in several. */
 async function* plainMessages(
   parts: AsyncIterable<Fetched>,
   positions: readonly FetchPosition[],
-  outgoing: OutgoingBytes,
-  room: () => Promise<void>,
+  { outgoing, sources, admit }: Making,
 ): AsyncGenerator<StreamPart, void, undefined> {
   const readings = new Map(positions.map((at) => [keyOf(at), { ...at }]));
   for await (const part of parts) {
     const reading = readings.get(keyOf(part));
-    // From here on it is the messages that count.
-    outgoing.lastRead();
-    if (reading === undefined) continue;
+    const letGo = outgoing.keepLastRead(sources);
+    if (reading === undefined) {
+      letGo();
+      continue;
+    }
     do {
-      await room();
-      const partition = await toMessage(part, reading.offset, 'RECORD_FORMAT_RECORDS');
+      const partition = await admit(
+        () => toMessage(part, reading.offset, 'RECORD_FORMAT_RECORDS', MAX_PLAIN_BYTES),
+        (message) => weightOf({ partitions: [message] }),
+      );
       const end = reading.endOffset;
       if (end !== undefined) partition.records = partition.records.filter((record) => record.offset < end);
-      yield { message: { partition }, onTaken: outgoing.add(weightOf({ partitions: [partition] })) };
+      yield { message: { partition }, onTaken: outgoing.lastRead };
       if (partition.error !== undefined) {
         readings.delete(keyOf(part));
         break;
       }
       reading.offset = partition.nextOffset;
     } while (reading.offset < Math.min(part.nextOffset, reading.endOffset ?? Number.POSITIVE_INFINITY));
+    letGo();
   }
 }

@@ -1,6 +1,5 @@
 import type { Admission } from '../../broker/fetch.js';
 import type { ByteBudget } from '../../core/byte-budget.js';
-import type { Clock } from '../../core/clock.js';
 import type { Semaphore } from '../../core/semaphore.js';
 import type { OpenReaders } from './open-readers.js';
 
@@ -9,65 +8,109 @@ const LITTLE_BYTES = 16 * 1024;
 
 type Read<T> = (maxBytes: number) => Promise<T>;
 
+interface Counted {
+  readonly bytes: number;
+}
+
+/** What the calls of a stream wait for before they read. */
+export interface Gate {
+  /** Bounds how many read at once. */
+  readonly reads: Semaphore;
+  readonly readers: OpenReaders;
+  /** When the call is over. */
+  readonly signal: AbortSignal;
+}
+
 /** Bytes of one call that were read for its client, and that the client has not taken. */
 export class OutgoingBytes {
   readonly #budget: ByteBudget;
-  readonly #clock: Clock;
-  #outstanding = 0;
-  #lastTakenMs = 0;
+  /** In the order in which the client takes them. */
+  readonly #messages = new Set<Counted>();
+  #heldBytes = 0;
+  /** Takes off what was read and is kept. */
+  readonly #kept = new Set<() => void>();
+  #takenCount = 0;
   #closed = false;
   #read: () => void = () => undefined;
+  #whenAllTaken: (() => void) | undefined;
 
-  constructor(budget: ByteBudget, clock: Clock) {
+  constructor(budget: ByteBudget) {
     this.#budget = budget;
-    this.#clock = clock;
   }
 
   get heldBytes(): number {
-    return this.#outstanding;
+    return this.#heldBytes;
   }
 
-  /** When the client took something, or had nothing to take, by the monotonic clock, in ms. */
-  get lastTakenMs(): number {
-    return this.#lastTakenMs;
+  /** Messages that the client has taken so far. */
+  get takenCount(): number {
+    return this.#takenCount;
+  }
+
+  /** Size of the message that the client is to take next; 0 when there is none. */
+  get nextBytes(): number {
+    for (const { bytes } of this.#messages) return bytes;
+    return 0;
   }
 
   /** Counts a message; the returned callback takes it off again, once. */
   add(bytes: number): () => void {
-    if (this.#closed) return () => undefined;
-    this.#budget.charge(bytes);
-    if (this.#outstanding === 0) this.#lastTakenMs = this.#clock.monotonic();
-    this.#outstanding += bytes;
-    let counted = true;
+    if (this.#closed || bytes === 0) return () => undefined;
+    const message: Counted = { bytes };
+    this.#messages.add(message);
+    this.#charge(bytes);
     return () => {
-      if (this.#closed || !counted) return;
-      counted = false;
-      this.#lastTakenMs = this.#clock.monotonic();
-      this.#outstanding -= bytes;
-      this.#budget.release(bytes);
+      if (!this.#messages.delete(message)) return;
+      this.#takenCount++;
+      this.#release(bytes);
+      if (this.#messages.size === 0) this.#whenAllTaken?.();
     };
   }
 
   /**
-   * Reads once there is room at every level, and counts what was read before anybody else reads: of those who wait for
-   * room, not all read at once. `reads` bounds how many do.
+   * What was read last is no message, but what messages are made of: it counts in `sources` from now on, so that it does
+   * not take the room that they need. The returned callback takes it off, once.
    */
-  admitting(reads: Semaphore, readers: OpenReaders, signal: AbortSignal): Admission {
+  keepLastRead(sources: ByteBudget): () => void {
+    const before = this.#heldBytes;
+    this.#read();
+    const bytes = before - this.#heldBytes;
+    sources.charge(bytes);
+    const letGo = (): void => {
+      if (this.#kept.delete(letGo)) sources.release(bytes);
+    };
+    this.#kept.add(letGo);
+    return letGo;
+  }
+
+  /**
+   * Reads once there is room at every level, and in `sources` if given, and counts what was read before anybody else
+   * reads: of those who wait for room, not all read at once. Who holds nothing gets a little without room, so that the
+   * tail can be followed while others hold all there is.
+   */
+  admitting({ reads, readers, signal }: Gate, sources?: ByteBudget): Admission {
     return async (read, bytesOf) => {
+      let tooLarge = false;
       for (;;) {
+        const takenBefore = this.#takenCount;
+        const full = (): ByteBudget | undefined =>
+          signal.aborted ? undefined : (this.#budget.exhausted ?? sources?.exhausted);
         const admitted = await reads.run(async () => {
-          if (this.#budget.exhausted !== undefined && !signal.aborted) return await this.#readLittle(read, bytesOf);
-          return { result: await this.counting(read, bytesOf) };
+          if (full() === undefined) return { result: await this.counting(read, bytesOf) };
+          if (tooLarge || this.#heldBytes > 0) return undefined;
+          const little = await this.#readLittle(read, bytesOf);
+          tooLarge = little === undefined;
+          return little;
         });
         if (admitted !== undefined) return admitted.result;
-        await this.room(readers, signal);
+        const waited = full();
+        const allTaken = this.#messages.size === 0 && this.#takenCount > takenBefore;
+        if (waited !== undefined && (tooLarge || !allTaken)) await this.#room(waited, readers, signal);
       }
     };
   }
 
-  /** Who holds nothing gets a little without room, so that the tail can be followed while others hold all there is. */
   async #readLittle<T>(read: Read<T>, bytesOf: (result: T) => number): Promise<{ result: T } | undefined> {
-    if (this.#outstanding > 0) return undefined;
     const result = await read(LITTLE_BYTES);
     if (bytesOf(result) > LITTLE_BYTES) return undefined;
     this.#read = this.add(bytesOf(result));
@@ -86,28 +129,38 @@ export class OutgoingBytes {
     return this.#read;
   }
 
-  /** Resolves at once when there is room at every level, else when there is, or when the call is over. */
-  async room(readers: OpenReaders, signal: AbortSignal): Promise<void> {
-    for (let full = this.#budget.exhausted; full !== undefined; full = this.#budget.exhausted) {
-      if (signal.aborted) return;
-      const waited = full;
-      const stopWaiting = readers.waitFor(waited);
-      await new Promise<void>((resolve) => {
-        const done = (): void => {
-          signal.removeEventListener('abort', done);
-          resolve();
-        };
-        waited.whenBelow(done);
-        signal.addEventListener('abort', done, { once: true });
-      });
-      stopWaiting();
-    }
+  /** Resolves when there may be room, when the client has taken all that it was sent, or when the call is over. */
+  async #room(full: ByteBudget, readers: OpenReaders, signal: AbortSignal): Promise<void> {
+    const stopCutting = readers.waitFor(full);
+    await new Promise<void>((resolve) => {
+      const done = (): void => {
+        signal.removeEventListener('abort', done);
+        stopWaiting();
+        this.#whenAllTaken = undefined;
+        resolve();
+      };
+      const stopWaiting = full.whenBelow(done);
+      this.#whenAllTaken = done;
+      signal.addEventListener('abort', done, { once: true });
+    });
+    stopCutting();
   }
 
   /** Takes off whatever is left: a cancelled call never tells that its messages are gone. */
   close(): void {
     this.#closed = true;
-    this.#budget.release(this.#outstanding);
-    this.#outstanding = 0;
+    this.#messages.clear();
+    this.#release(this.#heldBytes);
+    for (const letGo of [...this.#kept]) letGo();
+  }
+
+  #charge(bytes: number): void {
+    this.#heldBytes += bytes;
+    this.#budget.charge(bytes);
+  }
+
+  #release(bytes: number): void {
+    this.#heldBytes -= bytes;
+    this.#budget.release(bytes);
   }
 }

@@ -125,7 +125,8 @@ class ProduceSession {
   #inFlight = 0;
   #unsentAnswers = 0;
   #paused = false;
-  #awaitingRoom = false;
+  /** Gives up waiting for room; undefined while nothing is waited for. */
+  #stopWaiting: (() => void) | undefined;
   #halfClosed = false;
   #draining = false;
   #over = false;
@@ -217,10 +218,9 @@ class ProduceSession {
 
   /** Waits in one place at a time: a budget keeps everybody who waits for it. */
   #awaitRoom(full: ByteBudget): void {
-    if (this.#awaitingRoom) return;
-    this.#awaitingRoom = true;
-    full.whenBelow(() => {
-      this.#awaitingRoom = false;
+    if (this.#stopWaiting !== undefined) return;
+    this.#stopWaiting = full.whenBelow(() => {
+      this.#stopWaiting = undefined;
       this.#resume();
     });
   }
@@ -250,7 +250,7 @@ class ProduceSession {
     this.#pauseIfFull();
     this.#call.write({ results }, () => {
       this.#unsentAnswers--;
-      if (this.#paused && !this.#awaitingRoom && this.#unsentAnswers === MAX_UNSENT_ANSWERS) this.#resume();
+      if (this.#paused && this.#stopWaiting === undefined && this.#unsentAnswers === MAX_UNSENT_ANSWERS) this.#resume();
     });
     this.#endIfDone();
   }
@@ -281,6 +281,7 @@ class ProduceSession {
   #finish(): void {
     if (this.#over) return;
     this.#over = true;
+    this.#stopWaiting?.();
     this.#lanes.clear();
     this.#releaseConnection();
     this.#onOver();

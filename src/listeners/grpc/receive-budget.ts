@@ -5,10 +5,10 @@
  * Half full, the budget slows everybody down: windows shrink, so that each stream may send little more than it has. When
  * it is full all the same, the stream that holds most is reset.
  */
-import type { Http2Stream, ServerHttp2Session, ServerHttp2Stream } from 'node:http2';
+import type { Http2Stream, IncomingHttpHeaders, ServerHttp2Session, ServerHttp2Stream } from 'node:http2';
 import type { Logger } from '../../core/logger.js';
 import { wireSizeOf } from './handlers.js';
-import { http2StreamOf, resetStream } from './transport.js';
+import { http2StreamOf, refuseCompression, resetStream } from './transport.js';
 
 /** What a stream may have on its way while the budget is short: the window that HTTP/2 begins with. */
 const SHORT_WINDOW_BYTES = 64 * 1024;
@@ -53,8 +53,13 @@ export class ReceiveBudget {
   watch(session: ServerHttp2Session): void {
     this.#sessions.add(session);
     session.once('close', () => this.#sessions.delete(session));
-    if (this.#short) setWindows(session, SHORT_WINDOW_BYTES);
-    session.on('stream', (stream: ServerHttp2Stream) => this.#watchStream(stream));
+    // The client has confirmed the last settings.
+    session.on('localSettings', () => this.#adjustWindows(session));
+    // Before the transport begins to handle it.
+    session.prependListener('stream', (stream: ServerHttp2Stream, headers: IncomingHttpHeaders) => {
+      refuseCompression(headers);
+      this.#watchStream(stream);
+    });
   }
 
   #watchStream(stream: ServerHttp2Stream): void {
@@ -82,10 +87,9 @@ export class ReceiveBudget {
   /** For calls of many requests: what to call with each that the handler takes. */
   takerOf(call: object): (request: object) => void {
     const stream = http2StreamOf(call);
+    const receipt = stream === undefined ? undefined : this.#receipts.get(stream);
+    if (receipt === undefined) return () => undefined;
     return (request) => {
-      // Looked up late: a call is handled before its stream is watched.
-      const receipt = stream === undefined ? undefined : this.#receipts.get(stream);
-      if (receipt === undefined) return;
       const bytes = wireSizeOf(request) + FRAME_OVERHEAD_BYTES;
       this.#release(receipt, Math.min(bytes, receipt.heldBytes));
     };
@@ -110,12 +114,12 @@ export class ReceiveBudget {
       { heldBytes: this.#heldBytes, limitBytes: this.#options.limitBytes },
       'clients send more than is worked off: they are slowed down',
     );
-    for (const session of this.#sessions) setWindows(session, SHORT_WINDOW_BYTES);
+    for (const session of this.#sessions) this.#adjustWindows(session);
   }
 
   #speedUp(): void {
     this.#short = false;
-    for (const session of this.#sessions) setWindows(session, this.#options.windowBytes);
+    for (const session of this.#sessions) this.#adjustWindows(session);
   }
 
   #resetLargest(): void {
@@ -127,9 +131,14 @@ export class ReceiveBudget {
     this.#release(largest, largest.heldBytes);
     resetStream(largest.stream);
   }
-}
 
-/** Sets the window of every stream of a connection, also of those that are open. */
-function setWindows(session: ServerHttp2Session, windowBytes: number): void {
-  if (!session.closed && !session.destroyed) session.settings({ initialWindowSize: windowBytes });
+  /**
+   * Sets the window of every stream of a connection, also of those that are open. One change at a time is under way:
+   * Node.js ends a connection whose client is slow to confirm many.
+   */
+  #adjustWindows(session: ServerHttp2Session): void {
+    if (session.closed || session.destroyed || session.pendingSettingsAck) return;
+    const initialWindowSize = this.#short ? SHORT_WINDOW_BYTES : this.#options.windowBytes;
+    if (session.localSettings.initialWindowSize !== initialWindowSize) session.settings({ initialWindowSize });
+  }
 }

@@ -8,7 +8,7 @@ import type { RecordMessage } from '../../rpc/messages.js';
  * Plain records in one answer, about: gRPC clients take 4 MiB by default, and compressed batches may hold far more
  * than their size on disk.
  */
-const MAX_PLAIN_BYTES = 2 * 1024 * 1024;
+export const MAX_PLAIN_BYTES: number = 2 * 1024 * 1024;
 /** What a record takes besides its key, value and headers. */
 const RECORD_OVERHEAD_BYTES = 32;
 
@@ -28,8 +28,15 @@ export interface PlainRecords {
   readonly nextOffset: number;
 }
 
-/** The records at or above `fromOffset` in whole record batches, as many as one answer takes; no control records. */
-export async function toRecordMessages(chunks: readonly Buffer[], fromOffset: number): Promise<PlainRecords> {
+/**
+ * The records at or above `fromOffset` in whole record batches, until they have `maxBytes`; at least one. No control
+ * records.
+ */
+export async function toRecordMessages(
+  chunks: readonly Buffer[],
+  fromOffset: number,
+  maxBytes: number,
+): Promise<PlainRecords> {
   const records: RecordMessage[] = [];
   let bytes = 0;
   let nextOffset = fromOffset;
@@ -40,7 +47,7 @@ export async function toRecordMessages(chunks: readonly Buffer[], fromOffset: nu
       const cursor = isControl(attributesOf(batch, 0)) ? undefined : await openRecords(batch);
       while (cursor?.next()) {
         if (cursor.offset < fromOffset) continue;
-        if (bytes >= MAX_PLAIN_BYTES) return { records, nextOffset };
+        if (bytes >= maxBytes) return { records, nextOffset };
         const record = toRecordMessage(cursor);
         records.push(record);
         bytes += sizeOf(record);

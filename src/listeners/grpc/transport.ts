@@ -1,9 +1,16 @@
 /**
  * What grpc-js (1.14) does not offer for servers and throughput and bounded memory need: flow-control windows, a bound on
- * how many messages a stream reads ahead, and the connections and streams below its calls. All reach into fields that are not part of its API; this file is
+ * how many messages a stream reads ahead, and the connections and streams below its calls. All reach into fields that
+ * are not part of its API; this file is
  * the only one that does, and `test/listeners/grpc/transport.test.ts` fails when a new release breaks it.
  */
-import { constants, type Http2Stream, type ServerHttp2Session, type ServerOptions } from 'node:http2';
+import {
+  constants,
+  type Http2Stream,
+  type IncomingHttpHeaders,
+  type ServerHttp2Session,
+  type ServerOptions,
+} from 'node:http2';
 import type { Server } from '@grpc/grpc-js';
 
 /** HTTP/2 flow-control window of each connection. The default of 64 KiB allows a fifth of the throughput. */
@@ -58,6 +65,15 @@ export function http2StreamOf(call: object): Http2Stream | undefined {
 export function resetStream(stream: Http2Stream | undefined): void {
   stream?.close(constants.NGHTTP2_ENHANCE_YOUR_CALM);
   stream?.destroy();
+}
+
+/**
+ * Has the transport answer compressed messages with UNIMPLEMENTED. It would unpack them, each to as much as a thousand
+ * times its size and many at once, before anything could count it; record batches are compressed by themselves.
+ */
+export function refuseCompression(headers: IncomingHttpHeaders): void {
+  const encoding = headers['grpc-encoding'];
+  if (encoding !== undefined && encoding !== 'identity') headers['grpc-encoding'] = `${encoding} (none is taken here)`;
 }
 
 interface ReadableInternals {

@@ -1,10 +1,16 @@
 /** What clients may send that is no use to them and must do no harm. */
 import { setTimeout as sleep } from 'node:timers/promises';
+import { gzipSync } from 'node:zlib';
 import { status as Code } from '@grpc/grpc-js';
-import { afterAll, beforeAll, expect, test } from 'vitest';
+import { afterAll, beforeAll, expect, onTestFinished, test, vi } from 'vitest';
+import { Producer } from '../../../src/broker/produce.js';
+import { silentLogger } from '../../../src/core/logger.js';
+import { ReceiveBudget } from '../../../src/listeners/grpc/receive-budget.js';
+import { addHealth } from '../../../src/listeners/grpc/standard-services.js';
 import { MAX_REQUEST_FIELDS } from '../../../src/rpc/field-count.js';
 import { framed, RawConnection } from '../../support/raw-http2.js';
 import { rejection } from '../../support/rejection.js';
+import { until } from '../../support/until.js';
 import { type Running, run } from './support.js';
 
 const CALL = { limitMs: 10_000 };
@@ -84,4 +90,62 @@ test('a health service that there is none of is unknown to those who watch it (i
   });
   const SERVICE_UNKNOWN = 3;
   expect([...answer.body.subarray(5)]).toEqual([8, SERVICE_UNKNOWN]);
+});
+
+test('invariant 21: the health service keeps nothing of a name that there is no service of', () => {
+  const received = new ReceiveBudget({ limitBytes: 1, windowBytes: 1, maxStreams: 1, logger: silentLogger });
+  let watch: ((call: object) => void) | undefined;
+  const registry: Parameters<typeof addHealth>[0] = {
+    addService(_service, implementation): void {
+      watch = implementation.Watch as unknown as typeof watch;
+    },
+  };
+  const health = addHealth(registry, received, ['known']);
+  const answers: object[] = [];
+  const watching = (service: string): void =>
+    watch?.({ request: { service }, on: () => undefined, write: (answer: object) => answers.push(answer) });
+  for (let count = 0; count < 100; count++) watching(`unknown ${count}`);
+  expect(answers).toEqual(Array.from({ length: 100 }, () => ({ status: 'SERVICE_UNKNOWN' })));
+  watching('known');
+  // A field of the library: who watches, by name.
+  expect([...(Reflect.get(health, 'watchers') as Map<string, unknown>).keys()]).toEqual(['known']);
+});
+
+test('invariant 21: a compressed message is refused before it is unpacked', async () => {
+  const message = framed(gzipSync(Buffer.alloc(16 * 1024 * 1024)), { compressed: true });
+  const headers = { 'grpc-encoding': 'gzip' };
+  const unary = await connection.call('/tidelog.v1.ProduceService/Produce', message, { ...CALL, headers });
+  expect(unary.code).toBe(Code.UNIMPLEMENTED);
+  const stream = await connection.call('/tidelog.v1.ProduceService/ProduceStream', message, { ...CALL, headers });
+  expect(stream.code).toBe(Code.UNIMPLEMENTED);
+  const plain = await connection.call('/tidelog.v1.AdminService/ListTopics', framed(Buffer.alloc(0)), {
+    ...CALL,
+    headers,
+  });
+  expect(plain.code).toBe(Code.OK);
+});
+
+test.for([
+  { of: 'headers', request: { records: [{ offset: 0, timestampMs: 0, headers: Array(600).fill({ key: '' }) }] } },
+  { of: 'batches', request: { batches: Array(600).fill(Buffer.from([0])) } },
+])('invariant 21: what $of take besides their bytes counts as in flight', async ({ request }) => {
+  const small = await run({ limits: { totalInFlightBytes: 256 * 1024 } });
+  let fail: (error: Error) => void = () => undefined;
+  const unanswered = new Promise<never>((_resolve, reject) => {
+    fail = reject;
+  });
+  const spy = vi.spyOn(Producer.prototype, 'produce').mockReturnValue(unanswered);
+  onTestFinished(() => spy.mockRestore());
+  try {
+    const waiting = rejection(small.raw.produce({ topic: 't', ...request }), 'INTERNAL');
+    await until(() => spy.mock.calls.length === 1, 'it is worked on');
+    const refused = await rejection(small.raw.produce({ topic: 't' }), 'RESOURCE_LIMIT');
+    // The room for unary calls, a quarter of it all, is used up.
+    expect(Number(refused.metadata.in_flight_bytes)).toBeGreaterThan(64 * 1024);
+    fail(new Error('over'));
+    await waiting;
+  } finally {
+    fail(new Error('over'));
+    await small.stop();
+  }
 });

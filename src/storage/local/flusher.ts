@@ -37,8 +37,14 @@ export class Flusher {
     if (this.#next) return this.#next;
     if (!this.#current) return this.#start();
     if (!this.#begun) return this.#current;
-    this.#next = this.#current.then(() => this.#start());
+    // Also behind a pass that found no file handle, which says nothing of the next one.
+    const startNext = (): Promise<void> => this.#startUnlessFailed();
+    this.#next = this.#current.then(startNext, startNext);
     return this.#next;
+  }
+
+  #startUnlessFailed(): Promise<void> {
+    return this.#failure === undefined ? this.#start() : Promise.reject(this.#failure);
   }
 
   #start(): Promise<void> {

@@ -68,7 +68,7 @@ describe('a torn tail', () => {
   test.each([
     ['zeros', 0],
     ['stale bytes', 0xa5],
-  ])('of %s is cut off', async (_name, filler) => {
+  ])('of %s is cut off (invariant 14)', async (_name, filler) => {
     const { rig, bytes } = await killedAfter(4);
     appendFileSync(rig.file(), Buffer.alloc(5000, filler));
     const log = await openLog(rig);

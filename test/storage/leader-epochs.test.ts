@@ -21,6 +21,28 @@ test('one write notes the epochs of all logs that are open, and their appends wa
   for (const n of [0, 1, 2]) expect(points(rig)).toContain(`${partition(n).topicId} 0 0 0 0:1\n`);
 });
 
+test('the first appends of many logs, which have waited for one write, go on in turns (invariant 22)', async () => {
+  const rig = new LocalRig();
+  const engine = await rig.open();
+  const logs = await Promise.all(Array.from({ length: 300 }, (_, n) => engine.open(partition(n), EPOCH, CONFIG)));
+  const opened = (): number => rig.fs.count('openSync', /0\.log$/);
+  const perTurn: number[] = [];
+  let isDone = false;
+  let before = 0;
+  const look = (): void => {
+    const now = opened();
+    perTurn.push(now - before);
+    before = now;
+    if (!isDone) setImmediate(look);
+  };
+  setImmediate(look);
+  await Promise.all(logs.map((log) => fill(log, 1)));
+  isDone = true;
+  expect(opened()).toBe(300);
+  expect(Math.max(...perTurn)).toBeLessThan(150);
+  expect(rig.fs.count('fdatasync', POINTS)).toBe(1);
+});
+
 test('a flipped epoch is found in batches that no checkpoint knows, also where the epochs change (invariant 13)', async () => {
   const rig = new LocalRig({ tailCacheBytes: 0 });
   const first = await rig.open();

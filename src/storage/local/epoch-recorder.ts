@@ -3,10 +3,10 @@ import { leaderEpochOf } from '../../batch/layout.js';
 import type { EngineContext, LogState } from './log-state.js';
 
 export class EpochRecorder {
-  readonly #context: Pick<EngineContext, 'recordEpochs'>;
+  readonly #context: Pick<EngineContext, 'recordEpochs' | 'firstAppends'>;
   readonly #state: LogState;
 
-  constructor(context: Pick<EngineContext, 'recordEpochs'>, state: LogState) {
+  constructor(context: Pick<EngineContext, 'recordEpochs' | 'firstAppends'>, state: LogState) {
     this.#context = context;
     this.#state = state;
   }
@@ -24,6 +24,7 @@ export class EpochRecorder {
     const state = this.#state;
     if (!this.#areExpected(batches)) state.epochs = state.epochs.continuedBy(batches);
     await this.#context.recordEpochs();
+    await this.#context.firstAppends.pass();
   }
 
   #areExpected(batches: readonly Buffer[]): boolean {

@@ -3,6 +3,7 @@ import { partitionPoint } from '../../core/binary-search.js';
 import type { Clock } from '../../core/clock.js';
 import type { Logger } from '../../core/logger.js';
 import type { Semaphore } from '../../core/semaphore.js';
+import type { Turnstile } from '../../core/turnstile.js';
 import { type Offset, type TopicPartition, toOffset } from '../../core/types.js';
 import type { LogConfig } from '../engine.js';
 import type { Swap } from './checkpoint.js';
@@ -28,6 +29,8 @@ export interface EngineContext {
   readonly syncs: Semaphore;
   /** Bounds what is done behind the scenes (index files, checkpoints), so that it takes neither all threads nor all handles. */
   readonly maintenance: Semaphore;
+  /** Spreads the work of appends that have waited for the same write of the recovery points. */
+  readonly firstAppends: Turnstile;
   readonly removals: Removals;
   readonly reserve: DiskReserve;
   readonly cleaner: CleanerThread;

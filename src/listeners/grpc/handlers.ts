@@ -39,11 +39,15 @@ export function guardRequests(service: ServiceDefinition, maxRequestBytes: numbe
   return guarded;
 }
 
-const sizes = new WeakMap<object, number>();
+const WIRE_SIZE: unique symbol = Symbol('size on the wire');
+
+interface Sized {
+  [WIRE_SIZE]?: number;
+}
 
 /** What a request had on the wire, in bytes. */
 export function wireSizeOf(request: object): number {
-  return sizes.get(request) ?? 0;
+  return (request as Sized)[WIRE_SIZE] ?? 0;
 }
 
 /** Refuses what is too large or does not decode. */
@@ -55,7 +59,7 @@ export function guardDeserializer(
     if (bytes.length > maxRequestBytes) return new RefusedRequest(tooLarge(bytes.length, maxRequestBytes));
     try {
       const request = deserialize(bytes);
-      if (typeof request === 'object' && request !== null) sizes.set(request, bytes.length);
+      if (typeof request === 'object' && request !== null) (request as Sized)[WIRE_SIZE] = bytes.length;
       return request;
     } catch (error) {
       if (error instanceof LogError) return new RefusedRequest(error);

@@ -12,7 +12,7 @@ test('a client is granted wide windows for its streams and for the connection', 
   const session: ClientHttp2Session = connect(`http://${running.broker.address}`);
   try {
     await once(session, 'remoteSettings');
-    expect(session.remoteSettings.initialWindowSize).toBe(1024 * 1024);
+    expect(session.remoteSettings.initialWindowSize).toBe(CONNECTION_WINDOW_BYTES);
     await until(
       () => (session.state.remoteWindowSize ?? 0) >= CONNECTION_WINDOW_BYTES,
       'the connection window was widened',

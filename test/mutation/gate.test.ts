@@ -13,7 +13,7 @@ import { ALWAYS, MUTANTS, OTHERS } from './mutants.js';
 const COUNT: number = inForm({ short: 16, long: MUTANTS.length });
 /** Test runs at once. */
 const CHILDREN = 2;
-const TIMEOUT_MS = 600_000;
+const TIMEOUT_MS = inForm({ short: 600_000, long: 1_800_000 });
 
 /** A test that fails by one of these has not noticed a defect: the mutant itself does not work, or time ran out. */
 const NO_VERDICT = /^(SyntaxError|ReferenceError|TypeError)\b|timed out|STACK_TRACE_ERROR|^Error: Waited /;

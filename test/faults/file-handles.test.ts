@@ -62,7 +62,7 @@ function reasonOf(error: unknown): string {
   return error.cause instanceof LogError ? error.cause.reason : error.reason;
 }
 
-test('20: without free file handles readers read on, nothing is lost, and it heals without a restart', async (context) => {
+test('without free file handles readers read on, nothing is lost, and it heals without a restart (invariants 1, 20)', async (context) => {
   needs(context, { tools: ['prlimit'] });
   const programme = new Programme(context);
   const workplace = new Workplace();
@@ -76,7 +76,7 @@ test('20: without free file handles readers read on, nothing is lost, and it hea
   const configs = { 'segment.bytes': 16_384 };
   await client.admin.createTopic({ name: orders.name, partitions: PARTITIONS.length, configs });
   const history = new History();
-  const recorded: Recorded = { history, topic: orders, partitionCount: PARTITIONS.length };
+  const recorded: RecordedTopic = { history, topic: orders, partitionCount: PARTITIONS.length };
   const failures: string[] = [];
   const send = async (process: string, goesOn: () => boolean): Promise<void> => {
     await using producer = client.producer({ lingerMs: 0, deliveryTimeoutMs: 2_000 });

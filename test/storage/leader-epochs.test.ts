@@ -92,7 +92,7 @@ test.each(['ENOSPC', 'EIO', 'EMFILE'])(
   },
 );
 
-test('20: handles of files that nobody uses are given back to note an epoch, and to move the log start', async () => {
+test('handles of files that nobody uses are given back to note an epoch, and to move the log start (invariant 20)', async () => {
   for (const file of [POINTS, /checkpoint\.tmp$/]) {
     const rig = new LocalRig();
     const engine = await rig.open();

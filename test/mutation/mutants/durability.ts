@@ -110,7 +110,7 @@ export const DURABILITY_MUTANTS: readonly Mutant[] = [
     patches: [
       {
         file: 'src/storage/local/appender.ts',
-        find: 'this.#state.failure = fatal;',
+        find: 'state.failure = fatal;',
         replace: '',
       },
     ],

@@ -92,7 +92,7 @@ test('a health service that there is none of is unknown to those who watch it (i
   expect([...answer.body.subarray(5)]).toEqual([8, SERVICE_UNKNOWN]);
 });
 
-test('invariant 21: the health service keeps nothing of a name that there is no service of', () => {
+test('the health service keeps nothing of a name that there is no service of (invariant 21)', () => {
   const received = new ReceiveBudget({ limitBytes: 1, windowBytes: 1, maxStreams: 1, logger: silentLogger });
   let watch: ((call: object) => void) | undefined;
   const registry: Parameters<typeof addHealth>[0] = {
@@ -111,7 +111,7 @@ test('invariant 21: the health service keeps nothing of a name that there is no 
   expect([...(Reflect.get(health, 'watchers') as Map<string, unknown>).keys()]).toEqual(['known']);
 });
 
-test('invariant 21: a compressed message is refused before it is unpacked', async () => {
+test('a compressed message is refused before it is unpacked (invariant 21)', async () => {
   const message = framed(gzipSync(Buffer.alloc(16 * 1024 * 1024)), { compressed: true });
   const headers = { 'grpc-encoding': 'gzip' };
   const unary = await connection.call('/tidelog.v1.ProduceService/Produce', message, { ...CALL, headers });
@@ -128,7 +128,7 @@ test('invariant 21: a compressed message is refused before it is unpacked', asyn
 test.for([
   { of: 'headers', request: { records: [{ offset: 0, timestampMs: 0, headers: Array(600).fill({ key: '' }) }] } },
   { of: 'batches', request: { batches: Array(600).fill(Buffer.from([0])) } },
-])('invariant 21: what $of take besides their bytes counts as in flight', async ({ request }) => {
+])('what $of take besides their bytes counts as in flight (invariant 21)', async ({ request }) => {
   const small = await run({ limits: { totalInFlightBytes: 256 * 1024 } });
   let fail: (error: Error) => void = () => undefined;
   const unanswered = new Promise<never>((_resolve, reject) => {

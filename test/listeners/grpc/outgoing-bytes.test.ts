@@ -36,7 +36,7 @@ function reading(available: number): (maxBytes: number) => Promise<number> {
 const itself = (bytes: number): number => bytes;
 
 describe('a call without room', () => {
-  test('invariant 21: one that is over waits no longer, also when there never is room again', async () => {
+  test('one that is over waits no longer, also when there never is room again (invariant 21)', async () => {
     const { total, outgoing, gate, abort } = rig();
     outgoing.add(10);
     total.charge(LIMIT);

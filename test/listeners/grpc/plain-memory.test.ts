@@ -38,7 +38,7 @@ async function largeWhenOpened(): Promise<Buffer> {
   return await compressBatch(encodeBatch(records), 'gzip');
 }
 
-test('invariant 21: of many who read plain records, few answers are made at once, and all come', async () => {
+test('of many who read plain records, few answers are made at once, and all come (invariant 21)', async () => {
   const running = await run({ limits: { totalInFlightBytes: 8 * MIB, requestMaxBytes: MIB } });
   try {
     await running.raw.createTopic('t');

@@ -9,7 +9,7 @@ const KIB = 1024;
 const RECORDS = 400;
 const RECORD_BYTES = 60 * KIB;
 
-test('invariant 7: a reader that was cut off while it read nothing goes on without loss or repetition', async () => {
+test('a reader that was cut off while it read nothing goes on without loss or repetition (invariant 7)', async () => {
   let cutOff = 0;
   const logger: Logger = {
     ...silentLogger,

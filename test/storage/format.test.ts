@@ -3,8 +3,14 @@ import { readdirSync, readFileSync, statSync } from 'node:fs';
 import { expect, test } from 'vitest';
 import { nextOffsetOf } from '../../src/batch/layout.js';
 import { toOffset } from '../../src/core/types.js';
-import { decodeCheckpoint, encodeCheckpoint } from '../../src/storage/local/checkpoint.js';
+import {
+  decodeCheckpoint,
+  encodeCheckpoint,
+  type PartitionCheckpoint,
+  type SegmentRecord,
+} from '../../src/storage/local/checkpoint.js';
 import { decodeRecoveryPoints, encodeRecoveryPoints } from '../../src/storage/local/recovery-points.js';
+import { TimeIndex } from '../../src/storage/local/time-index.js';
 import { BASE_TIME, batchAt, CONFIG, EPOCH, fill, LocalRig, partition } from './support.js';
 
 /** Timestamps of Kafka's example, relative to BASE_TIME. */
@@ -113,32 +119,47 @@ test('recovery points in the text format of Kafka are read', () => {
   });
 });
 
+const SEGMENT: SegmentRecord = {
+  baseOffset: 0,
+  nextOffset: 7,
+  sizeInBytes: 700,
+  firstTimestamp: 1,
+  maxTimestamp: 2,
+  maxTimestampOffset: 6,
+  epochs: [[0, 1]],
+  cleaned: true,
+  offsetIndexCrc: 1,
+  timeIndexCrc: 0xffffffff,
+};
+const CHECKPOINT: PartitionCheckpoint = {
+  version: 1,
+  logStartOffset: 3,
+  cleanedOffset: 5,
+  segments: [SEGMENT],
+  swap: { sources: [0, 4], outputs: [0] },
+};
+
 test('a checkpoint with any byte changed or cut off is not believed', () => {
-  const segment = {
-    baseOffset: 0,
-    nextOffset: 7,
-    sizeInBytes: 700,
-    firstTimestamp: 1,
-    maxTimestamp: 2,
-    maxTimestampOffset: 6,
-    epochs: [[0, 1] as const],
-    cleaned: true,
-    offsetIndexCrc: 1,
-    timeIndexCrc: 0xffffffff,
-  };
-  const checkpoint = {
-    version: 1 as const,
-    logStartOffset: 3,
-    cleanedOffset: 5,
-    segments: [segment],
-    swap: { sources: [0, 4], outputs: [0] },
-  };
-  const bytes = encodeCheckpoint(checkpoint);
-  expect(decodeCheckpoint(bytes)).toEqual(checkpoint);
+  const bytes = encodeCheckpoint(CHECKPOINT);
+  expect(decodeCheckpoint(bytes)).toEqual(CHECKPOINT);
   for (let at = 0; at < bytes.length; at++) {
     const changed = Buffer.from(bytes);
     changed[at] = changed[at]! ^ 0x04;
     expect(typeof decodeCheckpoint(changed)).toBe('string');
     expect(typeof decodeCheckpoint(bytes.subarray(0, at))).toBe('string');
   }
+});
+
+test.each([1.5, 1.7e21])(
+  'a checkpoint with the timestamp %d, which no index can hold, is not believed',
+  (maxTimestamp) => {
+    const bytes = encodeCheckpoint({ ...CHECKPOINT, segments: [{ ...SEGMENT, maxTimestamp }] });
+    expect(typeof decodeCheckpoint(bytes)).toBe('string');
+  },
+);
+
+test('nor is a time index with the largest number of 64 bits, which is none here', () => {
+  const bytes = Buffer.alloc(12);
+  bytes.writeBigInt64BE(2n ** 63n - 1n);
+  expect(TimeIndex.decode(bytes)).toBeUndefined();
 });

@@ -20,7 +20,7 @@ export const CHECKPOINT_NAME = 'checkpoint';
 const MAX_CHECKPOINT_BYTES: number = 64 * 1024 * 1024;
 
 const wholeNumber = v.pipe(v.number(), v.safeInteger(), v.minValue(0));
-const timestampOrNone = v.pipe(v.number(), v.minValue(-1));
+const timestampOrNone = v.pipe(v.number(), v.safeInteger(), v.minValue(-1));
 
 const segmentSchema = v.object({
   baseOffset: wholeNumber,

@@ -78,7 +78,7 @@ export class TimeIndex {
     return bytes;
   }
 
-  /** Reads what `encode` wrote, or undefined when the entries are cut or not in order. */
+  /** Reads what `encode` wrote, or undefined when the entries are cut, not in order, or of times that there are not. */
   static decode(bytes: Buffer): TimeIndex | undefined {
     if (bytes.length % TIME_INDEX_ENTRY_BYTES !== 0) return undefined;
     const index = new TimeIndex();
@@ -88,6 +88,7 @@ export class TimeIndex {
     for (let at = 0; at < bytes.length; at += TIME_INDEX_ENTRY_BYTES) {
       const timestamp = Number(bytes.readBigInt64BE(at));
       const relativeOffset = bytes.readInt32BE(at + 8);
+      if (!Number.isSafeInteger(timestamp)) return undefined;
       if (timestamp <= previousTimestamp || relativeOffset <= previousOffset) return undefined;
       index.add(timestamp, relativeOffset);
       previousTimestamp = timestamp;

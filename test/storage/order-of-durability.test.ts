@@ -117,7 +117,7 @@ test('while the entries of an earlier append are being synced, a power cut never
   await expectSound(images, 5);
 });
 
-test('a sync that fails when a segment is begun poisons the log as any other (invariant 3)', async () => {
+test('a sync that fails when a segment is begun poisons the log like every failed sync (invariant 3)', async () => {
   const rig = new DiskRig();
   const fs = new FaultyFileSystem(rig.disk);
   const log = await (await rig.open(fs)).open(partition(), EPOCH, TWO_BATCHES);

@@ -1,4 +1,4 @@
-/** gRPC by hand over node:http2: any bytes can be sent, also those that no gRPC client would send. */
+/** gRPC by hand over node:http2, for bytes that no gRPC client would send. */
 import { once } from 'node:events';
 import {
   type ClientHttp2Session,

@@ -208,7 +208,8 @@ async function plainRecords(part: Fetched, fromOffset: number, maxBytes: number)
 }
 
 /**
- * Reads on while the client takes what it gets: bytes that were read and not taken yet are counted against the stream's, the connection's and the broker's budget, and reading waits while any of them is used up.
+ * Reads on while the client takes what it gets: bytes that were read and not taken yet count against the budgets of the
+ * stream, the connection and the broker, and reading waits while one of them is used up.
  */
 async function fetchStream(
   { broker, budgets, readers, reads, sources }: FetchContext,

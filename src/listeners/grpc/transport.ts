@@ -1,8 +1,8 @@
 /**
  * What grpc-js (1.14) does not offer for servers and throughput and bounded memory need: flow-control windows, a bound on
  * how many messages a stream reads ahead, and the connections and streams below its calls. All reach into fields that
- * are not part of its API; this file is
- * the only one that does, and `test/listeners/grpc/transport.test.ts` fails when a new release breaks it.
+ * are not part of its API; this file is the only one that does, and `test/listeners/grpc/transport.test.ts` fails when a
+ * new release breaks it.
  */
 import {
   constants,

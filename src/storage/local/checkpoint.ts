@@ -5,8 +5,8 @@
  *     file = JSON of PartitionCheckpoint, "\n", CRC-32C of the JSON's bytes in 8 hexadecimal digits, "\n"
  *
  * Replaced atomically. The log is the truth: a checkpoint that is missing or does not hold is a reason to scan. Only
- * the log start offset cannot be found again that way. Compaction uses the replacement of the checkpoint as the one step
- * by which segments take the place of others.
+ * the log start offset cannot be found again that way; the recovery points have one that is some seconds old. Compaction
+ * uses the replacement of the checkpoint as the one step by which segments take the place of others.
  */
 import * as v from 'valibot';
 import { crc32c } from '../../batch/crc32c.js';

@@ -73,7 +73,7 @@ const SCAN_CHUNK_BYTES = 1024 * 1024;
  */
 const MAX_SEARCH_CRC_BYTES: number = 4 * 1024 * 1024 * 1024;
 
-/** Bytes that a search looks at, for headers or for checksums, before the event loop gets a turn: some 10 ms at the worst. */
+/** Bytes that a search looks at, for headers or checksums, before the event loop gets a turn: some 10 ms at the worst. */
 const SEARCH_BYTES_PER_TURN: number = 128 * 1024;
 
 /** A piece of the file in memory, moved forward as the scan goes on. */

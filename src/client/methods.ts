@@ -1,6 +1,28 @@
 /** The RPCs that the client calls, with the types of their messages. */
 import type { MethodDefinition, ServiceDefinition } from '@grpc/grpc-js';
 import type {
+  CommitOffsetsRequest,
+  CommitOffsetsResponse,
+  CommitOffsetsStreamRequest,
+  CommitOffsetsStreamResponse,
+  DeleteGroupRequest,
+  DeleteGroupResponse,
+  FetchOffsetsRequest,
+  FetchOffsetsResponse,
+  GetGroupRequest,
+  GetGroupResponse,
+  HeartbeatRequest,
+  HeartbeatResponse,
+  JoinGroupRequest,
+  JoinGroupResponse,
+  LeaveGroupRequest,
+  LeaveGroupResponse,
+  ListGroupsRequest,
+  ListGroupsResponse,
+  ResetGroupOffsetsRequest,
+  ResetGroupOffsetsResponse,
+} from '../rpc/group-messages.js';
+import type {
   CreateTopicRequest,
   CreateTopicResponse,
   DeleteRecordsRequest,
@@ -22,7 +44,7 @@ import type {
   UpdateTopicRequest,
   UpdateTopicResponse,
 } from '../rpc/messages.js';
-import { AdminService, FetchService, ProduceService } from '../rpc/proto.js';
+import { AdminService, FetchService, GroupService, ProduceService } from '../rpc/proto.js';
 
 export type Method<Request, Response> = MethodDefinition<Request, Response>;
 
@@ -43,6 +65,16 @@ export const methods: {
   readonly describeCluster: Method<DescribeClusterRequest, DescribeClusterResponse>;
   readonly produceStream: Method<ProduceStreamRequest, ProduceStreamResponse>;
   readonly fetchStream: Method<FetchStreamRequest, FetchStreamResponse>;
+  readonly listGroups: Method<ListGroupsRequest, ListGroupsResponse>;
+  readonly getGroup: Method<GetGroupRequest, GetGroupResponse>;
+  readonly deleteGroup: Method<DeleteGroupRequest, DeleteGroupResponse>;
+  readonly resetGroupOffsets: Method<ResetGroupOffsetsRequest, ResetGroupOffsetsResponse>;
+  readonly joinGroup: Method<JoinGroupRequest, JoinGroupResponse>;
+  readonly heartbeat: Method<HeartbeatRequest, HeartbeatResponse>;
+  readonly leaveGroup: Method<LeaveGroupRequest, LeaveGroupResponse>;
+  readonly commitOffsets: Method<CommitOffsetsRequest, CommitOffsetsResponse>;
+  readonly commitOffsetsStream: Method<CommitOffsetsStreamRequest, CommitOffsetsStreamResponse>;
+  readonly fetchOffsets: Method<FetchOffsetsRequest, FetchOffsetsResponse>;
 } = {
   createTopic: method(AdminService, 'CreateTopic'),
   getTopic: method(AdminService, 'GetTopic'),
@@ -54,4 +86,14 @@ export const methods: {
   describeCluster: method(AdminService, 'DescribeCluster'),
   produceStream: method(ProduceService, 'ProduceStream'),
   fetchStream: method(FetchService, 'FetchStream'),
+  listGroups: method(AdminService, 'ListGroups'),
+  getGroup: method(AdminService, 'GetGroup'),
+  deleteGroup: method(AdminService, 'DeleteGroup'),
+  resetGroupOffsets: method(AdminService, 'ResetGroupOffsets'),
+  joinGroup: method(GroupService, 'JoinGroup'),
+  heartbeat: method(GroupService, 'Heartbeat'),
+  leaveGroup: method(GroupService, 'LeaveGroup'),
+  commitOffsets: method(GroupService, 'CommitOffsets'),
+  commitOffsetsStream: method(GroupService, 'CommitOffsetsStream'),
+  fetchOffsets: method(GroupService, 'FetchOffsets'),
 };

@@ -55,6 +55,19 @@ export type Reason =
   | 'UNKNOWN_TOPIC_ID'
   | 'TOPIC_ALREADY_EXISTS'
   | 'OFFSET_OUT_OF_RANGE'
+  | 'LOG_TRUNCATED'
+  | 'INVALID_GROUP_ID'
+  | 'INVALID_SESSION_TIMEOUT'
+  | 'UNSUPPORTED_ASSIGNOR'
+  | 'INVALID_REGULAR_EXPRESSION'
+  | 'OFFSET_METADATA_TOO_LARGE'
+  | 'GROUP_ID_NOT_FOUND'
+  | 'NON_EMPTY_GROUP'
+  | 'UNKNOWN_MEMBER_ID'
+  | 'FENCED_MEMBER_EPOCH'
+  | 'UNRELEASED_INSTANCE_ID'
+  | 'GROUP_MAX_SIZE_REACHED'
+  | 'COORDINATOR_LOAD_IN_PROGRESS'
   | 'WRONG_OFFSET'
   | 'FENCED_EPOCH'
   | 'PRECEDING_APPEND_FAILED'
@@ -94,6 +107,26 @@ const REASONS: Readonly<Record<Reason, ReasonFacts>> = {
   UNKNOWN_TOPIC_ID: reason('NOT_FOUND', 100),
   TOPIC_ALREADY_EXISTS: reason('ALREADY_EXISTS', 36),
   OFFSET_OUT_OF_RANGE: reason('OUT_OF_RANGE', 1),
+  /** A position beyond the end of the log: what was read there is gone, or the position is of another log. */
+  LOG_TRUNCATED: reason('OUT_OF_RANGE', 1),
+
+  INVALID_GROUP_ID: reason('INVALID_ARGUMENT', 24),
+  INVALID_SESSION_TIMEOUT: reason('INVALID_ARGUMENT', 26),
+  UNSUPPORTED_ASSIGNOR: reason('INVALID_ARGUMENT', 112),
+  INVALID_REGULAR_EXPRESSION: reason('INVALID_ARGUMENT', 128),
+  OFFSET_METADATA_TOO_LARGE: reason('INVALID_ARGUMENT', 12),
+  GROUP_ID_NOT_FOUND: reason('NOT_FOUND', 69),
+  /** The group has members, and this is for groups without. */
+  NON_EMPTY_GROUP: reason('FAILED_PRECONDITION', 68),
+  /** The group has no such member, or no longer: join anew. */
+  UNKNOWN_MEMBER_ID: reason('ABORTED', 25),
+  /** The member's epoch does not, or no longer, give it what it acts on. */
+  FENCED_MEMBER_EPOCH: reason('ABORTED', 110),
+  /** Another member goes by this instance id, and its session is not over. */
+  UNRELEASED_INSTANCE_ID: reason('ABORTED', 111, true),
+  GROUP_MAX_SIZE_REACHED: reason('RESOURCE_EXHAUSTED', 81),
+  /** The group's state is being read from its log. */
+  COORDINATOR_LOAD_IN_PROGRESS: reason('UNAVAILABLE', 14, true),
 
   /** The log did not end where the caller expected (compare-and-append). */
   WRONG_OFFSET: reason('ABORTED', 42),

@@ -9,9 +9,12 @@ import { fetchStreamResponseCodec, produceStreamRequestCodec, produceStreamRespo
 export const PROTO_DIR: string = fileURLToPath(new URL('../../proto', import.meta.url));
 
 /** The proto files of the services. */
-export const SERVICE_FILES: readonly string[] = ['admin_service', 'produce_service', 'fetch_service'].map(
-  (name) => `tidelog/v1/${name}.proto`,
-);
+export const SERVICE_FILES: readonly string[] = [
+  'admin_service',
+  'produce_service',
+  'fetch_service',
+  'group_service',
+].map((name) => `tidelog/v1/${name}.proto`);
 
 const packageDefinition: PackageDefinition = loadSync(
   [...SERVICE_FILES, 'google/rpc/status.proto', 'google/rpc/error_details.proto'],
@@ -49,6 +52,7 @@ export interface DynamicCodec {
 const admin = loadService('AdminService');
 const produce = loadService('ProduceService');
 const fetch = loadService('FetchService');
+const group = loadService('GroupService');
 
 function dynamicCodecs(definition: AnyMethod): { request: DynamicCodec; response: DynamicCodec } {
   return {
@@ -99,3 +103,4 @@ withHotCodecs();
 export const AdminService: ServiceDefinition = admin;
 export const ProduceService: ServiceDefinition = produce;
 export const FetchService: ServiceDefinition = fetch;
+export const GroupService: ServiceDefinition = group;

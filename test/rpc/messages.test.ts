@@ -3,11 +3,14 @@ import protobuf from 'protobufjs';
 import { expect, test } from 'vitest';
 import { PROTO_DIR } from '../../src/rpc/proto.js';
 
-const SERVICES = ['admin_service', 'produce_service', 'fetch_service'];
+const SERVICES = ['admin_service', 'produce_service', 'fetch_service', 'group_service'];
 
-/** Names of the interfaces and object types in src/rpc/messages.ts with their fields. */
+/** Names of the interfaces and object types in these files with their fields. */
 function declared(): Map<string, string[]> {
-  const source = readFileSync(new URL('../../src/rpc/messages.ts', import.meta.url), 'utf8');
+  const files = ['messages.ts', 'group-messages.ts'];
+  const source = files
+    .map((name) => readFileSync(new URL(`../../src/rpc/${name}`, import.meta.url), 'utf8'))
+    .join('\n');
   const found = new Map<string, string[]>();
   for (const [, name = '', body = ''] of source.matchAll(/export interface (\w+) \{\n([\s\S]*?)\n\}/g)) {
     found.set(
@@ -28,7 +31,7 @@ function protoTypes(): Map<string, string[]> {
   return new Map(types.map((type) => [type.name, type.fieldsArray.map((field) => field.name)]));
 }
 
-test('src/rpc/messages.ts has the messages and fields of the proto files, no more and no fewer', () => {
+test('the message types have the messages and fields of the proto files, no more and no fewer', () => {
   const ours = declared();
   const theirs = protoTypes();
   expect(theirs.size).toBeGreaterThan(25);

@@ -79,6 +79,8 @@ export interface PollEvent {
   readonly records: readonly SeenRecord[];
   /** Whether open and aborted transactions may be seen: the same in every poll of a process. Default read_committed. */
   readonly isolation?: 'read_uncommitted' | 'read_committed' | undefined;
+  /** In whatever order the consumer likes: then nothing is said of what was passed over. */
+  readonly unordered?: boolean | undefined;
 }
 
 /**

@@ -2,7 +2,7 @@
 import { type LogError, toLogError } from '../core/errors.js';
 import type { Admin } from './admin.js';
 import { cancelled, closedError, onAbort, throwIfAborted } from './failures.js';
-import { FetchSession, type SessionContext } from './fetch-session.js';
+import { FetchSession, type FetchSource, type SessionContext } from './fetch-session.js';
 import type { MetadataCache } from './metadata-cache.js';
 import { PartitionWatch } from './partition-watch.js';
 import { type PartitionSpan, planRead } from './positions.js';
@@ -132,7 +132,7 @@ class BatchIterator<K, V> implements AsyncIterableIterator<RecordBatch<K, V>> {
     if (this.#stoppedBy !== undefined) throw this.#stoppedBy;
     this.#session ??= await this.#start();
     while (this.#index >= this.#batches.length) {
-      const fetched = await this.#session.next();
+      const fetched = (await this.#session.next())?.message;
       if (fetched === undefined || this.#isDone) return undefined;
       const bounds = this.#bounds.get(fetched.partition);
       if (bounds === undefined) continue;
@@ -162,12 +162,20 @@ class BatchIterator<K, V> implements AsyncIterableIterator<RecordBatch<K, V>> {
     if (this.#stoppedBy !== undefined) throw this.#stoppedBy;
     if (this.#isDone) throw closedError('reader');
     this.#bound(plan.spans);
-    const session = new FetchSession(this.#topic.name, plan, this.#options, this.#context);
+    const sourceOf = (span: PartitionSpan): FetchSource => ({
+      topic: this.#topic.name,
+      topicId: plan.topicId,
+      partition: span.partition,
+      start: span.start,
+      end: span.end,
+    });
+    const options = { ...this.#options, changing: false };
+    const session = new FetchSession(plan.spans.map(sourceOf), options, this.#context);
     const { to, partitions } = this.#options;
     if (to === undefined && partitions === undefined) {
       this.#watch = new PartitionWatch(this.#topic.name, plan, this.#context, (added) => {
         this.#bound(added);
-        session.add(added);
+        session.add(added.map(sourceOf));
       });
     }
     return session;

@@ -7,7 +7,7 @@ import type { MetadataCache } from './metadata-cache.js';
 import { PartitionWatch } from './partition-watch.js';
 import { type PartitionSpan, planRead } from './positions.js';
 import type { ResolvedReadOptions } from './read-options.js';
-import { type BatchCursor, type ReadRecord, type RecordBatch, splitFetched } from './record-batch.js';
+import { type BatchCursor, type MakeBatch, type ReadRecord, RecordBatch, splitFetched } from './record-batch.js';
 import type { Topic } from './serdes.js';
 
 /** Records decoded ahead of the iteration at most: enough to spread the cost of a turn, little enough to hold. */
@@ -58,6 +58,8 @@ class BatchIterator<K, V> implements AsyncIterableIterator<RecordBatch<K, V>> {
   readonly #topic: Topic<K, V>;
   readonly #options: ResolvedReadOptions;
   readonly #context: ReaderContext;
+  readonly #makeBatch: MakeBatch<RecordBatch<K, V>> = (fetched, bytes, bounds) =>
+    new RecordBatch(this.#topic, fetched, bytes, bounds);
   /** Per partition: the offset that comes next, and the end. */
   readonly #bounds = new Map<number, { from: number; readonly to: number | undefined }>();
   #session: FetchSession | undefined;
@@ -136,7 +138,7 @@ class BatchIterator<K, V> implements AsyncIterableIterator<RecordBatch<K, V>> {
       if (fetched === undefined || this.#isDone) return undefined;
       const bounds = this.#bounds.get(fetched.partition);
       if (bounds === undefined) continue;
-      this.#batches = splitFetched(this.#topic, fetched, bounds, this.#options.verifyCrc);
+      this.#batches = splitFetched(fetched, bounds, this.#options.verifyCrc, this.#makeBatch);
       this.#index = 0;
       bounds.from = Math.max(bounds.from, fetched.nextOffset);
     }

@@ -1,7 +1,7 @@
 /** What of the partitions held is fetched right now, and what happens when one of them cannot be read on. */
 import { LogError, toLogError } from '../../core/errors.js';
-import { isUnknownTopic } from '../metadata-cache.js';
 import { FetchSession, type FetchSource } from '../fetch-session.js';
+import { isUnknownTopic } from '../metadata-cache.js';
 import { backoffMs, sleep } from '../retry.js';
 import type { Commits } from './commits.js';
 import type { ConsumerContext } from './context.js';

@@ -3,7 +3,6 @@ export type { RecordHeader } from './batch/builder.js';
 export type { Codec } from './batch/layout.js';
 export type {
   Admin,
-  CallOptions,
   ClusterDescription,
   ConfigValue,
   DeletedRecords,
@@ -16,6 +15,18 @@ export type {
   TopicSummary,
   TopicUpdate,
 } from './client/admin.js';
+export type { CallOptions } from './client/admin-calls.js';
+export type {
+  GroupDescription,
+  GroupMemberDescription,
+  GroupOffsetReset,
+  GroupOffsetResetResult,
+  GroupPartitionDescription,
+  GroupState,
+  GroupSummary,
+  PartitionOffsetReset,
+  ResetTarget,
+} from './client/admin-groups.js';
 export { type Client, connect } from './client/client.js';
 export type { PartitionRange, SendManyResult, SendResult } from './client/completions.js';
 export type { CommittedPosition, Consumer, SeekTo } from './client/consumer.js';

@@ -3,7 +3,6 @@ export type { RecordHeader } from './batch/builder.js';
 export type { Codec } from './batch/layout.js';
 export type {
   Admin,
-  CallOptions,
   ClusterDescription,
   ConfigValue,
   DeletedRecords,
@@ -16,8 +15,32 @@ export type {
   TopicSummary,
   TopicUpdate,
 } from './client/admin.js';
+export type { CallOptions } from './client/admin-calls.js';
+export type {
+  GroupDescription,
+  GroupMemberDescription,
+  GroupOffsetReset,
+  GroupOffsetResetResult,
+  GroupPartitionDescription,
+  GroupState,
+  GroupSummary,
+  PartitionOffsetReset,
+  ResetTarget,
+} from './client/admin-groups.js';
 export { type Client, connect } from './client/client.js';
 export type { PartitionRange, SendManyResult, SendResult } from './client/completions.js';
+export type { CommittedPosition, Consumer, SeekTo } from './client/consumer.js';
+export type {
+  Assignor,
+  ConsumeFrom,
+  ConsumerOptions,
+  HandlingOrder,
+  RunOptions,
+} from './client/consumer-options.js';
+export type { ConsumedBatch } from './client/group/consumed.js';
+export type { ConsumerEvent, PartitionsListener } from './client/group/consumer-events.js';
+export type { Handler } from './client/group/runner.js';
+export type { TopicPartition } from './client/group/types.js';
 export { murmur2 } from './client/murmur2.js';
 export type { Acks, ConnectOptions, ProducerOptions } from './client/options.js';
 export { keyPartitioner, type Partitioner } from './client/partitioner.js';
@@ -37,6 +60,7 @@ export {
   type TopicSerdes,
   topic,
 } from './client/serdes.js';
+export { type Subscribed, type TopicPattern, topicPattern } from './client/topic-pattern.js';
 export type { Clock, Timer } from './core/clock.js';
 export { type ErrorMetadata, type GrpcCodeName, LogError, type Outcome, type Reason } from './core/errors.js';
 export type { Logger } from './core/logger.js';

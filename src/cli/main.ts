@@ -1,5 +1,6 @@
 /** The command line: from arguments to an exit code. */
 import { processArguments, processEnvironment } from '../config/environment.js';
+import { type Confirm, confirmOn } from './confirm.js';
 import { type Ending, EXIT_OK, endingOf } from './failure.js';
 import { endQuietlyWhenClosed, Output } from './output.js';
 import { buildProgram, type CommandContext } from './program.js';
@@ -15,10 +16,16 @@ export async function runProcess(): Promise<void> {
     process.exit(exitCode);
   });
   const output = new Output(process.stdout);
-  const { exitCode, line } = await execute(processArguments(), { output, environment: processEnvironment() });
+  const context = { output, environment: processEnvironment(), confirm: confirmOnTerminal() };
+  const { exitCode, line } = await execute(processArguments(), context);
   await output.flush();
   if (line !== undefined) process.stderr.write(`${line}\n`);
   process.exit(exitCode);
+}
+
+/** Questions go to standard error, so that the output of a command can go elsewhere. */
+function confirmOnTerminal(): Confirm | undefined {
+  return process.stdin.isTTY && process.stderr.isTTY ? confirmOn(process.stdin, process.stderr) : undefined;
 }
 
 /** Runs one command. Never rejects. */

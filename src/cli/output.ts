@@ -72,7 +72,7 @@ export class Output {
     this.line(JSON.stringify(value));
   }
 
-  /** A table with aligned columns: names in capitals, numbers to the right. */
+  /** A table with aligned columns: names in capitals; numbers, and dashes for absent ones, to the right. */
   table(columns: readonly string[], rows: readonly (readonly (string | number)[])[]): void {
     for (const line of formatTable(columns, rows)) this.line(line);
   }
@@ -85,7 +85,7 @@ export function formatTable(
   columns: readonly string[],
   rows: readonly (readonly (string | number)[])[],
 ): readonly string[] {
-  const numeric = columns.map((_, column) => rows.length > 0 && rows.every((row) => typeof row[column] === 'number'));
+  const numeric = columns.map((_, column) => isNumeric(rows.map((row) => row[column])));
   const widths = columns.map((name, column) =>
     rows.reduce((width, row) => Math.max(width, String(row[column] ?? '').length), name.length),
   );
@@ -101,6 +101,13 @@ export function formatTable(
   return [columns.map((name) => name.toUpperCase()), ...rows].map(format);
 }
 
+/** Numbers, among them differences with their sign, and dashes where there is none. */
+function isNumeric(cells: readonly (string | number | undefined)[]): boolean {
+  const isNumber = (cell: string | number | undefined): boolean =>
+    typeof cell === 'number' || /^\+\d+$/.test(cell ?? '');
+  return cells.some(isNumber) && cells.every((cell) => cell === '-' || isNumber(cell));
+}
+
 /** What `| head` does to a command: a closed pipe is no failure of ours, so the process ends with what it had. */
 export function endQuietlyWhenClosed(stream: Writable): void {
   stream.on('error', (error: Error & { code?: string }) => {
@@ -111,4 +118,24 @@ export function endQuietlyWhenClosed(stream: Writable): void {
 /** `1 record`, `2 records`, `1,234 records`. */
 export function count(value: number, noun: string, plural: string = `${noun}s`): string {
   return `${value.toLocaleString('en-US')} ${value === 1 ? noun : plural}`;
+}
+
+/** Units of time with the number of each from which the next larger one is used. */
+const TIME_UNITS = [
+  { name: 'ms', ms: 1, limit: 1000 },
+  { name: 's', ms: 1000, limit: 60 },
+  { name: 'min', ms: 60_000, limit: 60 },
+  { name: 'h', ms: 3_600_000, limit: 48 },
+  { name: 'd', ms: 86_400_000, limit: Number.POSITIVE_INFINITY },
+] as const;
+
+/** A length of time as a person would tell it, to two digits: `0 s`, `850 ms`, `1.2 s`, `3 min`, `36 h`, `2 d`. */
+export function formatDuration(durationMs: number): string {
+  if (durationMs <= 0) return '0 s';
+  for (const { name, ms, limit } of TIME_UNITS) {
+    const exact = durationMs / ms;
+    const rounded = exact < 9.95 && ms > 1 ? Math.round(exact * 10) / 10 : Math.round(exact);
+    if (rounded < limit) return `${rounded.toLocaleString('en-US')} ${name}`;
+  }
+  return `${durationMs} ms`;
 }

@@ -2,6 +2,7 @@
 import { Command, CommanderError } from 'commander';
 import type { Environment } from '../config/environment.js';
 import { VERSION } from '../version.js';
+import type { Confirm } from './confirm.js';
 import { EXIT_OK, HELP_SHOWN } from './failure.js';
 import type { Output } from './output.js';
 
@@ -9,6 +10,8 @@ import type { Output } from './output.js';
 export interface CommandContext {
   readonly output: Output;
   readonly environment: Environment;
+  /** Asks the person who called the command; undefined when there is none at a terminal. */
+  readonly confirm?: Confirm | undefined;
 }
 
 /** Gives a command its arguments, options, help and action. */
@@ -26,7 +29,14 @@ const COMMANDS: Readonly<Record<string, CommandEntry>> = {
     load: () => import('./commands/topic.js'),
   },
   produce: { summary: 'write records from a file or standard input', load: () => import('./commands/produce.js') },
-  consume: { summary: 'print records, follow the tail, replay', load: () => import('./commands/consume.js') },
+  consume: {
+    summary: 'print records, follow the tail, replay, be a member of a group',
+    load: () => import('./commands/consume.js'),
+  },
+  group: {
+    summary: 'list, describe and delete consumer groups, reset their offsets',
+    load: () => import('./commands/group.js'),
+  },
   log: { summary: 'look into log files and check them, without a broker', load: () => import('./commands/log.js') },
   version: { summary: 'print the version', load: () => import('./commands/version.js') },
 };
@@ -37,6 +47,8 @@ Examples:
   tidelog topic create orders --partitions 6
   echo 'u1:{"cents":999}' | tidelog produce orders --key-separator :
   tidelog consume orders --from earliest --to end --format json
+  tidelog consume orders --group billing
+  tidelog group describe billing
   tidelog log verify ./data
 
 Exit codes: 0 done, 1 a failure (one line on standard error), 2 wrong usage.`;

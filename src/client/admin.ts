@@ -1,4 +1,4 @@
-/** Topics, offsets and the cluster. */
+/** Topics, offsets, consumer groups and the cluster. */
 import { LogError } from '../core/errors.js';
 import type {
   ConfigSourceName,
@@ -8,19 +8,22 @@ import type {
   RecordsToDeleteMessage,
   TopicMessage,
 } from '../rpc/messages.js';
+import { AdminCalls, allPages, type CallOptions } from './admin-calls.js';
+import {
+  type GroupDescription,
+  type GroupOffsetReset,
+  type GroupOffsetResetResult,
+  type GroupSummary,
+  getGroup,
+  listGroups,
+  resetGroupOffsets,
+} from './admin-groups.js';
 import type { Channel } from './channel.js';
-import { callFailure, closedError } from './failures.js';
-import { type Method, methods } from './methods.js';
+import { methods } from './methods.js';
 import type { ClientRuntime } from './options.js';
-import { DEFAULT_BACKOFF, withRetries } from './retry.js';
 
 /** Topics asked for per page when listing. */
 const LIST_PAGE_SIZE = 1_000;
-
-export interface CallOptions {
-  /** Abandons the call; it may still be carried out. */
-  readonly signal?: AbortSignal;
-}
 
 export interface NewTopic {
   readonly name: string;
@@ -125,16 +128,11 @@ export interface ClusterDescription {
  * that may pass, until the client's `requestTimeoutMs` is over. All methods reject with LogError.
  */
 export class Admin {
-  readonly #channel: Channel;
-  readonly #runtime: ClientRuntime;
-  readonly #requestTimeoutMs: number;
-  #closed = false;
+  readonly #calls: AdminCalls;
 
   /** Use `client.admin`. */
   constructor(channel: Channel, runtime: ClientRuntime, requestTimeoutMs: number) {
-    this.#channel = channel;
-    this.#runtime = runtime;
-    this.#requestTimeoutMs = requestTimeoutMs;
+    this.#calls = new AdminCalls(channel, runtime, requestTimeoutMs);
   }
 
   /**
@@ -153,7 +151,7 @@ export class Admin {
     if (topic.partitions === 0) {
       throw new LogError('INVALID_PARTITIONS', `Topic ${topic.name} needs at least one partition, not 0.`);
     }
-    const response = await this.#change(methods.createTopic, request, options);
+    const response = await this.#calls.change(methods.createTopic, request, options);
     return describeTopic(response.topic);
   }
 
@@ -164,18 +162,12 @@ export class Admin {
 
   /** All topics by name, page after page. */
   async listTopics(options: CallOptions & { readonly includeInternal?: boolean } = {}): Promise<TopicSummary[]> {
-    const topics: TopicSummary[] = [];
-    let pageToken = '';
-    do {
-      const request = { pageSize: LIST_PAGE_SIZE, pageToken, includeInternal: options.includeInternal ?? false };
-      const page = await this.#idempotent(methods.listTopics, request, options);
-      for (const topic of page.topics) topics.push(summarizeTopic(topic));
-      if (page.nextPageToken !== '' && page.nextPageToken === pageToken) {
-        throw new LogError('INTERNAL', 'The broker returned the same page of topics twice.');
-      }
-      pageToken = page.nextPageToken;
-    } while (pageToken !== '');
-    return topics;
+    const { includeInternal = false } = options;
+    return allPages('topics', async (pageToken) => {
+      const request = { pageSize: LIST_PAGE_SIZE, pageToken, includeInternal };
+      const page = await this.#calls.idempotent(methods.listTopics, request, options);
+      return { items: page.topics.map(summarizeTopic), nextPageToken: page.nextPageToken };
+    });
   }
 
   /**
@@ -183,7 +175,7 @@ export class Admin {
    * @throws LogError UNKNOWN_TOPIC_OR_PARTITION
    */
   async deleteTopic(name: string, options: CallOptions = {}): Promise<void> {
-    await this.#change(methods.deleteTopic, { name }, options);
+    await this.#calls.change(methods.deleteTopic, { name }, options);
   }
 
   /**
@@ -203,7 +195,7 @@ export class Admin {
     const { name, partitions: partitionCount = 0, validateOnly = false } = update;
     const request = { name, partitionCount, setConfigs, resetConfigs, validateOnly };
     // The request says how the topic is to be, not by how much to change it: carried out twice, it comes to the same.
-    const response = await this.#idempotent(methods.updateTopic, request, options);
+    const response = await this.#calls.idempotent(methods.updateTopic, request, options);
     return describeTopic(response.topic);
   }
 
@@ -221,7 +213,7 @@ export class Admin {
     const request = { topic: nameOf(topic), topicId: '', partitions: partitions.map(toTarget) };
     // A log start offset only rises, so that the same offset or time comes to the same the second time. The high
     // watermark is the one that holds when the broker gets to it, at any time until this call is answered.
-    return (await this.#idempotent(methods.deleteRecords, request, options)).partitions;
+    return (await this.#calls.idempotent(methods.deleteRecords, request, options)).partitions;
   }
 
   /**
@@ -235,67 +227,56 @@ export class Admin {
     options: CallOptions = {},
   ): Promise<PartitionOffset[]> {
     const request: ListOffsetsRequest = { topic: nameOf(topic), partitions: [...partitions], ...positionOf(spec) };
-    const response = await this.#idempotent(methods.listOffsets, request, options);
+    const response = await this.#calls.idempotent(methods.listOffsets, request, options);
     return response.offsets
       .map(({ partition, offset, timestampMs }) => ({ partition, offset, timestampMs: timestampMs ?? undefined }))
       .sort((a, b) => a.partition - b.partition);
   }
 
   async describeCluster(options: CallOptions = {}): Promise<ClusterDescription> {
-    return this.#idempotent(methods.describeCluster, {}, options);
+    return this.#calls.idempotent(methods.describeCluster, {}, options);
+  }
+
+  /** All consumer groups by their id, page after page. */
+  listGroups(options: CallOptions = {}): Promise<GroupSummary[]> {
+    return listGroups(this.#calls, options);
+  }
+
+  /**
+   * A consumer group with its members, its committed offsets and how far behind they are.
+   * @throws LogError GROUP_ID_NOT_FOUND
+   */
+  getGroup(groupId: string, options: CallOptions = {}): Promise<GroupDescription> {
+    return getGroup(this.#calls, groupId, options);
+  }
+
+  /**
+   * Deletes a consumer group without members, and its committed offsets.
+   * @throws LogError GROUP_ID_NOT_FOUND, NON_EMPTY_GROUP
+   */
+  async deleteGroup(groupId: string, options: CallOptions = {}): Promise<void> {
+    await this.#calls.change(methods.deleteGroup, { groupId }, options);
+  }
+
+  /**
+   * Moves the committed offsets of a group in one topic, durably, also while the group has members: they drop what they
+   * hold of these partitions without committing it, fetch the new offsets and go on. All partitions are moved, or none. A
+   * group that is not there is created.
+   * @throws LogError UNKNOWN_TOPIC_OR_PARTITION, INVALID_TOPIC (an internal one), INVALID_GROUP_ID, INVALID_REQUEST,
+   *   OFFSET_OUT_OF_RANGE with the valid range, GROUP_ID_NOT_FOUND (`current` and `shiftBy` need a group)
+   */
+  async resetGroupOffsets(reset: GroupOffsetReset, options: CallOptions = {}): Promise<GroupOffsetResetResult> {
+    return resetGroupOffsets(this.#calls, reset, options);
   }
 
   /** The topic as the broker describes it. For the client's own use. */
   async lookUpTopic(name: string, options: CallOptions = {}): Promise<TopicMessage> {
-    return (await this.#idempotent(methods.getTopic, { name }, options)).topic;
+    return (await this.#calls.idempotent(methods.getTopic, { name }, options)).topic;
   }
 
   /** The client was closed: calls fail from here on. */
   markClosed(): void {
-    this.#closed = true;
-  }
-
-  /** Repeated after any failure that may pass. */
-  #idempotent<Request, Response>(
-    method: Method<Request, Response>,
-    request: Request,
-    options: CallOptions,
-  ): Promise<Response> {
-    return this.#call(method, request, options, () => true);
-  }
-
-  /** A call that is not idempotent: repeated only while it certainly had no effect. */
-  #change<Request, Response>(
-    method: Method<Request, Response>,
-    request: Request,
-    options: CallOptions,
-  ): Promise<Response> {
-    return this.#call(method, request, options, (error) => error.outcome === 'none');
-  }
-
-  async #call<Request, Response>(
-    method: Method<Request, Response>,
-    request: Request,
-    options: CallOptions,
-    mayRepeat: (error: LogError) => boolean,
-  ): Promise<Response> {
-    const { clock, random } = this.#runtime;
-    const { signal } = options;
-    const deadline = clock.monotonic() + this.#requestTimeoutMs;
-    const context = { clock, random, backoff: DEFAULT_BACKOFF, limitMs: this.#requestTimeoutMs, signal };
-    return withRetries(
-      context,
-      async () => {
-        if (this.#closed) throw closedError('client');
-        const timeoutMs = Math.max(1, deadline - clock.monotonic());
-        try {
-          return await this.#channel.unary(method, request, { timeoutMs, signal });
-        } catch (error) {
-          throw this.#closed ? closedError('client') : callFailure(error);
-        }
-      },
-      mayRepeat,
-    );
+    this.#calls.close();
   }
 }
 

@@ -32,11 +32,15 @@ export interface Subscription {
 /** `<topic id>-<partition>`, as `partitionKey` of core/types makes it. */
 export type PartitionKey = string;
 
-/** A partition that a member may hold. */
-export interface HeldPartition {
+/** A partition by its topic's name and id. */
+export interface GroupPartition {
   readonly topic: string;
   readonly topicId: TopicId;
   readonly partition: number;
+}
+
+/** A partition that a member may hold. */
+export interface HeldPartition extends GroupPartition {
   /** The member's epoch when it was given the partition, or when the partition's offset was last reset under it. */
   readonly since: number;
 }
@@ -65,6 +69,16 @@ export interface Member {
   readonly revokeDeadlineMs: number | undefined;
   /** A static member that has left for a while: its partitions wait for it until its session is over. */
   readonly away: boolean;
+  /**
+   * Until then another member counts as waiting for the instance id of this one: should the session end before that, the
+   * partitions are kept for it. Undefined: nobody has asked.
+   */
+  readonly claimedUntilMs: number | undefined;
+}
+
+/** A partition and the member that is to have it in the end. */
+export interface TargetPartition extends GroupPartition {
+  readonly memberId: string;
 }
 
 export interface GroupState {
@@ -73,8 +87,8 @@ export interface GroupState {
   readonly epoch: number;
   readonly members: ReadonlyMap<string, Member>;
   readonly assignor: AssignorName;
-  /** What each member is to hold in the end, as far as that was worked out. */
-  readonly target: ReadonlyMap<string, ReadonlySet<PartitionKey>>;
+  /** Who is to hold what in the end, as far as that was worked out. */
+  readonly target: ReadonlyMap<PartitionKey, TargetPartition>;
   /** When the target is to be worked out anew; undefined: it is up to date. */
   readonly targetDueMs: number | undefined;
   /** When that was last done. */
@@ -85,7 +99,10 @@ export interface GroupState {
 }
 
 /** What is kept of a member across a restart of the broker; its session then begins anew. */
-export type StoredMember = Omit<Member, 'sessionDeadlineMs' | 'revokeDeadlineMs' | 'assigned' | 'revoking'> & {
+export type StoredMember = Omit<
+  Member,
+  'sessionDeadlineMs' | 'revokeDeadlineMs' | 'claimedUntilMs' | 'assigned' | 'revoking'
+> & {
   readonly assigned: readonly HeldPartition[];
   readonly revoking: readonly RevokedPartition[];
 };
@@ -142,7 +159,10 @@ export interface GroupNow {
 
 export interface GroupTransition {
   readonly state: GroupState;
-  /** Why the event was refused; the state is then the one before. */
+  /**
+   * Why the event was refused. The state is then the one before, except that it may remember who waits for an instance id:
+   * go on with it all the same.
+   */
   readonly refusal: LogError | undefined;
   /** To be durable before anybody is told of the new state. */
   readonly records: readonly MembershipRecord[];

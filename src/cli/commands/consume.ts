@@ -2,13 +2,12 @@
 import { type Command, Option } from 'commander';
 import type { Client } from '../../client/client.js';
 import type { ReadFrom, ReadOptions, ReadTo } from '../../client/read-options.js';
-import type { BatchCursor, RecordBatch } from '../../client/record-batch.js';
+import type { RecordBatch } from '../../client/record-batch.js';
 import { LogError } from '../../core/errors.js';
 import { brokerOption, position, repeated, wholeNumber } from '../arguments.js';
 import { listenForInterrupt } from '../interrupt.js';
-import type { Output } from '../output.js';
 import type { CommandContext } from '../program.js';
-import { formatJsonRecord } from '../record-format.js';
+import { RecordPrinter } from '../record-printer.js';
 import { withClient } from '../with-client.js';
 
 interface ConsumeOptions {
@@ -56,10 +55,11 @@ async function consume(name: string, options: ConsumeOptions, context: CommandCo
   await withClient(options.broker, context, async (client) => {
     const { signal } = listenForInterrupt();
     const batches = await openTopic(client, name, readOptions(options, signal));
-    const printer = new Printer(context.output, name, options);
+    const printer = new RecordPrinter(context.output, name, options);
     try {
       for await (const batch of batches) {
-        if (!(await printer.print(batch, signal))) break;
+        await printer.printBatch(batch, signal);
+        if (!printer.wantsMore) break;
       }
     } catch (error) {
       // Ctrl-C is how one stops following.
@@ -87,45 +87,4 @@ function readOptions({ from, to, partition }: ConsumeOptions, signal: AbortSigna
     ...(to === undefined ? {} : { to }),
     ...(partition === undefined ? {} : { partitions: partition }),
   };
-}
-
-const LINE_FEED: Buffer = Buffer.from('\n');
-
-/** Prints the records of batches, up to a number of them. */
-class Printer {
-  readonly #output: Output;
-  readonly #topic: string;
-  readonly #format: 'value' | 'json';
-  #left: number;
-
-  constructor(output: Output, topic: string, { format, max }: ConsumeOptions) {
-    this.#output = output;
-    this.#topic = topic;
-    this.#format = format;
-    this.#left = max ?? Number.POSITIVE_INFINITY;
-  }
-
-  /** Resolves when there is room for the next batch; to whether it is wanted. */
-  async print(batch: RecordBatch<Buffer, Bytes>, signal: AbortSignal): Promise<boolean> {
-    const cursor = await batch.cursor();
-    while (this.#left > 0 && !signal.aborted && cursor.next()) {
-      this.#left--;
-      this.#printRecord(batch.partition, cursor);
-      if (this.#output.full) await this.#output.flush();
-    }
-    // Whoever follows wants to see a record when it comes.
-    this.#output.flushSoon();
-    return this.#left > 0;
-  }
-
-  #printRecord(partition: number, cursor: BatchCursor): void {
-    const { offset, timestampMs, key, value, headers } = cursor;
-    if (this.#format === 'json') {
-      const record = { partition, offset, timestampMs, key, value, headers };
-      this.#output.line(formatJsonRecord({ topic: this.#topic, ...record }));
-      return;
-    }
-    if (value !== null) this.#output.bytes(value);
-    this.#output.bytes(LINE_FEED);
-  }
 }

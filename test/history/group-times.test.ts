@@ -20,9 +20,11 @@ interface GroupEvent {
 
 /** A member that reads on and on. */
 class Member implements AsyncDisposable {
+  /** When it was about to join, by `performance.now`. */
+  readonly beganMs: number;
   readonly events: GroupEvent[] = [];
   readonly #client: Client;
-  readonly #consumer: Consumer<Uint8Array | null, string>;
+  readonly #consumer: Consumer<string, string>;
   /** By partition: when a record was handed out last. */
   readonly #readMs = new Map<number, number>();
   readonly #ended: Promise<void>;
@@ -38,6 +40,7 @@ class Member implements AsyncDisposable {
     for (const kind of ['assigned', 'revoked', 'lost'] as const) {
       this.#consumer.on(kind, (partitions) => this.#happened(kind, partitions));
     }
+    this.beganMs = performance.now();
     this.#ended = this.#read();
   }
 
@@ -84,7 +87,7 @@ afterAll(async () => {
 
 /** There is always a record to come in every partition. */
 async function sendOn(client: Client): Promise<void> {
-  const producer = client.producer({ lingerMs: 2 });
+  const producer = client.producer({ lingerMs: 5 });
   while (!stop.signal.aborted) {
     const sends = Array.from({ length: PARTITIONS }, (_, partition) =>
       producer.send(ORDERS, { partition, value: 'x' }),
@@ -155,8 +158,8 @@ describe('the partitions of a member', () => {
     const times: number[] = [];
     for (let round = 0; round < ROUNDS; round++) {
       await sharing([has]);
-      const sinceMs = performance.now();
       await using wants = await joins('joining');
+      const sinceMs = wants.beganMs;
       await sharing([has, wants]);
       const revoked = has.events.findLast(({ kind }) => kind === 'revoked');
       times.push((revoked?.atMs ?? Number.NaN) - sinceMs);

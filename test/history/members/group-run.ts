@@ -67,16 +67,6 @@ export class GroupRun {
     await Promise.all(this.#topics.map((one) => this.#sendTo(client, one)));
   }
 
-  /** Resolves when the group has committed something. */
-  async underWay(): Promise<void> {
-    using admin = this.#admin();
-    const isUnderWay = async (): Promise<boolean> => {
-      await sleep(AUDIT_INTERVAL_MS);
-      return (await admin.committed()).length > 0;
-    };
-    await until(isUnderWay, 'the group has committed something');
-  }
-
   async addPartition(): Promise<void> {
     await using client = await this.#connect();
     const { name } = this.#topics[this.programme.below(this.#topics.length)]!;

@@ -10,9 +10,9 @@ import { startMember } from './start-member.js';
 const options = JSON.parse(process.argv[2] ?? '') as MemberOptions;
 const file = openSync(options.eventsFile, 'a');
 
-const member = await startMember(options, {
+const started = startMember(options, {
   add: (event, atUs = nowUs()) => void writeSync(file, `${JSON.stringify({ atUs, event })}\n`),
 });
-process.once('SIGTERM', () => void member.leave());
-await member.ended;
+process.once('SIGTERM', () => void started.then((member) => member.leave()));
+await (await started).ended;
 closeSync(file);

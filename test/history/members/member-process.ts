@@ -1,7 +1,7 @@
 /** A member of a group in a process of its own, which can be killed and paused. */
 import { type ChildProcess, spawn } from 'node:child_process';
 import { once } from 'node:events';
-import { readFileSync, writeFileSync } from 'node:fs';
+import { readFileSync, statSync, writeFileSync } from 'node:fs';
 import { fileURLToPath } from 'node:url';
 import type { HistoryEvent } from '../events.js';
 import { nowUs, type TimedHistory } from '../timed-history.js';
@@ -40,6 +40,11 @@ export class MemberProcess {
     this.ended = this.#end();
   }
 
+  /** Whether it has written anything down: it was handed a record, then. */
+  get hasBegun(): boolean {
+    return statSync(this.#eventsFile).size > 0;
+  }
+
   async kill(): Promise<void> {
     this.#isToEnd = true;
     this.#child.kill('SIGKILL');
@@ -52,7 +57,10 @@ export class MemberProcess {
     this.#isToEnd = true;
     this.#child.kill('SIGTERM');
     await this.ended;
-    if (this.#child.exitCode !== 0) throw new Error(`${this.process} ended with ${this.#child.exitCode}`);
+    const { exitCode, signalCode } = this.#child;
+    // The signal ends it when it has not come to joining yet.
+    if (exitCode === 0 || (signalCode === 'SIGTERM' && !this.hasBegun)) return;
+    throw new Error(`${this.process} ended with ${exitCode ?? signalCode}`);
   }
 
   /** Stands still until `resume`. */

@@ -1,6 +1,7 @@
 /** A recorded member of a group, as both this process and others run it. */
-import { type Client, connect, string, topic } from '../../../src/index.js';
+import { type Client, connect, LogError, string, topic } from '../../../src/index.js';
 import { randomFrom } from '../../support/random.js';
+import { until } from '../../support/until.js';
 import { commitsByItself, RecordedMember } from '../recorded/consumer.js';
 import type { EventLog } from '../timed-history.js';
 import type { MemberOptions } from './member-options.js';
@@ -18,10 +19,9 @@ export interface StartedMember {
 
 export type MemberSettings = Omit<MemberOptions, 'eventsFile'>;
 
-/** @throws LogError when no broker answers */
+/** Waits while the broker is away. */
 export async function startMember(settings: MemberSettings, log: EventLog): Promise<StartedMember> {
-  const { address, requestTimeoutMs } = settings;
-  const client = await connect(address, { requestTimeoutMs, clientId: settings.process });
+  const client = await connected(settings);
   const { consumer, ended } = consume(client, settings, log);
   return {
     ended,
@@ -31,6 +31,19 @@ export async function startMember(settings: MemberSettings, log: EventLog): Prom
       await ended;
     },
   };
+}
+
+async function connected({ address, requestTimeoutMs, process }: MemberSettings): Promise<Client> {
+  let client: Client | undefined;
+  await until(async () => {
+    client = await connect(address, { requestTimeoutMs, clientId: process }).catch(ignoreUnavailable);
+    return client !== undefined;
+  }, 'a broker answers');
+  return client!;
+}
+
+function ignoreUnavailable(error: unknown): undefined {
+  if (!(error instanceof LogError) || !error.retryable) throw error;
 }
 
 function consume(client: Client, settings: MemberSettings, log: EventLog) {

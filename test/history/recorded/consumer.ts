@@ -35,11 +35,11 @@ export interface RecordedMemberOptions {
   readonly handleMs: () => number;
 }
 
-type TextRecord = ReadRecord<unknown, string>;
+type TextRecord = ReadRecord<string, string>;
 
 /** A consumer from its start to its end: a process of the history. */
 export class RecordedMember {
-  readonly #consumer: Consumer<unknown, string>;
+  readonly #consumer: Consumer<string, string>;
   readonly #log: EventLog;
   readonly #options: RecordedMemberOptions;
   /** Assigned, and not read yet. */
@@ -47,7 +47,7 @@ export class RecordedMember {
   /** By partition: when a record of it was handed out last. */
   readonly #lastUs = new Map<string, number>();
 
-  constructor(consumer: Consumer<unknown, string>, log: EventLog, options: RecordedMemberOptions) {
+  constructor(consumer: Consumer<string, string>, log: EventLog, options: RecordedMemberOptions) {
     this.#consumer = consumer;
     this.#log = log;
     this.#options = options;
@@ -97,7 +97,7 @@ export class RecordedMember {
     }
   }
 
-  async #handleBatch(batch: ConsumedBatch<unknown, string>): Promise<void> {
+  async #handleBatch(batch: ConsumedBatch<string, string>): Promise<void> {
     await this.#handle(await batch.records());
     if (await this.#passed(batch.commit())) this.#committed(batch, batch.nextOffset);
   }
@@ -134,7 +134,9 @@ export class RecordedMember {
   async #assigned(partitions: readonly TopicPartition[]): Promise<void> {
     for (const partition of partitions) this.#unread.add(keyOf(partition));
     if (!this.#isUnordered) return;
-    for (const [partition, offset] of await this.#consumer.committed(partitions)) this.#begin({ ...partition, offset });
+    for (const { topic, partition, offset = 0 } of await this.#consumer.committed(partitions)) {
+      this.#begin({ topic, partition, offset });
+    }
   }
 
   #begin(at: Position): void {

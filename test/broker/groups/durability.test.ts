@@ -78,6 +78,27 @@ describe('after a restart', () => {
     await rejection(groups.heartbeat('a', a.memberEpoch), 'UNKNOWN_MEMBER_ID');
   });
 
+  test('topics that change while groups are read are not missed', async () => {
+    const before = await Groups.start({ engine, clock });
+    await before.topic('t', 1, 10);
+    const a = await before.join('a', { subscription: { topics: [], pattern: 't|u' } });
+    await before.close();
+    await using groups = await Groups.start({ engine, clock, epoch: 2 });
+    await groups.topics.update('t', { partitionCount: 2, setConfigs: {}, resetConfigs: [] }, false);
+    clock.advance(50);
+    await groups.topic('u', 1);
+    await groups.loaded();
+    const waiting = held(groups.heartbeat('a', a.memberEpoch, { owned: owning(a), maxWaitMs: 5000 }));
+    await waiting.turns();
+    clock.advance(100);
+    const { assignment } = await waiting.answer;
+    const more = held(groups.heartbeat('a', assignment!.memberEpoch, { maxWaitMs: 100 }));
+    await more.turns();
+    clock.advance(100);
+    const { partitions } = (await more.answer).assignment ?? assignment!;
+    expect(partitions.map(({ topic, partition }) => `${topic}-${partition}`).sort()).toEqual(['t-0', 't-1', 'u-0']);
+  });
+
   test('callers are told to come again while groups are read', async () => {
     const before = await Groups.start({ engine, clock });
     await before.topic('t', 1, 10);

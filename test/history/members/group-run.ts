@@ -35,6 +35,7 @@ export class GroupRun {
   readonly #failure: Promise<never>;
   #fail: (error: unknown) => void = () => undefined;
   #sending = true;
+  #sent: Promise<void> = Promise.resolve();
 
   /** @param calmAddress where nothing is done to connections; the broker there may be another one each time */
   constructor(programme: Programme, calmAddress: () => string) {
@@ -61,8 +62,13 @@ export class GroupRun {
     for (const [name, partitions] of this.#partitions) await client.admin.createTopic({ name, partitions });
   }
 
-  /** Sends to all partitions until `settle`. */
-  async send(address: string): Promise<void> {
+  /** Begins to send to all partitions, until `settle`. A failure is one of what is watched. */
+  send(address: string): void {
+    this.#sent = this.#send(address);
+    this.watch(this.#sent);
+  }
+
+  async #send(address: string): Promise<void> {
     await using client = await connect(address);
     await Promise.all(this.#topics.map((one) => this.#sendTo(client, one)));
   }
@@ -88,6 +94,7 @@ export class GroupRun {
   /** Resolves when nothing is sent any more and the group has committed all that was. */
   async settle(): Promise<void> {
     this.#sending = false;
+    await this.#sent;
     await using client = await this.#connect();
     using admin = this.#admin();
     let left: unknown;

@@ -82,6 +82,12 @@ describe('JoinGroup', () => {
     expect(await group.raw.call('AdminService', 'ListGroups', {})).toMatchObject({ groups: [] });
   });
 
+  test('of many that make a group by joining at once, all are members', async () => {
+    const members = Array.from({ length: 20 }, () => new RawMember(group));
+    await Promise.all(members.map((member) => member.join({ subscription: { topics: [TOPIC], topicPattern: '' } })));
+    expect((await group.describe()).memberCount).toBe(members.length);
+  });
+
   test('a group takes no more members than it may have', async () => {
     const small = await run({ groups: { maxMembers: 1 } });
     try {

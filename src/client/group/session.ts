@@ -30,8 +30,9 @@ type SessionState = 'joining' | 'member' | 'leaving' | 'over';
 
 /**
  * Invariants: the deadline lies a session timeout after the SENDING of a request that the broker took, and a rebalance
- * timeout after the broker had not revoked anything yet, so that it is never later than the broker's; once it has passed, the session is over, whatever arrives afterwards; the assignment
- * is that of `#epoch`, which only rises; after `over` the listener hears nothing more of this session.
+ * timeout after a time at which it had not revoked anything yet, so that it is never later than the broker's; once it has
+ * passed, the session is over, whatever arrives afterwards; the assignment is that of `#epoch`, which only rises; after
+ * `over` the listener hears nothing more of this session.
  */
 export class MemberSession {
   readonly memberId: string;

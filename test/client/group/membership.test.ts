@@ -130,22 +130,38 @@ test('a member that cannot report what it has let go is gone before the broker p
   await t.join(1, { 0: 1, 1: 1 });
   await t.told('assigned 0@1 1@1');
   const first = await t.coordinator.next('heartbeat');
-  t.clock.skip(4_000);
+  t.clock.skip(2_000);
   first.answer(noNews(1));
-  // The broker may have decided this 4 s ago, right after it had answered the heartbeat before, and counts from there.
+  // The broker may have decided this 2 s ago, right after it had answered the heartbeat before, and counts from there.
   (await t.coordinator.next('heartbeat')).answer(news(2, { 0: 1 }));
   await t.told('revoked 1@1');
   await t.coordinator.next('heartbeat');
   t.listener.settle.shift()?.();
   await t.coordinator.next('heartbeat');
   expect(t.membership.holds(t.position(0, 0).partition)).toBe(true);
-  t.clock.standStill(6_000);
+  t.clock.standStill(8_000);
   expect(t.membership.holds(t.position(0, 0).partition)).toBe(false);
   t.clock.skip(0);
   await t.told('lost 0@1');
   expect(t.listener.reasons[0]?.message).toContain('rebalance timeout');
   (await t.coordinator.next('leave')).answer({});
   await t.coordinator.next('join');
+});
+
+test('a short rebalance timeout leaves the listener most of it, however long heartbeats are held', async () => {
+  await using t = await startMember({ rebalanceTimeoutMs: 4_000 });
+  await t.join(1, { 0: 1, 1: 1 });
+  await t.told('assigned 0@1 1@1');
+  const held = await t.coordinator.next('heartbeat');
+  t.clock.skip(INTERVAL_MS);
+  held.answer(noNews(1));
+  (await t.coordinator.next('heartbeat')).answer(news(2, { 0: 1 }));
+  await t.told('revoked 1@1');
+  t.clock.skip(2_000);
+  await t.told();
+  t.clock.skip(600);
+  await t.told('lost 1@1');
+  expect(t.membership.holds(t.position(0, 0).partition)).toBe(true);
 });
 
 test('a revocation that follows another one has no longer than that one (invariant 10)', async () => {

@@ -1,4 +1,5 @@
 /** How to consume as a member of a group: options, their defaults and their checks. */
+import { MAX_TIMER_MS } from '../core/clock.js';
 import { LogError } from '../core/errors.js';
 import { atLeast, wholeAtLeast } from './options.js';
 import { DEFAULT_FETCH_BYTES, DEFAULT_MAX_BUFFERED_BYTES } from './read-options.js';
@@ -33,7 +34,7 @@ export interface ConsumerOptions {
   readonly assignor?: Assignor;
   /** How long the broker waits for a sign of life before others get the partitions, in ms. Default: the broker's. */
   readonly sessionTimeoutMs?: number;
-  /** How long giving partitions up may take, listeners included, in ms. Default: the broker's. */
+  /** How long giving partitions up may take, listeners included, in ms. Default: `maxPollIntervalMs`. */
   readonly rebalanceTimeoutMs?: number;
   /** How long one record or batch may be worked on before the consumer leaves the group, in ms. Default 300,000. */
   readonly maxPollIntervalMs?: number;
@@ -57,7 +58,6 @@ export interface ResolvedConsumerOptions {
   readonly assignor: Assignor | undefined;
   /** 0: the broker's. */
   readonly sessionTimeoutMs: number;
-  /** 0: the broker's. */
   readonly rebalanceTimeoutMs: number;
   readonly maxPollIntervalMs: number;
   readonly maxBufferedBytes: number;
@@ -77,6 +77,8 @@ export function resolveConsumerOptions(options: ConsumerOptions): ResolvedConsum
   }
   checkFrom(from);
   if (instanceId === '') throw new LogError('INVALID_REQUEST', 'The option instanceId must not be empty.');
+  const maxPollIntervalMs = atLeast('maxPollIntervalMs', 1, options.maxPollIntervalMs ?? DEFAULT_MAX_POLL_MS);
+  const rebalanceTimeoutMs = options.rebalanceTimeoutMs ?? Math.min(Math.ceil(maxPollIntervalMs), MAX_TIMER_MS);
   const intervalMs = autoCommitIntervalMs(options.autoCommit ?? true);
   return {
     group,
@@ -86,8 +88,8 @@ export function resolveConsumerOptions(options: ConsumerOptions): ResolvedConsum
     instanceId,
     assignor: options.assignor,
     sessionTimeoutMs: wholeAtLeast('sessionTimeoutMs', 0, options.sessionTimeoutMs ?? 0),
-    rebalanceTimeoutMs: wholeAtLeast('rebalanceTimeoutMs', 0, options.rebalanceTimeoutMs ?? 0),
-    maxPollIntervalMs: atLeast('maxPollIntervalMs', 1, options.maxPollIntervalMs ?? DEFAULT_MAX_POLL_MS),
+    rebalanceTimeoutMs: wholeAtLeast('rebalanceTimeoutMs', 1, rebalanceTimeoutMs),
+    maxPollIntervalMs,
     maxBufferedBytes: atLeast('maxBufferedBytes', 1, options.maxBufferedBytes ?? DEFAULT_MAX_BUFFERED_BYTES),
     fetchBytes: Math.floor(atLeast('fetchBytes', 1, options.fetchBytes ?? DEFAULT_FETCH_BYTES)),
     verifyCrc: options.verifyCrc ?? true,

@@ -30,9 +30,19 @@ export class BatchFeed<K, V> {
   /** @throws LogError what ended the participation; CORRUPT_MESSAGE */
   async next(): Promise<ConsumedBatch<K, V>> {
     for (;;) {
-      const batch = this.#batches[this.#index++];
-      if (batch === undefined) await this.#pull();
-      else if (this.mayHandOut(batch)) return batch;
+      const batch = this.atHand();
+      if (batch !== undefined) return batch;
+      await this.#pull();
+    }
+  }
+
+  /** The next batch if it needs no waiting. */
+  atHand(): ConsumedBatch<K, V> | undefined {
+    for (;;) {
+      const batch = this.#batches[this.#index];
+      if (batch === undefined) return undefined;
+      this.#index++;
+      if (this.mayHandOut(batch)) return batch;
     }
   }
 

@@ -1,6 +1,6 @@
 /** What the parts of a group consumer share. */
 import type { OffsetSpec } from '../admin.js';
-import type { ResolvedConsumerOptions } from '../consumer-options.js';
+import type { ConsumeFrom, ResolvedConsumerOptions } from '../consumer-options.js';
 import type { SessionContext } from '../fetch-session.js';
 import type { Topic } from '../serdes.js';
 import type { NoStartPosition, StartPosition } from './committed-offsets.js';
@@ -10,6 +10,7 @@ import type { AssignedPartition, Membership, MembershipListener, TopicPartition 
 /** Where to begin, for each of the partitions in the order asked. */
 export type FindStarts = (
   partitions: readonly AssignedPartition[],
+  from: ConsumeFrom | undefined,
   signal: AbortSignal,
 ) => Promise<(StartPosition | NoStartPosition)[]>;
 

@@ -1,7 +1,7 @@
 /** What of the partitions held is fetched right now, and what happens when one of them cannot be read on. */
 import { LogError, toLogError } from '../../core/errors.js';
-import { isUnknownTopic } from '../metadata-cache.js';
 import { FetchSession, type FetchSource } from '../fetch-session.js';
+import { isUnknownTopic } from '../metadata-cache.js';
 import { backoffMs, sleep } from '../retry.js';
 import type { Commits } from './commits.js';
 import type { ConsumerContext } from './context.js';
@@ -87,8 +87,8 @@ export class Fetching<K, V> {
   /** Retention or a truncation has overtaken the consumer, or somebody has sought a wrong offset. */
   async #onOutOfRange(holding: Holding<K, V>, error: LogError): Promise<void> {
     const { from } = this.#context.options;
-    const position = Number(error.metadata['offset'] ?? holding.fetchedTo);
-    const isBelow = position < Number(error.metadata['log_start_offset'] ?? 0);
+    const position = Number(error.metadata.offset ?? holding.fetchedTo);
+    const isBelow = position < Number(error.metadata.log_start_offset ?? 0);
     if (!isBelow) throw truncated(holding, error);
     if (from === undefined) throw overtaken(holding, error);
     await this.#restart(holding, async () => {

@@ -33,6 +33,7 @@ export class Holding<K, V> {
   #progress: Progress | undefined;
   #inHand = 0;
   #waiting: (() => void)[] = [];
+  #isAbandoned = false;
 
   constructor(assigned: AssignedPartition, topic: Topic<K, V>) {
     this.assigned = assigned;
@@ -61,20 +62,19 @@ export class Holding<K, V> {
   /** One less. */
   release(): void {
     this.#inHand--;
-    if (this.#inHand <= 0 && this.#waiting.length > 0) this.stopWaiting();
+    if (this.#inHand <= 0 && this.#waiting.length > 0) this.#wake();
   }
 
-  /** Resolves when nothing is being worked on, or nobody waits for that any longer. */
+  /** Resolves when nothing is being worked on, or that is no longer waited for. */
   whenFree(): Promise<void> {
-    if (this.#inHand <= 0) return Promise.resolve();
+    if (this.#inHand <= 0 || this.#isAbandoned) return Promise.resolve();
     return new Promise((resolve) => this.#waiting.push(resolve));
   }
 
-  /** Whoever waits for what is being worked on goes on without it. */
+  /** What is being worked on is waited for no longer. */
   stopWaiting(): void {
-    const waiting = this.#waiting;
-    this.#waiting = [];
-    for (const resolve of waiting) resolve();
+    this.#isAbandoned = true;
+    this.#wake();
   }
 
   /** What a commit would say now; undefined when the broker knows it. */
@@ -84,5 +84,11 @@ export class Holding<K, V> {
     const offset = progress.committable;
     if (offset === this.committedOffset) return undefined;
     return { partition: this.assigned, offset, leaderEpoch: progress.leaderEpoch(), metadata: '' };
+  }
+
+  #wake(): void {
+    const waiting = this.#waiting;
+    this.#waiting = [];
+    for (const resolve of waiting) resolve();
   }
 }

@@ -1,11 +1,11 @@
 /** A consumer's time in its group: from joining, at the first record asked for, until it has left. */
-import type { OffsetSpec } from '../admin.js';
+
 import { LogError, toLogError } from '../../core/errors.js';
+import type { OffsetSpec } from '../admin.js';
 import { closedError } from '../failures.js';
 import { BatchFeed } from './batch-feed.js';
 import { Commits } from './commits.js';
-import type { ConsumedBatch } from './consumed.js';
-import { ConsumedBatch as Batches } from './consumed.js';
+import { ConsumedBatch } from './consumed.js';
 import type { ConsumerContext } from './context.js';
 import { Fetching } from './fetching.js';
 import { Holding, keyOfPartition } from './holding.js';
@@ -163,14 +163,14 @@ export class Participation<K, V> implements MembershipListener {
 
   /** Finishes the batch and commits. @throws LogError as `Consumer.commit` */
   commitBatch(batch: ConsumedBatch<K, V>): Promise<void> {
-    const { holding, progress } = Batches.originOf(batch);
+    const { holding, progress } = ConsumedBatch.originOf(batch);
     progress.finish(batch.baseOffset, batch.nextOffset);
     return this.commitOf(holding, progress);
   }
 
   /** @throws LogError FENCED_MEMBER_EPOCH when the assignment is over; as `Membership.commit` */
   async commitOf(holding: Holding<unknown, unknown>, progress: unknown): Promise<void> {
-    if (holding.phase === 'gone') throw overSince(holding);
+    if (holding.phase === 'gone') throw overSince(holding.assigned);
     // What came before a seek is of no concern any more.
     if (holding.progress === progress) await this.commits.commit([holding]);
   }
@@ -179,6 +179,7 @@ export class Participation<K, V> implements MembershipListener {
   stop(error: LogError): void {
     if (this.#stoppedBy !== undefined) return;
     this.#stoppedBy = error;
+    this.#stopped.abort(error);
     this.#fetching.stop(this.#holdings.values());
     this.#fetching.close(error);
     this.onChange();
@@ -204,14 +205,14 @@ export class Participation<K, V> implements MembershipListener {
     this.stop(closedError('consumer'));
     this.#deadline.stop();
     await this.membership.leave();
-    this.#stopped.abort();
     this.commits.stop();
   }
 
   #find(partitions: readonly AssignedPartition[]): Holding<K, V>[] {
     return this.#found(partitions).filter(({ assigned }) =>
       partitions.some(
-        (other) => keyOfPartition(other) === keyOfPartition(assigned) && other.assignmentEpoch === assigned.assignmentEpoch,
+        (other) =>
+          keyOfPartition(other) === keyOfPartition(assigned) && other.assignmentEpoch === assigned.assignmentEpoch,
       ),
     );
   }
@@ -264,8 +265,8 @@ export function notAssigned({ topic, partition }: TopicPartition): LogError {
   });
 }
 
-function overSince({ assigned }: Holding<unknown, unknown>): LogError {
-  const { topic, partition } = assigned;
+/** The record or batch was handed out under an assignment that is over. */
+export function overSince({ topic, partition }: TopicPartition): LogError {
   return new LogError(
     'FENCED_MEMBER_EPOCH',
     `${topic}-${partition} is no longer assigned to this consumer as it was when the record was handed out: whoever has it ` +

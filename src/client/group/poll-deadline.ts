@@ -9,6 +9,8 @@ export interface Work {
   readonly partition: TopicPartition;
   /** The first one of it. */
   readonly offset: number;
+  /** When it began, by the monotonic clock in ms; undefined: when it is first seen. */
+  readonly sinceMs?: number;
 }
 
 /** How many times within the limit it is looked: the deadline is noticed late by at most one of these parts. */
@@ -61,7 +63,7 @@ export class PollDeadline {
       this.#seenSinceMs = nowMs;
       return;
     }
-    const ageMs = nowMs - this.#seenSinceMs;
+    const ageMs = nowMs - (work.sinceMs ?? this.#seenSinceMs);
     if (ageMs >= this.#limitMs) this.#onPassed(work, ageMs);
   }
 }

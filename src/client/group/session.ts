@@ -72,6 +72,7 @@ export class MemberSession {
   #answered = false;
   /** Whether the broker may have a member of this id. */
   #mayBeKnown = false;
+  #telling: Promise<void> | undefined;
   #onAllLetGo: () => void = () => {};
 
   constructor(options: MembershipOptions, context: MembershipContext, listener: MembershipListener) {
@@ -108,7 +109,8 @@ export class MemberSession {
       while (this.#state !== 'over') await this.#repeat(() => this.#beat());
     } catch (thrown) {
       const error = toLogError(thrown);
-      if (this.#state !== 'over' && GONE.has(error.reason)) this.#mayBeKnown = false;
+      const refused = this.#state === 'joining' && error.outcome === 'none';
+      if (this.#state !== 'over' && (refused || GONE.has(error.reason))) this.#mayBeKnown = false;
       this.end(error);
     }
     return this.#endedBy;
@@ -154,7 +156,12 @@ export class MemberSession {
   }
 
   /** Tells the broker that the member is gone, if it may think otherwise; a static one keeps its place. Never rejects. */
-  async tellLeft(): Promise<void> {
+  tellLeft(): Promise<void> {
+    this.#telling ??= this.#tellLeft();
+    return this.#telling;
+  }
+
+  async #tellLeft(): Promise<void> {
     const { runtime } = this.#context;
     const { clock, random, logger } = runtime;
     const limitMs = Math.min(LEAVE_TIMEOUT_MS, this.#context.requestTimeoutMs);

@@ -1,9 +1,8 @@
 /** Makes newly assigned partitions ready to be read. */
 import { LogError, toLogError } from '../../core/errors.js';
-import { isUnknownTopic } from '../metadata-cache.js';
-import { DEFAULT_BACKOFF, backoffMs, sleep } from '../retry.js';
-import type { NoStartPosition, StartPosition } from './committed-offsets.js';
+import { backoffMs, DEFAULT_BACKOFF, sleep } from '../retry.js';
 import type { Commits } from './commits.js';
+import type { NoStartPosition, StartPosition } from './committed-offsets.js';
 import type { ConsumerContext } from './context.js';
 import type { Fetching } from './fetching.js';
 import type { Holding } from './holding.js';
@@ -63,6 +62,7 @@ async function findStarts<K, V>(
   try {
     const found = await context.findStarts(
       asked.map(({ assigned }) => assigned),
+      context.options.from,
       signal,
     );
     const byHolding = new Map(asked.map((holding, i) => [holding, found[i]]));
@@ -83,8 +83,9 @@ async function begin<K, V>(
   if (starts instanceof LogError && unknown.some(isStarting)) throw starts;
   const later: Holding<K, V>[] = [];
   const unsaved: Holding<K, V>[] = [];
-  for (const holding of starts instanceof LogError ? [] : unknown) {
-    const start = starts[holdings.indexOf(holding)];
+  const found: Starts = starts instanceof LogError ? [] : starts;
+  for (const holding of unknown) {
+    const start = found[holdings.indexOf(holding)];
     if (start === undefined) continue;
     if ('error' in start) {
       if (start.error.reason === 'UNKNOWN_TOPIC_OR_PARTITION') later.push(holding);
@@ -115,7 +116,7 @@ async function save<K, V>(
       return;
     } catch (thrown) {
       const error = toLogError(thrown);
-      if (isUnknownTopic(error)) return;
+      if (error.reason === 'UNKNOWN_TOPIC_ID' || error.reason === 'UNKNOWN_TOPIC_OR_PARTITION') return;
       // What is no longer held will be lost in a moment; the others are tried again.
       if (!error.retryable && !NOT_HELD.has(error.reason)) throw error;
       const { clock, random } = context.runtime;

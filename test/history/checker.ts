@@ -1,6 +1,6 @@
 /**
- * Finds in the history of clients what a log must never do. The checks are those of Jepsen's workload for Kafka and two
- * for groups; what each means is said at ViolationKind.
+ * Finds in the history of clients what a log must never do. The checks are those of Jepsen's workload for Kafka and
+ * some for groups; what each means is said at ViolationKind.
  */
 import { checkGroups } from './checks/groups.js';
 import { MustSee } from './checks/must-see.js';
@@ -20,11 +20,12 @@ import type { Violation } from './violations.js';
  */
 export function checkHistory(events: readonly HistoryEvent[], options: HistoryOptions = {}): Violation[] {
   const index = new HistoryIndex(events);
+  const mustSee = new MustSee(index, options);
   return [
     ...checkRecords(index, options),
     ...checkSends(index),
     ...checkReading(index, new MustSee(index, options)),
-    ...checkGroups(index),
+    ...checkGroups(index, mustSee),
   ];
 }
 

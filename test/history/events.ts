@@ -79,6 +79,8 @@ export interface PollEvent {
   readonly records: readonly SeenRecord[];
   /** Whether open and aborted transactions may be seen: the same in every poll of a process. Default read_committed. */
   readonly isolation?: 'read_uncommitted' | 'read_committed' | undefined;
+  /** In whatever order the consumer likes: then nothing is said of what was passed over. */
+  readonly unordered?: boolean | undefined;
 }
 
 /**
@@ -107,7 +109,25 @@ export interface CommitEvent {
   readonly positions: readonly Position[];
 }
 
-/** An administrator's reset of a group's offsets was acknowledged. */
+/**
+ * A member of a group is done with records that it was handed: from here on the group may commit an offset above them. To be
+ * written down of every member, before the group is told.
+ */
+export interface FinishEvent {
+  readonly kind: 'finish';
+  readonly process: string;
+  /** By their offsets. */
+  readonly records: readonly Position[];
+}
+
+/** An administrator is about to reset a group's offsets: from here on members may begin there. */
+export interface AskResetEvent {
+  readonly kind: 'ask-reset';
+  readonly group: string;
+  readonly positions: readonly Position[];
+}
+
+/** An administrator's reset of a group's offsets was acknowledged: who was assigned the partition before is to begin anew. */
 export interface ResetOffsetsEvent {
   readonly kind: 'reset-offsets';
   readonly group: string;
@@ -147,7 +167,9 @@ export type HistoryEvent =
   | PollEvent
   | AssignEvent
   | RevokeEvent
+  | FinishEvent
   | CommitEvent
+  | AskResetEvent
   | ResetOffsetsEvent
   | EndEvent
   | TrimEvent

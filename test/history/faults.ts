@@ -1,5 +1,5 @@
 /** Faults for a history of the model: each makes it show one kind of violation. */
-import type { AssignEvent, EndEvent, HistoryEvent, PollEvent, SeenRecord, SendEvent } from './events.js';
+import type { AssignEvent, EndEvent, HistoryEvent, PollEvent, Position, SeenRecord, SendEvent } from './events.js';
 import type { ViolationKind } from './violations.js';
 
 /**
@@ -198,11 +198,29 @@ export const FAULTS: Readonly<Record<ViolationKind, Fault>> = {
     return history.add({ kind: 'assign', process: 'intruder', group: 'group', positions });
   },
 
+  'group-skip': (history) => {
+    const chosen = history.finalRecord();
+    if (chosen === undefined) return undefined;
+    const isChosen = ({ topic, partition, offset }: Position): boolean =>
+      topic === chosen.record.topic && partition === chosen.record.partition && offset === chosen.record.offset;
+    for (const at of history.indexes('finish')) {
+      const { records, ...rest } = history.at(at, 'finish');
+      history.events[at] = { ...rest, records: records.filter((record) => !isChosen(record)) };
+    }
+    return history.indexes('commit', ({ positions }) =>
+      positions.some((position) => isAbove(position, chosen.record)),
+    )[0];
+  },
+
   'two-owners': (history) => {
     const at = history.indexes('assign', ({ group }) => group !== undefined).at(-1)!;
     return history.add({ ...history.at(at, 'assign'), process: 'intruder' } satisfies AssignEvent);
   },
 };
+
+function isAbove({ topic, partition, offset }: Position, record: SeenRecord): boolean {
+  return topic === record.topic && partition === record.partition && offset > record.offset;
+}
 
 /** Takes a record out of a poll. */
 function drop(history: MutableHistory, at: number, { value }: SeenRecord): void {

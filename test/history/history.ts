@@ -58,6 +58,10 @@ export class History {
     this.add({ kind: 'revoke', process, places });
   }
 
+  finish(process: string, records: readonly Position[]): void {
+    if (records.length > 0) this.add({ kind: 'finish', process, records });
+  }
+
   end(process: string, end: Position): void {
     this.add({ kind: 'end', process, end });
   }

@@ -221,6 +221,7 @@ export class ModelClients {
     positions.set(log, position);
     const seen = records.map(({ offset, value }) => ({ ...log.place, offset, value }));
     this.history.poll(process, seen, isolation);
+    if (reader.group !== undefined) this.history.finish(process, seen);
     if (position >= limit) this.history.end(process, { ...log.place, offset: limit });
   }
 

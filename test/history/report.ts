@@ -55,6 +55,10 @@ function describeEvent(event: HistoryEvent): string {
       return `${event.process} revoked: ${list(event.places, place)}`;
     case 'commit':
       return `${event.process} commit of group ${event.group}: ${list(event.positions, position)}`;
+    case 'finish':
+      return `${event.process} finished: ${list(event.records, position)}`;
+    case 'ask-reset':
+      return `asks to reset group ${event.group}: ${list(event.positions, position)}`;
     case 'reset-offsets':
       return `reset of group ${event.group}: ${list(event.positions, position)}`;
     case 'end':

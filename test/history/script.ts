@@ -54,6 +54,15 @@ export class Script extends History {
     this.add({ kind: 'commit', process, group, positions: [at(offset)] });
   }
 
+  /** Is done with the records at these offsets. */
+  finishes(process: string, ...offsets: readonly number[]): void {
+    this.finish(process, offsets.map(at));
+  }
+
+  asksToReset(group: string, offset: number): void {
+    this.add({ kind: 'ask-reset', group, positions: [at(offset)] });
+  }
+
   resets(group: string, offset: number): void {
     this.add({ kind: 'reset-offsets', group, positions: [at(offset)] });
   }

@@ -40,9 +40,14 @@ export type ViolationKind =
   | 'nonmonotonic-send'
   /** A record was seen that nobody had sent. */
   | 'foreign-value'
-  /** A member of a group began below the offset committed last, and no reset had been asked for. */
+  /** A member of a group began below an offset that the group had committed, and no reset had been asked for. */
   | 'lost-commit'
-  /** A partition was assigned to a member of a group while another member of it had it. */
+  /**
+   * A group committed an offset, or a member of it began at one, above a record that no member has finished since the
+   * group began, or since its offset was reset last.
+   */
+  | 'group-skip'
+  /** A partition was assigned to a member of a group, or a record of it handed to one, while another member had it. */
   | 'two-owners';
 
 /** The invariants of TESTING.md that a violation breaks. */
@@ -58,7 +63,8 @@ export const INVARIANTS: Readonly<Record<ViolationKind, readonly number[]>> = {
   'nonmonotonic-send': [6],
   'foreign-value': [4],
   'lost-commit': [8],
-  'two-owners': [10],
+  'group-skip': [7, 8],
+  'two-owners': [9, 10],
 };
 
 /** An event of the history with its place there; of lists in it (records, positions) only what matters. */
@@ -104,6 +110,7 @@ function narrowed(event: HistoryEvent, ofs: readonly NonNullable<Point['of']>[])
     }
     case 'assign':
     case 'commit':
+    case 'ask-reset':
     case 'reset-offsets':
       return { ...event, positions: event.positions.filter(concerned) };
     default:

@@ -130,7 +130,8 @@ class ReadingCheck {
     return reading;
   }
 
-  #poll({ process, records, isolation = 'read_committed' }: PollEvent, at: number): void {
+  #poll({ process, records, isolation = 'read_committed', unordered }: PollEvent, at: number): void {
+    if (unordered) return;
     for (const { offset, ...place } of records) {
       const partition = this.#index.place(place);
       const reading = this.#readers.get(process)?.get(partition) ?? this.#start(process, partition, offset, NEVER);

@@ -1,0 +1,192 @@
+/** A member of a group that writes down in a history what it is given, handed, and has done. */
+import { setTimeout as sleep } from 'node:timers/promises';
+import type { ConsumedBatch, Consumer, ReadRecord, TopicPartition } from '../../../src/index.js';
+import { LogError } from '../../../src/index.js';
+import type { Position } from '../events.js';
+import { type EventLog, nowUs } from '../timed-history.js';
+
+/**
+ * How a member takes records, and how the group learns what is finished: `auto` one by one with commits on a timer,
+ * `commits` one by one with a commit each, `batches` with a commit each, `keys` several at once in the order of their keys
+ * with commits on a timer, `unordered` several at once with a commit each.
+ */
+export type Handling = 'auto' | 'commits' | 'batches' | 'keys' | 'unordered';
+
+export const HANDLINGS: readonly Handling[] = ['auto', 'commits', 'batches', 'keys', 'unordered'];
+
+/** Handlers at once of `keys` and `unordered`. */
+const CONCURRENCY = 8;
+
+/** Whether the group of a member with this handling commits by itself. */
+export function commitsByItself(handling: Handling): boolean {
+  return handling === 'auto' || handling === 'keys';
+}
+
+function isUnordered(handling: Handling): boolean {
+  return handling === 'keys' || handling === 'unordered';
+}
+
+export interface RecordedMemberOptions {
+  /** The consumer's name in the history. */
+  readonly process: string;
+  readonly group: string;
+  readonly handling: Handling;
+  /** How long the handling of a record takes, in ms; asked for each. */
+  readonly handleMs: () => number;
+}
+
+type TextRecord = ReadRecord<string, string>;
+
+/** A consumer from its start to its end: a process of the history. */
+export class RecordedMember {
+  readonly #consumer: Consumer<string, string>;
+  readonly #log: EventLog;
+  readonly #options: RecordedMemberOptions;
+  /** Assigned, and not read yet. */
+  readonly #unread = new Set<string>();
+  /** By partition: when a record of it was handed out last. */
+  readonly #lastUs = new Map<string, number>();
+
+  constructor(consumer: Consumer<string, string>, log: EventLog, options: RecordedMemberOptions) {
+    this.#consumer = consumer;
+    this.#log = log;
+    this.#options = options;
+    consumer.on('assigned', (partitions) => this.#assigned(partitions));
+    consumer.on('revoked', (partitions) => this.#revoked(partitions));
+    consumer.on('lost', (partitions) => this.#lost(partitions));
+  }
+
+  /** Goes on until the consumer is closed, or its signal aborts. @throws LogError when it may not go on */
+  async run(): Promise<void> {
+    try {
+      await this.#consume();
+    } catch (error) {
+      if (!(error instanceof LogError) || (error.reason !== 'CANCELLED' && error.reason !== 'CLOSED')) throw error;
+    }
+  }
+
+  async #consume(): Promise<void> {
+    const consumer = this.#consumer;
+    switch (this.#options.handling) {
+      case 'auto':
+        for await (const record of consumer) await this.#handle([record]);
+        return;
+      case 'commits':
+        for await (const record of consumer) {
+          await this.#handle([record]);
+          if (await this.#passed(consumer.commit(record))) this.#committed(record, record.offset + 1);
+        }
+        return;
+      case 'batches':
+        for await (const batch of consumer.batches()) await this.#handleBatch(batch);
+        return;
+      case 'keys':
+        return await consumer.run((record) => this.#handle([record]), {
+          concurrency: CONCURRENCY,
+          orderedBy: 'key',
+        });
+      case 'unordered':
+        // How far a commit has come is not known here: no further than to the first record that is not finished.
+        return await consumer.run(
+          async (record) => {
+            await this.#handle([record]);
+            await this.#passed(consumer.commit(record));
+          },
+          { concurrency: CONCURRENCY, orderedBy: 'none' },
+        );
+    }
+  }
+
+  async #handleBatch(batch: ConsumedBatch<string, string>): Promise<void> {
+    await this.#handle(await batch.records());
+    if (await this.#passed(batch.commit())) this.#committed(batch, batch.nextOffset);
+  }
+
+  async #handle(records: readonly TextRecord[]): Promise<void> {
+    const { process, handleMs } = this.#options;
+    const places = records.map(({ topic, partition, offset }): Position => ({ topic, partition, offset }));
+    const seen = records.map(({ value }, i) => ({ ...places[i]!, value: textOf(value) }));
+    for (const place of places) this.#begin(place);
+    this.#log.add({ kind: 'poll', process, records: seen, unordered: this.#isUnordered });
+    for (const place of places) this.#lastUs.set(keyOf(place), nowUs());
+    const ms = handleMs();
+    if (ms > 0) await sleep(ms);
+    this.#log.add({ kind: 'finish', process, records: places });
+  }
+
+  /** Whether a commit was acknowledged. @throws LogError when it had no reason to fail */
+  async #passed(commit: Promise<void>): Promise<boolean> {
+    try {
+      await commit;
+      return true;
+    } catch (error) {
+      if (error instanceof LogError && (error.retryable || MAY_END_COMMITS.has(error.reason))) return false;
+      throw error;
+    }
+  }
+
+  #committed({ topic, partition }: TopicPartition, offset: number): void {
+    const { process, group } = this.#options;
+    this.#log.add({ kind: 'commit', process, group, positions: [{ topic, partition, offset }] });
+  }
+
+  /** Where the consumer begins is to be seen by the first record that it hands out, if these come in order. */
+  async #assigned(partitions: readonly TopicPartition[]): Promise<void> {
+    for (const partition of partitions) this.#unread.add(keyOf(partition));
+    if (!this.#isUnordered) return;
+    for (const { topic, partition, offset = 0 } of await this.#consumer.committed(partitions)) {
+      this.#begin({ topic, partition, offset });
+    }
+  }
+
+  #begin(at: Position): void {
+    if (!this.#unread.delete(keyOf(at))) return;
+    const { process, group } = this.#options;
+    this.#log.add({ kind: 'assign', process, group, positions: [at] });
+  }
+
+  get #isUnordered(): boolean {
+    return isUnordered(this.#options.handling);
+  }
+
+  #revoked(partitions: readonly TopicPartition[]): void {
+    for (const partition of partitions) this.#unread.delete(keyOf(partition));
+    this.#log.add({ kind: 'revoke', process: this.#options.process, places: partitions.map(placeOf) });
+  }
+
+  /** When they went is not known: when the member acted on them last is. */
+  #lost(partitions: readonly TopicPartition[]): void {
+    for (const partition of partitions) {
+      const place = placeOf(partition);
+      this.#unread.delete(keyOf(place));
+      const revoke = { kind: 'revoke', process: this.#options.process, places: [place] } as const;
+      this.#log.add(revoke, this.#lastUs.get(keyOf(place)));
+    }
+  }
+}
+
+/** With these a commit fails whose partition went to another member, or whose consumer was closed. */
+const MAY_END_COMMITS: ReadonlySet<string> = new Set([
+  'FENCED_MEMBER_EPOCH',
+  'UNKNOWN_MEMBER_ID',
+  'CLOSED',
+  'CANCELLED',
+  'REQUEST_TIMED_OUT',
+  'CONNECTION_LOST',
+]);
+
+const FILLER = '.';
+
+/** A value without what fills it up. */
+function textOf(value: string): string {
+  const end = value.indexOf(FILLER);
+  return end < 0 ? value : value.slice(0, end);
+}
+
+function placeOf({ topic, partition }: TopicPartition): TopicPartition {
+  return { topic, partition };
+}
+
+function keyOf({ topic, partition }: TopicPartition): string {
+  return `${topic}/${partition}`;
+}

@@ -1,5 +1,6 @@
 /** `tidelog/broker`: the production broker inside your own process, for tests and for embedding. */
 import { Broker, type LifecycleOptions } from './broker/broker.js';
+import { checkGroupConfig, type GroupConfig } from './broker/groups/group-config.js';
 import { resolveTopicConfig, type TopicOverrides } from './broker/topic-config.js';
 import { BROKER_CONFIG_KEYS } from './config/broker-config.js';
 import { type Clock, systemClock } from './core/clock.js';
@@ -59,6 +60,31 @@ export interface BrokerLifecycle {
   readonly cleanerDedupeBufferBytes?: number;
 }
 
+/** Bounds of consumer groups; each has a default. */
+export interface BrokerGroups {
+  /** Partitions of the topic that keeps groups, when it is created. Default 16. */
+  readonly offsetsTopicPartitions?: number;
+  /** Session of a member that names none, in ms. Default 45 s. */
+  readonly sessionTimeoutMs?: number;
+  /** The shortest and the longest session that a member may name, in ms. Default 1 s and 30 min. */
+  readonly minSessionTimeoutMs?: number;
+  readonly maxSessionTimeoutMs?: number;
+  /** How long a member may take to give partitions up, unless it names another time, in ms. Default 5 min. */
+  readonly rebalanceTimeoutMs?: number;
+  /** Members of one group. Default 1,000. */
+  readonly maxMembers?: number;
+  /** Groups. Default 100,000. */
+  readonly maxGroups?: number;
+  /** Committed offsets of all groups together. Default 1,000,000. */
+  readonly maxOffsets?: number;
+  /** How long a group without members is kept, in ms. Default 7 days. */
+  readonly offsetsRetentionMs?: number;
+  /** Time between two looks for groups that are no longer kept, in ms. Default 10 min. */
+  readonly retentionCheckIntervalMs?: number;
+  /** Text that comes with a committed offset, in bytes. Default 4 KiB. */
+  readonly metadataMaxBytes?: number;
+}
+
 export interface StartBrokerOptions {
   /** Where the log is kept: nowhere, or in a directory that is created if there is none. */
   readonly storage: 'memory' | { readonly dataDir: string };
@@ -72,6 +98,7 @@ export interface StartBrokerOptions {
   readonly topicDefaults?: Readonly<Record<string, string | number | boolean>>;
   readonly limits?: BrokerLimits;
   readonly lifecycle?: BrokerLifecycle;
+  readonly groups?: BrokerGroups;
   readonly clock?: Clock;
   readonly random?: Random;
   /** Default: silent. */
@@ -149,6 +176,7 @@ export async function startBroker(options: StartBrokerOptions): Promise<RunningB
   // Before the data directory is touched.
   resolveTopicConfig({}, topicDefaults);
   const lifecycle = lifecycleOf(options.lifecycle ?? {});
+  const groups = groupsOf(options.groups ?? {});
   const engine = await openEngine(options);
   try {
     const broker = await Broker.start({
@@ -161,6 +189,7 @@ export async function startBroker(options: StartBrokerOptions): Promise<RunningB
       topicDefaults,
       maxRequestBytes,
       lifecycle,
+      groups,
       limits: {
         maxPartitionsPerTopic: limits.maxPartitionsPerTopic ?? 10_000,
         maxPartitions: limits.maxPartitions ?? 20_000,
@@ -205,13 +234,43 @@ function lifecycleOf(given: BrokerLifecycle): LifecycleOptions {
   };
 }
 
+/** @throws LogError INVALID_CONFIG */
+function groupsOf(given: BrokerGroups): GroupConfig {
+  const config: GroupConfig = {
+    offsetsTopicPartitions: checked('offsets.topic.num.partitions', given.offsetsTopicPartitions),
+    sessionTimeoutMs: checked('group.session.timeout.ms', given.sessionTimeoutMs),
+    minSessionTimeoutMs: checked('group.min.session.timeout.ms', given.minSessionTimeoutMs),
+    maxSessionTimeoutMs: checked('group.max.session.timeout.ms', given.maxSessionTimeoutMs),
+    rebalanceTimeoutMs: checked('group.rebalance.timeout.ms', given.rebalanceTimeoutMs),
+    maxMembers: checked('group.max.size', given.maxMembers),
+    maxGroups: checked('groups.max', given.maxGroups),
+    maxOffsets: checked('offsets.max', given.maxOffsets),
+    offsetsRetentionMs: checked('offsets.retention.ms', given.offsetsRetentionMs),
+    retentionCheckIntervalMs: checked('offsets.retention.check.interval.ms', given.retentionCheckIntervalMs),
+    metadataMaxBytes: checked('offset.metadata.max.bytes', given.metadataMaxBytes),
+  };
+  checkGroupConfig(config);
+  return config;
+}
+
 type CheckedName =
   | 'log.retention.check.interval.ms'
   | 'log.cleaner.backoff.ms'
   | 'log.cleaner.dedupe.buffer.size'
   | 'log.disk.reserve.bytes'
   | 'connections.max'
-  | 'streams.max';
+  | 'streams.max'
+  | 'offsets.topic.num.partitions'
+  | 'group.session.timeout.ms'
+  | 'group.min.session.timeout.ms'
+  | 'group.max.session.timeout.ms'
+  | 'group.rebalance.timeout.ms'
+  | 'group.max.size'
+  | 'groups.max'
+  | 'offsets.max'
+  | 'offsets.retention.ms'
+  | 'offsets.retention.check.interval.ms'
+  | 'offset.metadata.max.bytes';
 
 /** The number that was given, held to what the broker's key of that name takes; else the key's default. */
 function checked(name: CheckedName, given: number | undefined): number {

@@ -8,6 +8,9 @@ import { type Epoch, toEpoch } from '../core/types.js';
 import type { MetadataStore, StorageEngine } from '../storage/engine.js';
 import { type DeletedRecords, type DeleteRecordsCommand, deleteRecords } from './delete-records.js';
 import { Fetcher } from './fetch.js';
+import { GroupCoordinator } from './groups/coordinator.js';
+import type { GroupCoordinatorApi } from './groups/coordinator-types.js';
+import { checkGroupConfig, type GroupConfig } from './groups/group-config.js';
 import { listOffsets, type OffsetAnswer, type OffsetQuery } from './list-offsets.js';
 import { LogManager } from './log-manager.js';
 import { Producer } from './produce.js';
@@ -42,6 +45,7 @@ export interface BrokerOptions {
   /** Configuration of topics that do not set it themselves, by the keys of a topic. */
   readonly topicDefaults: TopicOverrides;
   readonly lifecycle: LifecycleOptions;
+  readonly groups: GroupConfig;
   /** The largest request the listeners take, told to clients. */
   readonly maxRequestBytes: number;
 }
@@ -58,10 +62,12 @@ export class Broker {
   readonly topics: Topics;
   readonly produce: Producer;
   readonly fetch: Fetcher;
+  readonly groups: GroupCoordinatorApi;
   readonly nodeId: number = NODE_ID;
   readonly #options: BrokerOptions;
   readonly #clusterId: string;
   readonly #logs: LogManager;
+  readonly #coordinator: GroupCoordinator;
   #address: Address = { host: '127.0.0.1', port: 0 };
   #draining = false;
 
@@ -72,14 +78,18 @@ export class Broker {
     this.topics = topics;
     this.produce = new Producer({ topics, clock: options.clock, isDraining: () => this.#draining });
     this.fetch = new Fetcher({ topics, clock: options.clock });
+    this.#coordinator = new GroupCoordinator({ ...options, topics, config: options.groups });
+    this.groups = this.#coordinator;
   }
 
   /**
    * Opens every partition under a new epoch. The broker owns the engine from here on.
-   * @throws LogError INVALID_CONFIG: the defaults for topics do not hold, by themselves or with a topic's own values
+   * @throws LogError INVALID_CONFIG: the defaults for topics do not hold, by themselves or with a topic's own values, or
+   *   what bounds groups contradicts itself
    */
   static async start(options: BrokerOptions): Promise<Broker> {
     const { engine, random, clock, logger, limits, topicDefaults, lifecycle } = options;
+    checkGroupConfig(options.groups);
     const clusterId = await getOrCreate(engine.metadata, CLUSTER_ID_KEY, () => random.uuid());
     const epoch = await nextEpoch(engine.metadata);
     const catalog = new TopicCatalog(engine.metadata, random);
@@ -91,9 +101,11 @@ export class Broker {
       logger,
       limits,
       defaults: topicDefaults,
-      onTopicChanged: ({ record }) => logs.checkNow(record.name),
     });
     const logs = new LogManager({ topics, clock, logger, ...lifecycle });
+    topics.onChange(({ kind, topic }) => {
+      if (kind === 'updated') logs.checkNow(topic.record.name);
+    });
     await topics.load();
     logs.start();
     return new Broker(options, clusterId, topics, logs);
@@ -140,10 +152,11 @@ export class Broker {
     return this.#draining;
   }
 
-  /** From here on new appends are refused with BROKER_DRAINING; what was accepted is finished. */
+  /** From here on new appends and changes of groups are refused with BROKER_DRAINING; what was accepted is finished. */
   drain(): void {
     this.#draining = true;
     this.fetch.close();
+    this.#coordinator.drain();
   }
 
   /**
@@ -153,6 +166,7 @@ export class Broker {
   async close(): Promise<void> {
     this.drain();
     await this.#logs.close();
+    await this.#coordinator.close();
     try {
       await this.topics.close();
     } finally {

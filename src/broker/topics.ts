@@ -1,4 +1,5 @@
 /** The topics of this broker with their open partitions: creation, alteration, deletion, lookup. */
+import { assert } from '../core/assert.js';
 import { LogError, toLogError } from '../core/errors.js';
 import { forEachLimit } from '../core/semaphore.js';
 import type { TopicId } from '../core/types.js';
@@ -15,6 +16,7 @@ import {
   slotFailure,
   type TopicIdentity,
 } from './partition-opener.js';
+import { PartitionQuota, type TopicLimits } from './partition-quota.js';
 import { Reopening } from './reopening.js';
 import type { DeletedTopic, TopicCatalog, TopicContents, TopicRecord } from './topic-catalog.js';
 import { changedOverrides, logTopicChange, sameOverrides, type TopicChange } from './topic-change.js';
@@ -30,6 +32,8 @@ import {
 } from './topic-errors.js';
 import { checkTopicName, isInternal } from './topic-name.js';
 
+export type { TopicLimits } from './partition-quota.js';
+
 /** A topic in service. */
 export interface Topic {
   readonly record: TopicRecord;
@@ -38,11 +42,10 @@ export interface Topic {
   readonly slots: readonly PartitionSlot[];
 }
 
-export interface TopicLimits {
-  /** Partitions of one topic at the most. */
-  readonly maxPartitionsPerTopic: number;
-  /** Partitions of all topics together at the most. */
-  readonly maxPartitions: number;
+/** What has happened to a topic; `topic` is as it is after that, or was before it was deleted. */
+export interface TopicNotice {
+  readonly kind: 'created' | 'updated' | 'deleted';
+  readonly topic: Topic;
 }
 
 export interface TopicsOptions extends PartitionOpenerOptions {
@@ -50,8 +53,6 @@ export interface TopicsOptions extends PartitionOpenerOptions {
   readonly limits: TopicLimits;
   /** What the broker's configuration sets for topics that do not. */
   readonly defaults: TopicOverrides;
-  /** Called after each update that changed something, with the topic as it is now. Must not throw. */
-  readonly onTopicChanged?: (topic: Topic) => void;
 }
 
 export class Topics {
@@ -62,8 +63,8 @@ export class Topics {
   readonly #topics = new Map<string, Topic>();
   /** Names whose creation, alteration or deletion is under way in this process. */
   readonly #busy = new Set<string>();
-  /** Of all topics, those being created included. */
-  #partitionCount = 0;
+  readonly #quota: PartitionQuota;
+  readonly #listeners = new Set<(notice: TopicNotice) => void>();
 
   /** @throws LogError INVALID_CONFIG unless the defaults hold by themselves */
   constructor(options: TopicsOptions) {
@@ -73,6 +74,20 @@ export class Topics {
     this.#opener = new PartitionOpener(options);
     this.#reopening = new Reopening({ ...options, reopen: () => this.#reopen() });
     this.#deletions = new Deletions(options);
+    this.#quota = new PartitionQuota(options.limits);
+  }
+
+  /**
+   * Calls `listener`, which must not throw, after each creation, each update that changed something and each deletion,
+   * until unsubscribed.
+   */
+  onChange(listener: (notice: TopicNotice) => void): () => void {
+    this.#listeners.add(listener);
+    return () => void this.#listeners.delete(listener);
+  }
+
+  #notify(kind: TopicNotice['kind'], topic: Topic): void {
+    for (const listener of this.#listeners) listener({ kind, topic });
   }
 
   /** What the broker's configuration sets for topics that do not. */
@@ -86,7 +101,7 @@ export class Topics {
     await this.#removeUnknown([...topics, ...deleted]);
     const configs = topics.map((record) => this.#loadedConfig(record));
     await forEachLimit([...topics.entries()], OPEN_CONCURRENCY, async ([i, record]) => {
-      this.#partitionCount += record.partitionCount;
+      if (!isInternal(record.name)) this.#quota.add(record.partitionCount);
       this.#topics.set(record.name, await this.#open(record, configs[i]!));
     });
     for (const topic of deleted) this.#deletions.add({ topic, partitions: [], nameFree: true });
@@ -139,7 +154,8 @@ export class Topics {
   }
 
   /**
-   * @throws LogError INVALID_TOPIC, INVALID_PARTITIONS, INVALID_CONFIG, TOPIC_ALREADY_EXISTS, RESOURCE_LIMIT
+   * @throws LogError INVALID_TOPIC (not a name, or that of an internal topic), INVALID_PARTITIONS, INVALID_CONFIG,
+   *   TOPIC_ALREADY_EXISTS, RESOURCE_LIMIT
    */
   async create(
     name: string,
@@ -148,21 +164,41 @@ export class Topics {
     validateOnly: boolean,
   ): Promise<Topic | undefined> {
     checkTopicName(name);
-    this.#checkPartitionCount(partitionCount, partitionCount);
+    refuseInternal(name, 'created');
+    this.#quota.check(partitionCount, partitionCount);
     const overrides = normalizeOverrides(configs);
     const config = resolveTopicConfig(overrides, this.defaults);
     if (this.#topics.has(name)) throw alreadyExists(name);
     if (validateOnly) return undefined;
     return await this.#exclusively(name, () =>
-      this.#reserving(partitionCount, async () => {
-        const { catalog } = this.#options;
-        const draft = catalog.draft(name, partitionCount, overrides);
-        const { record, slots } = await this.#adding(draft, 0, partitionCount, config, () => catalog.create(draft));
-        const topic: Topic = { record, config, internal: isInternal(name), slots };
-        this.#topics.set(name, topic);
-        return topic;
-      }),
+      this.#quota.reserving(partitionCount, () => this.#create(name, partitionCount, overrides, config)),
     );
+  }
+
+  /**
+   * Creates a topic of the broker's own, which no limit on users' topics keeps it from having.
+   * @throws LogError TOPIC_ALREADY_EXISTS, CONCURRENT_UPDATE, or why a partition could not be opened
+   */
+  async createInternal(name: string, partitionCount: number, overrides: TopicOverrides): Promise<Topic> {
+    assert(isInternal(name), `${name} is not the name of an internal topic`);
+    const config = resolveTopicConfig(overrides, this.defaults);
+    if (this.#topics.has(name)) throw alreadyExists(name);
+    return await this.#exclusively(name, () => this.#create(name, partitionCount, overrides, config));
+  }
+
+  async #create(
+    name: string,
+    partitionCount: number,
+    overrides: TopicOverrides,
+    config: PartitionConfig,
+  ): Promise<Topic> {
+    const { catalog } = this.#options;
+    const draft = catalog.draft(name, partitionCount, overrides);
+    const { record, slots } = await this.#adding(draft, 0, partitionCount, config, () => catalog.create(draft));
+    const topic: Topic = { record, config, internal: isInternal(name), slots };
+    this.#topics.set(name, topic);
+    this.#notify('created', topic);
+    return topic;
   }
 
   /**
@@ -186,34 +222,6 @@ export class Topics {
     }
   }
 
-  /** Counts the partitions from the check on, so that several changes at once do not pass the limit together. */
-  async #reserving<T>(partitionCount: number, work: () => Promise<T>): Promise<T> {
-    this.#partitionCount += partitionCount;
-    try {
-      return await work();
-    } catch (error) {
-      this.#partitionCount -= partitionCount;
-      throw error;
-    }
-  }
-
-  /** @param added partitions that would come on top of those there are */
-  #checkPartitionCount(count: number, added: number): void {
-    const { maxPartitionsPerTopic, maxPartitions } = this.#options.limits;
-    if (!Number.isInteger(count) || count < 1 || count > maxPartitionsPerTopic) {
-      throw new LogError('INVALID_PARTITIONS', `A topic has 1 to ${maxPartitionsPerTopic} partitions, not ${count}.`, {
-        metadata: { partitions: count, limit: maxPartitionsPerTopic },
-      });
-    }
-    if (added > 0 && this.#partitionCount + added > maxPartitions) {
-      throw new LogError(
-        'RESOURCE_LIMIT',
-        `${added} more partitions would pass this broker's limit of ${maxPartitions} (in use: ${this.#partitionCount}).`,
-        { metadata: { partitions: added, in_use: this.#partitionCount, limit: maxPartitions } },
-      );
-    }
-  }
-
   /**
    * Alters a topic's configuration and adds partitions. Everything is checked before anything is changed, and either
    * all of it comes into force, without a restart, or nothing does.
@@ -231,12 +239,12 @@ export class Topics {
     if (partitionCount === record.partitionCount && sameOverrides(overrides, record.overrides)) return before;
     if (validateOnly) return { ...before, config, record: { ...record, partitionCount, overrides } };
     const after = await this.#exclusively(name, () =>
-      this.#reserving(partitionCount - before.slots.length, () =>
+      this.#quota.reserving(partitionCount - before.slots.length, () =>
         this.#replace(before, { partitionCount, overrides }, config),
       ),
     );
     logTopicChange(this.#options.logger, record, after.record, this.defaults);
-    this.#options.onTopicChanged?.(after);
+    this.#notify('updated', after);
     return after;
   }
 
@@ -250,7 +258,7 @@ export class Topics {
         { metadata: { topic: record.name, partitions: wanted, partition_count: current } },
       );
     }
-    this.#checkPartitionCount(wanted, wanted - current);
+    this.#quota.check(wanted, wanted - current);
     return wanted;
   }
 
@@ -295,8 +303,9 @@ export class Topics {
       await this.#options.catalog.delete(topic.record, () => {
         isAccepted = true;
         this.#topics.delete(name);
-        this.#partitionCount -= partitionCount;
+        this.#quota.release(partitionCount);
         for (const partition of partitions) partition.retire();
+        this.#notify('deleted', topic);
       });
       nameFree = true;
     } catch (error) {
@@ -332,6 +341,11 @@ export class Topics {
     return topic;
   }
 
+  /** The topic of this name, if there is one. */
+  find(name: string): Topic | undefined {
+    return this.#topics.get(name);
+  }
+
   /** The id that a name has now; undefined when there is no such topic. */
   idOf(name: string): TopicId | undefined {
     return this.#topics.get(name)?.record.id;
@@ -342,14 +356,15 @@ export class Topics {
    * @throws LogError UNKNOWN_TOPIC_OR_PARTITION, UNKNOWN_TOPIC_ID, or why the partition is out of service
    */
   partition(name: string, topicId: string, index: number): Partition {
-    const topic = topicId === '' ? this.get(name) : this.#withId(name, topicId);
+    const topic = topicId === '' ? this.get(name) : this.withId(name, topicId);
     const slot = topic.slots[index];
     if (slot instanceof Partition) return slot;
     if (slot !== undefined) throw slot;
     throw unknownPartition(name, index, topic.slots.length);
   }
 
-  #withId(name: string, topicId: string): Topic {
+  /** @throws LogError UNKNOWN_TOPIC_ID unless the topic of this name has the id */
+  withId(name: string, topicId: string): Topic {
     const topic = this.#topics.get(name);
     if (topic?.record.id === topicId) return topic;
     throw topic === undefined ? deletedTopic(name, topicId) : recreatedTopic(topic.record, topicId);

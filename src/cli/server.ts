@@ -134,6 +134,19 @@ async function start({ config, topicDefaults }: LoadedConfig, logger: PinoLogger
       cleanerBackoffMs: config['log.cleaner.backoff.ms'],
       cleanerDedupeBufferBytes: config['log.cleaner.dedupe.buffer.size'],
     },
+    groups: {
+      offsetsTopicPartitions: config['offsets.topic.num.partitions'],
+      sessionTimeoutMs: config['group.session.timeout.ms'],
+      minSessionTimeoutMs: config['group.min.session.timeout.ms'],
+      maxSessionTimeoutMs: config['group.max.session.timeout.ms'],
+      rebalanceTimeoutMs: config['group.rebalance.timeout.ms'],
+      maxMembers: config['group.max.size'],
+      maxGroups: config['groups.max'],
+      maxOffsets: config['offsets.max'],
+      offsetsRetentionMs: config['offsets.retention.ms'],
+      retentionCheckIntervalMs: config['offsets.retention.check.interval.ms'],
+      metadataMaxBytes: config['offset.metadata.max.bytes'],
+    },
     logger,
   });
 }

@@ -37,6 +37,17 @@ type OwnKeys = {
   readonly 'log.retention.check.interval.ms': ConfigKey<number>;
   readonly 'log.cleaner.backoff.ms': ConfigKey<number>;
   readonly 'log.cleaner.dedupe.buffer.size': ConfigKey<number>;
+  readonly 'offsets.topic.num.partitions': ConfigKey<number>;
+  readonly 'group.session.timeout.ms': ConfigKey<number>;
+  readonly 'group.min.session.timeout.ms': ConfigKey<number>;
+  readonly 'group.max.session.timeout.ms': ConfigKey<number>;
+  readonly 'group.rebalance.timeout.ms': ConfigKey<number>;
+  readonly 'group.max.size': ConfigKey<number>;
+  readonly 'groups.max': ConfigKey<number>;
+  readonly 'offsets.max': ConfigKey<number>;
+  readonly 'offsets.retention.ms': ConfigKey<number>;
+  readonly 'offsets.retention.check.interval.ms': ConfigKey<number>;
+  readonly 'offset.metadata.max.bytes': ConfigKey<number>;
 };
 
 type BrokerConfigKeys = OwnKeys & TopicDefaultKeys;
@@ -108,6 +119,52 @@ const OWN_KEYS: OwnKeys = {
     2 ** 31 - 1,
     'Memory for the keys of the partition that is being compacted; more keys take several passes.',
   ),
+  'offsets.topic.num.partitions': integer(
+    16,
+    1,
+    1000,
+    'Partitions of the topic that keeps consumer groups, when it is created. Later it stays as it is.',
+  ),
+  'group.session.timeout.ms': integer(
+    45_000,
+    1,
+    MAX_TIMER_MS,
+    'How long a consumer stays a member of its group without a heartbeat, unless it names another time.',
+  ),
+  'group.min.session.timeout.ms': integer(1000, 1, MAX_TIMER_MS, 'The shortest session that a consumer may ask for.'),
+  'group.max.session.timeout.ms': integer(
+    1_800_000,
+    1,
+    MAX_TIMER_MS,
+    'The longest session that a consumer may ask for.',
+  ),
+  'group.rebalance.timeout.ms': integer(
+    300_000,
+    1,
+    MAX_TIMER_MS,
+    'How long a consumer may take to give partitions up, unless it names another time; past it, it is no longer a member.',
+  ),
+  'group.max.size': integer(1000, 1, 100_000, 'Members of one consumer group.'),
+  'groups.max': integer(100_000, 1, 10_000_000, 'Consumer groups.'),
+  'offsets.max': integer(
+    1_000_000,
+    1,
+    100_000_000,
+    'Committed offsets of all consumer groups together; each takes some 200 bytes of memory.',
+  ),
+  'offsets.retention.ms': integer(
+    7 * 24 * 3_600_000,
+    1,
+    Number.MAX_SAFE_INTEGER,
+    'How long a consumer group and its offsets are kept once it has no members and nobody commits for it.',
+  ),
+  'offsets.retention.check.interval.ms': integer(
+    600_000,
+    1,
+    MAX_TIMER_MS,
+    'Time between two looks for consumer groups that are no longer kept.',
+  ),
+  'offset.metadata.max.bytes': integer(4096, 0, 1024 * 1024, 'Text that a consumer may commit with an offset.'),
 };
 
 /** The name of the broker's key for a key of a topic. */

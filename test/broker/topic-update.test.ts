@@ -42,7 +42,9 @@ beforeEach(async () => {
   topics = await openTopics(engine, {
     logger,
     defaults: { 'retention.bytes': '5000' },
-    onTopicChanged: (topic) => changed.push(topic),
+  });
+  topics.onChange(({ kind, topic }) => {
+    if (kind === 'updated') changed.push(topic);
   });
 });
 
@@ -134,7 +136,7 @@ describe('live configuration', () => {
 
   test('a topic that is not there, and one of the broker, are refused', async () => {
     await rejection(update({}), 'UNKNOWN_TOPIC_OR_PARTITION');
-    await topics.create('__t', 1, {}, false);
+    await topics.createInternal('__t', 1, {});
     await rejection(update({ setConfigs: { 'flush.ms': '1' } }, false, '__t'), 'INVALID_TOPIC');
   });
 

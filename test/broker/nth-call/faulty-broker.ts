@@ -14,6 +14,7 @@ import { ManualClock } from '../../support/manual-clock.js';
 import { type DiskImage, PowerLossDisk } from '../../support/power-loss-disk.js';
 import { randomFrom } from '../../support/random.js';
 import { type RecordingLogger, recordingLogger } from '../../support/recording-logger.js';
+import { GROUP_CONFIG } from '../groups/support.js';
 import { type KnownTopic, Ledger, type Sent } from './ledger.js';
 
 export const DATA_DIR = '/data';
@@ -71,6 +72,7 @@ export class FaultyBroker {
         defaultPartitions: 1,
         topicDefaults: {},
         maxRequestBytes: 1 << 20,
+        groups: GROUP_CONFIG,
         lifecycle: {
           retentionCheckIntervalMs: RETENTION_INTERVAL_MS,
           cleanerBackoffMs: CLEANER_BACKOFF_MS,

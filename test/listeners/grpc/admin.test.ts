@@ -105,15 +105,16 @@ describe('creating a topic', () => {
 });
 
 describe('listing and deleting', () => {
-  test('lists by name, page by page, without internal topics unless asked', async () => {
-    for (const name of ['c', 'a', 'b', '__offsets']) await admin('CreateTopic', { name });
+  test('lists by name, page by page; an internal topic is nothing for users to create', async () => {
+    for (const name of ['c', 'a', 'b']) await admin('CreateTopic', { name });
+    await rejection(admin('CreateTopic', { name: '__offsets' }), 'INVALID_TOPIC');
     const first = await admin<ListTopicsResponse>('ListTopics', { pageSize: 2 });
     expect(first.topics.map((topic) => topic.name)).toEqual(['a', 'b']);
     const second = await admin<ListTopicsResponse>('ListTopics', { pageSize: 2, pageToken: first.nextPageToken });
     expect(second.topics.map((topic) => topic.name)).toEqual(['c']);
     expect(second.nextPageToken).toBe('');
     const all = await admin<ListTopicsResponse>('ListTopics', { includeInternal: true });
-    expect(all.topics.map((topic) => topic.name)).toEqual(['__offsets', 'a', 'b', 'c']);
+    expect(all.topics.map((topic) => topic.name)).toEqual(['a', 'b', 'c']);
   });
 
   test('a deleted topic is gone and its name is free for one with another id', async () => {

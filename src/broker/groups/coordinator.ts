@@ -1,0 +1,411 @@
+/** The coordinator of all groups of this broker: checks what is asked, finds the group, and answers by what is durable. */
+import type { Clock, Timer } from '../../core/clock.js';
+import type { Logger } from '../../core/logger.js';
+import { Slices } from '../../core/slices.js';
+import { partitionKey } from '../../core/types.js';
+import type { Topics } from '../topics.js';
+import { checkCounter, checkGroupId, checkJoin, checkMemberId, checkOffsets, checkSubscription } from './checks.js';
+import { allOffsets, checkCommit, findOffsets } from './commits.js';
+import type {
+  CommitCommand,
+  FetchOffsetsCommand,
+  FoundOffset,
+  GroupCoordinatorApi,
+  GroupSnapshot,
+  GroupSummary,
+  HeartbeatAnswer,
+  HeartbeatCommand,
+  JoinAnswer,
+  JoinCommand,
+  LeaveCommand,
+  MemberAssignment,
+  RefusedOffset,
+  SetOffsetsCommand,
+} from './coordinator-types.js';
+import { snapshotOf, summaryOf } from './descriptions.js';
+import { expired } from './expiry.js';
+import { checkMember } from './group.js';
+import { checkGroupConfig, type GroupConfig, heartbeatIntervalMs } from './group-config.js';
+import type { GroupEntry } from './group-entry.js';
+import {
+  coordinatorDraining,
+  groupNotFound,
+  nonEmptyGroup,
+  noSuchMember,
+  overtakenCommit,
+  tooManyGroups,
+  tooManyOffsets,
+} from './group-errors.js';
+import type { Member, Subscription } from './group-types.js';
+import { HeldHeartbeat } from './held-heartbeats.js';
+import type { GroupShard, OffsetChange } from './shard.js';
+import { GroupShards } from './shards.js';
+import { TopicDirectory } from './topic-directory.js';
+
+const SLICE_MS = 5;
+
+export interface GroupCoordinatorOptions {
+  readonly topics: Topics;
+  readonly config: GroupConfig;
+  readonly clock: Clock;
+  readonly logger: Logger;
+}
+
+/** A group and the shard that it is in. */
+interface Place {
+  readonly shard: GroupShard;
+  readonly entry: GroupEntry;
+}
+
+/**
+ * Made when the topics are loaded; reads its groups in the background. The broker drains it with everything else, and
+ * closes it before the topics.
+ *
+ * Invariant: between the look at a group and the event there is no `await`, so that what was checked still holds.
+ */
+export class GroupCoordinator implements GroupCoordinatorApi {
+  readonly #options: GroupCoordinatorOptions;
+  readonly #directory: TopicDirectory;
+  readonly #shards: GroupShards;
+  readonly #stop = new AbortController();
+  #expiryTimer: Timer | undefined;
+  #expiring: Promise<void> = Promise.resolve();
+  #telling: Promise<void> = Promise.resolve();
+
+  /** @throws LogError INVALID_CONFIG */
+  constructor(options: GroupCoordinatorOptions) {
+    const { topics, clock, logger, config } = options;
+    checkGroupConfig(config);
+    this.#options = options;
+    this.#directory = new TopicDirectory({
+      topics,
+      clock,
+      onChange: () => this.#tellTopics(),
+      livePatterns: () => this.#livePatterns(),
+    });
+    this.#shards = new GroupShards({
+      topics,
+      clock,
+      logger,
+      directory: this.#directory,
+      partitionCount: config.offsetsTopicPartitions,
+      signal: this.#stop.signal,
+    });
+    this.#planExpiry();
+  }
+
+  async join(command: JoinCommand): Promise<JoinAnswer> {
+    const { config } = this.#options;
+    const member = checkJoin(command, config);
+    const { shard, entry } = await this.#placeToChange(command.groupId, member.subscription);
+    const refusal = shard.apply(entry, {
+      kind: 'join',
+      ...member,
+      topics: this.#directory.view,
+      maxMembers: config.maxMembers,
+    });
+    if (refusal !== undefined) throw refusal;
+    const joined = entry.state.members.get(member.memberId)!;
+    await shard.settled();
+    return { ...assignmentOf(joined), ...timesOf(joined) };
+  }
+
+  async heartbeat(command: HeartbeatCommand, signal: AbortSignal): Promise<HeartbeatAnswer> {
+    const { memberId, memberEpoch, owned } = command;
+    checkGroupId(command.groupId);
+    checkMemberId(memberId);
+    checkCounter('A member epoch', memberEpoch);
+    const subscription = command.subscription && checkSubscription(command.subscription);
+    if (subscription !== undefined) await this.#resolve(subscription);
+    const { shard, entry } = this.#existing(command.groupId);
+    const topics = subscription === undefined ? entry.state.topics : this.#directory.view;
+    const before = entry.state;
+    const refusal = shard.apply(entry, {
+      kind: 'heartbeat',
+      memberId,
+      epoch: memberEpoch,
+      owned,
+      subscription,
+      topics,
+    });
+    if (refusal !== undefined) throw refusal;
+    // Else the member would take its subscription for known.
+    if (subscription !== undefined && entry.state !== before) await shard.settled();
+    return await this.#hold({ shard, entry }, command, signal);
+  }
+
+  async #hold({ shard, entry }: Place, command: HeartbeatCommand, signal: AbortSignal): Promise<HeartbeatAnswer> {
+    const { memberId, memberEpoch } = command;
+    const intervalMs = timesOf(entry.state.members.get(memberId)).heartbeatIntervalMs;
+    const waitMs = Math.min(Math.max(command.maxWaitMs, 0), intervalMs);
+    const held = new HeldHeartbeat(this.#options.clock, waitMs, signal);
+    entry.held.add(memberId, held);
+    try {
+      for (;;) {
+        const member = entry.state.members.get(memberId);
+        if (member?.epoch !== memberEpoch || member.away) {
+          const answer = await this.#news(shard, entry, command, member);
+          if (answer !== undefined) return answer;
+        } else if (held.isOver || this.#stop.signal.aborted) {
+          return { memberEpoch, heartbeatIntervalMs: intervalMs, assignment: undefined };
+        } else {
+          await held.next();
+        }
+      }
+    } finally {
+      entry.held.remove(memberId, held);
+    }
+  }
+
+  /**
+   * @returns undefined when what there was to tell could not be written, and is no longer so
+   * @throws LogError UNKNOWN_MEMBER_ID
+   */
+  async #news(
+    shard: GroupShard,
+    { state }: GroupEntry,
+    { memberId, memberEpoch }: HeartbeatCommand,
+    member: Member | undefined,
+  ): Promise<HeartbeatAnswer | undefined> {
+    try {
+      await shard.settled();
+    } catch {
+      return undefined;
+    }
+    const refusal = checkMember(state, memberId, memberEpoch);
+    if (refusal !== undefined) throw refusal;
+    const { heartbeatIntervalMs: intervalMs } = timesOf(member);
+    const assignment = assignmentOf(member!);
+    return { memberEpoch: assignment.memberEpoch, heartbeatIntervalMs: intervalMs, assignment };
+  }
+
+  async leave({ groupId, memberId, temporary }: LeaveCommand): Promise<void> {
+    checkGroupId(groupId);
+    checkMemberId(memberId);
+    const { shard, entry } = this.#existing(groupId);
+    const refusal = shard.apply(entry, { kind: 'leave', memberId, temporary });
+    if (refusal !== undefined) throw refusal;
+    await shard.settled();
+  }
+
+  async commit(command: CommitCommand): Promise<readonly RefusedOffset[]> {
+    const { groupId, memberId, memberEpoch, sequence, offsets } = command;
+    checkGroupId(groupId);
+    if (memberId !== '') checkMemberId(memberId);
+    checkCounter('A member epoch', memberEpoch);
+    checkCounter('The sequence of a commit', sequence);
+    checkOffsets(offsets);
+    const isMember = memberId !== '' || memberEpoch !== 0;
+    const { shard, entry } = isMember ? this.#existing(groupId) : await this.#placeToChange(groupId);
+    const refusal = checkMember(entry.state, memberId, memberEpoch);
+    if (refusal !== undefined) throw refusal;
+    this.#checkSequence(entry, command);
+    const member = entry.state.members.get(memberId);
+    const { topics, clock, config } = this.#options;
+    const { accepted, refused } = checkCommit(offsets, member && { member, epoch: memberEpoch }, {
+      topics,
+      metadataMaxBytes: config.metadataMaxBytes,
+      nowMs: clock.now(),
+    });
+    if (accepted.length === 0) return refused;
+    this.#checkRoom(entry, accepted);
+    await shard.commit(entry, accepted);
+    return refused;
+  }
+
+  #checkSequence(entry: GroupEntry, { groupId, memberId, sequence }: CommitCommand): void {
+    if (sequence === 0 || memberId === '') return;
+    const last = entry.lastSequence(memberId);
+    if (sequence <= last) throw overtakenCommit(groupId, memberId, sequence, last);
+    entry.noteSequence(memberId, sequence);
+  }
+
+  #checkRoom(entry: GroupEntry, changes: readonly OffsetChange[]): void {
+    const { maxOffsets } = this.#options.config;
+    const { offsets, coming } = this.#shards.totals;
+    if (offsets + coming + changes.length <= maxOffsets) return;
+    const added = changes.filter((change) => !entry.offsets.has(change)).length;
+    if (added > 0 && offsets + coming + added > maxOffsets) throw tooManyOffsets(maxOffsets);
+  }
+
+  async fetchOffsets(command: FetchOffsetsCommand): Promise<readonly FoundOffset[]> {
+    const { groupId, memberId, topics: asked } = command;
+    checkGroupId(groupId);
+    checkCounter('A member epoch', command.memberEpoch);
+    const shard = this.#shards.find(groupId);
+    // What could not be written has not been committed: what counts is the order.
+    await shard?.settled().catch(() => undefined);
+    const entry = shard?.find(groupId);
+    if (memberId !== '') {
+      if (entry === undefined) throw noSuchMember(groupId, memberId);
+      const refusal = checkMember(entry.state, memberId, command.memberEpoch);
+      if (refusal !== undefined) throw refusal;
+    }
+    if (asked.length > 0) return findOffsets(asked, entry?.offsets, this.#options.topics);
+    return entry === undefined ? [] : allOffsets(entry.offsets);
+  }
+
+  async list(): Promise<readonly GroupSummary[]> {
+    this.#shards.checkAll();
+    const summaries: GroupSummary[] = [];
+    for (const shard of this.#shards.all) {
+      for (const { durable } of shard.entries) if (durable !== undefined) summaries.push(summaryOf(durable));
+    }
+    return summaries.sort((a, b) => (a.groupId < b.groupId ? -1 : 1));
+  }
+
+  async snapshot(groupId: string): Promise<GroupSnapshot> {
+    const found = await this.find(groupId);
+    if (found === undefined) throw groupNotFound(groupId);
+    return found;
+  }
+
+  async find(groupId: string): Promise<GroupSnapshot | undefined> {
+    checkGroupId(groupId);
+    const shard = this.#shards.find(groupId);
+    await shard?.settled().catch(() => undefined);
+    const entry = shard?.find(groupId);
+    return entry?.durable && snapshotOf(entry.durable, entry.offsets);
+  }
+
+  async delete(groupId: string): Promise<void> {
+    checkGroupId(groupId);
+    for (;;) {
+      const { shard, entry } = this.#existing(groupId);
+      const { size } = entry.state.members;
+      if (size > 0) throw nonEmptyGroup(groupId, size);
+      if (entry.queuedCount === 0) return await shard.remove(entry);
+      await shard.settled();
+    }
+  }
+
+  async setOffsets({ groupId, topic, topicId, offsets }: SetOffsetsCommand): Promise<void> {
+    checkGroupId(groupId);
+    for (const { offset } of offsets) checkCounter('A committed offset', offset);
+    const { shard, entry } = await this.#placeToChange(groupId);
+    const { topics, clock } = this.#options;
+    const { id } = (topicId === '' ? topics.get(topic) : topics.withId(topic, topicId)).record;
+    const commitTimeMs = clock.now();
+    const changes = offsets.map(({ partition, offset }): OffsetChange => {
+      return { topicId: id, partition, value: { topic, offset, leaderEpoch: -1, metadata: '', commitTimeMs } };
+    });
+    if (changes.length === 0) return;
+    this.#checkRoom(entry, changes);
+    shard.apply(entry, { kind: 'reset', partitions: new Set(changes.map((change) => partitionKey(change))) }, changes);
+    await shard.settled();
+  }
+
+  /** @throws LogError GROUP_ID_NOT_FOUND, BROKER_DRAINING, COORDINATOR_LOAD_IN_PROGRESS, or why it cannot be read */
+  #existing(groupId: string): Place {
+    if (this.#stop.signal.aborted) throw coordinatorDraining();
+    const shard = this.#shards.find(groupId);
+    const entry = shard?.find(groupId);
+    if (shard === undefined || entry === undefined) throw groupNotFound(groupId);
+    return { shard, entry };
+  }
+
+  /**
+   * Of a group that is there, or is from its first change on.
+   * @throws LogError as `#existing`, RESOURCE_LIMIT, INVALID_REGULAR_EXPRESSION, or why there is no topic for groups
+   */
+  async #placeToChange(groupId: string, subscription?: Subscription): Promise<Place> {
+    if (this.#stop.signal.aborted) throw coordinatorDraining();
+    const shard = await this.#shards.findOrCreate(groupId);
+    if (subscription !== undefined) await this.#resolve(subscription);
+    if (this.#stop.signal.aborted) throw coordinatorDraining();
+    const { maxGroups } = this.#options.config;
+    if (shard.find(groupId) === undefined && this.#shards.totals.groups >= maxGroups) throw tooManyGroups(maxGroups);
+    return { shard, entry: shard.findOrMake(groupId) };
+  }
+
+  async #resolve({ pattern }: Subscription): Promise<void> {
+    if (pattern !== undefined) await this.#directory.resolve(pattern);
+  }
+
+  #tellTopics(): void {
+    this.#telling = this.#telling.then(async () => {
+      const slices = new Slices(this.#options.clock, SLICE_MS);
+      for (const shard of this.#shards.all) await shard.topicsChanged(slices);
+    });
+  }
+
+  #livePatterns(): ReadonlySet<string> | undefined {
+    if (this.#shards.isLoading) return undefined;
+    const live = new Set<string>();
+    for (const shard of this.#shards.all) for (const pattern of shard.patterns()) live.add(pattern);
+    return live;
+  }
+
+  #planExpiry(): void {
+    if (this.#stop.signal.aborted) return;
+    const { clock, config, logger } = this.#options;
+    this.#expiryTimer = clock.setTimer(config.retentionCheckIntervalMs, () => {
+      this.#expiring = this.#expire()
+        .catch((error: unknown) =>
+          logger.warn({ err: error }, 'what has expired could not be removed; it is tried again'),
+        )
+        .finally(() => this.#planExpiry());
+    });
+  }
+
+  /** @throws LogError the first write that failed */
+  async #expire(): Promise<void> {
+    const { clock, config, topics } = this.#options;
+    const topicIds = new Set(topics.list().map(({ record }) => record.id));
+    const rules = {
+      nowMs: clock.now(),
+      retentionMs: config.offsetsRetentionMs,
+      exists: topicIds.has.bind(topicIds),
+    };
+    const slices = new Slices(clock, SLICE_MS);
+    for (const shard of this.#shards.all) {
+      for (const entry of [...shard.entries]) {
+        if (this.#stop.signal.aborted) return;
+        if (entry.queuedCount === 0)
+          await this.#expireOne({ shard, entry }, expired(entry.state, entry.offsets, rules));
+        await slices.step();
+      }
+    }
+  }
+
+  async #expireOne({ shard, entry }: Place, what: ReturnType<typeof expired>): Promise<void> {
+    const { groupId, offsets } = entry;
+    if (what === 'group') {
+      this.#options.logger.info({ group: groupId, offsets: offsets.size }, 'a group without members has expired');
+      await shard.remove(entry);
+    } else if (what.length > 0) {
+      this.#options.logger.info(
+        { group: groupId, offsets: what.length },
+        'offsets of topics that are gone have expired',
+      );
+      await shard.commit(
+        entry,
+        what.map((place) => ({ ...place, value: undefined })),
+      );
+    }
+  }
+
+  /** From here on nothing is changed: held heartbeats are answered, what was accepted is finished, reading goes on. */
+  drain(): void {
+    if (this.#stop.signal.aborted) return;
+    this.#stop.abort(coordinatorDraining());
+    this.#expiryTimer?.cancel();
+    this.#directory.close();
+    this.#shards.drain();
+  }
+
+  /** Finishes what was accepted. Idempotent. */
+  async close(): Promise<void> {
+    this.drain();
+    await Promise.all([this.#expiring, this.#telling, this.#shards.close()]);
+  }
+}
+
+function assignmentOf({ epoch, assigned }: Member): MemberAssignment {
+  return { memberEpoch: epoch, partitions: [...assigned.values()] };
+}
+
+function timesOf(member: Member | undefined): Pick<JoinAnswer, 'sessionTimeoutMs' | 'heartbeatIntervalMs'> {
+  const sessionTimeoutMs = member?.sessionTimeoutMs ?? 0;
+  return { sessionTimeoutMs, heartbeatIntervalMs: heartbeatIntervalMs(sessionTimeoutMs) };
+}

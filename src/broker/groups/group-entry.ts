@@ -1,0 +1,80 @@
+/** A group in memory: its state as of the last event and as it is durable, and what hangs on it. */
+import type { Clock } from '../../core/clock.js';
+import { emptyGroup, nextDeadlineMs, renewSessions } from './group.js';
+import { GroupTimer } from './group-timer.js';
+import type { GroupNow, GroupState } from './group-types.js';
+import { HeldHeartbeats } from './held-heartbeats.js';
+import { CommittedOffsets } from './offsets.js';
+
+export interface EntryTiming {
+  readonly clock: Clock;
+  /** No tick before this, by the monotonic clock. */
+  readonly notBeforeMs: () => number;
+  /** Called when a deadline of the state has come. */
+  readonly tick: (entry: GroupEntry) => void;
+}
+
+/**
+ * Invariants: nobody is told of a state that is not durable; `state` is `durable` with the changes that are on their way to
+ * the log on top of it.
+ */
+export class GroupEntry {
+  readonly groupId: string;
+  /** As of the last event. */
+  state: GroupState;
+  /** As the log has it; undefined while it has nothing of the group. */
+  durable: GroupState | undefined;
+  /** As the log has them. */
+  readonly offsets: CommittedOffsets = new CommittedOffsets();
+  readonly held: HeldHeartbeats = new HeldHeartbeats();
+  readonly timer: GroupTimer;
+  /** Changes that are on their way to the log. */
+  queuedCount = 0;
+  /** The last commit of each member that numbers them. */
+  readonly #sequences = new Map<string, number>();
+
+  constructor(state: GroupState, { clock, notBeforeMs, tick }: EntryTiming) {
+    this.groupId = state.groupId;
+    this.state = state;
+    const deadlineMs = (): number | undefined => {
+      const deadline = nextDeadlineMs(this.state);
+      return deadline === undefined ? undefined : Math.max(deadline, notBeforeMs());
+    };
+    this.timer = new GroupTimer({ clock, deadlineMs, tick: () => tick(this) });
+  }
+
+  /** What came of an event that changes nothing in the log. */
+  adopt(state: GroupState): void {
+    this.state = state;
+    if (this.queuedCount === 0 && this.durable !== undefined) this.durable = state;
+  }
+
+  /** Back to what is durable. Members may have sent heartbeats since: their sessions begin anew. */
+  undo(now: GroupNow): void {
+    this.queuedCount = 0;
+    if (this.durable === undefined) {
+      this.state = emptyGroup(this.groupId, this.state.topics, now);
+    } else {
+      this.durable = renewSessions(this.durable, now);
+      this.state = this.durable;
+    }
+    this.held.wakeAll();
+  }
+
+  /** The sequence of the member's last commit, 0 before the first. */
+  lastSequence(memberId: string): number {
+    return this.#sequences.get(memberId) ?? 0;
+  }
+
+  noteSequence(memberId: string, sequence: number): void {
+    this.#sequences.set(memberId, sequence);
+    if (this.#sequences.size <= 2 * this.state.members.size + 16) return;
+    for (const id of this.#sequences.keys()) if (!this.state.members.has(id)) this.#sequences.delete(id);
+  }
+
+  /** Answers whoever waits, and waits for no deadline any more. */
+  close(): void {
+    this.timer.close();
+    this.held.releaseAll();
+  }
+}

@@ -1,0 +1,29 @@
+/** The topic that keeps groups and their committed offsets. */
+import type { TopicOverrides } from '../topic-config.js';
+
+/** Compacted: its last records are the state of all groups. */
+export const OFFSETS_TOPIC = '__group_offsets';
+
+/** Whatever the broker sets for the topics of its users. */
+export const OFFSETS_TOPIC_CONFIG: TopicOverrides = {
+  'cleanup.policy': 'compact',
+  'segment.bytes': String(100 * 1024 * 1024),
+  'segment.ms': String(7 * 24 * 3_600_000),
+  // All that one event changes is one batch, so that a crash leaves all of it or nothing.
+  'max.message.bytes': String(64 * 1024 * 1024),
+  'message.timestamp.type': 'CreateTime',
+  'message.timestamp.after.max.ms': String(Number.MAX_SAFE_INTEGER),
+  'message.timestamp.before.max.ms': String(Number.MAX_SAFE_INTEGER),
+  'min.cleanable.dirty.ratio': '0.5',
+  'min.compaction.lag.ms': '0',
+  'max.compaction.lag.ms': String(Number.MAX_SAFE_INTEGER),
+  'delete.retention.ms': String(24 * 3_600_000),
+};
+
+/** The partition that keeps a group: Java's hash of a string, as Kafka has it. */
+export function offsetsPartitionOf(groupId: string, partitionCount: number): number {
+  let hash = 0;
+  for (let i = 0; i < groupId.length; i++) hash = (Math.imul(31, hash) + groupId.charCodeAt(i)) | 0;
+  // |-2^31| does not fit 32 bits.
+  return (hash === -(2 ** 31) ? 0 : Math.abs(hash)) % partitionCount;
+}

@@ -1,0 +1,82 @@
+/** The committed offsets of one group, as they are durable. */
+import type { TopicId } from '../../core/types.js';
+import type { CommittedOffset, StoredOffset } from './coordinator-types.js';
+import type { OffsetPlace } from './records.js';
+
+interface TopicOffsets {
+  /** As it was when the last offset was committed. */
+  name: string;
+  lastCommitMs: number;
+  readonly partitions: Map<number, StoredOffset>;
+}
+
+export class CommittedOffsets {
+  /** By id: a topic that was created anew begins without any. */
+  readonly #topics = new Map<TopicId, TopicOffsets>();
+  #size = 0;
+  #lastCommitMs = Number.NEGATIVE_INFINITY;
+
+  get size(): number {
+    return this.#size;
+  }
+
+  /** Wall clock of the latest commit there was; -Infinity without one. */
+  get lastCommitMs(): number {
+    return this.#lastCommitMs;
+  }
+
+  set({ topicId, partition }: OffsetPlace, offset: StoredOffset): void {
+    let topic = this.#topics.get(topicId);
+    if (topic === undefined) {
+      topic = { name: offset.topic, lastCommitMs: offset.commitTimeMs, partitions: new Map() };
+      this.#topics.set(topicId, topic);
+    }
+    topic.name = offset.topic;
+    topic.lastCommitMs = Math.max(topic.lastCommitMs, offset.commitTimeMs);
+    this.#lastCommitMs = Math.max(this.#lastCommitMs, offset.commitTimeMs);
+    if (!topic.partitions.has(partition)) this.#size++;
+    topic.partitions.set(partition, offset);
+  }
+
+  delete({ topicId, partition }: OffsetPlace): void {
+    const topic = this.#topics.get(topicId);
+    if (topic?.partitions.delete(partition) !== true) return;
+    this.#size--;
+    if (topic.partitions.size === 0) this.#topics.delete(topicId);
+  }
+
+  get({ topicId, partition }: OffsetPlace): StoredOffset | undefined {
+    return this.#topics.get(topicId)?.partitions.get(partition);
+  }
+
+  has(place: OffsetPlace): boolean {
+    return this.get(place) !== undefined;
+  }
+
+  hasTopic(topicId: TopicId): boolean {
+    return this.#topics.has(topicId);
+  }
+
+  /** Of another topic that had the name, the one with the latest commit. */
+  earlierTopicId(name: string, topicId: TopicId): TopicId | undefined {
+    let latest: { readonly id: TopicId; readonly commitMs: number } | undefined;
+    for (const [id, topic] of this.#topics) {
+      if (topic.name !== name || id === topicId) continue;
+      if (latest === undefined || topic.lastCommitMs > latest.commitMs) latest = { id, commitMs: topic.lastCommitMs };
+    }
+    return latest?.id;
+  }
+
+  topicIds(): Iterable<TopicId> {
+    return this.#topics.keys();
+  }
+
+  *ofTopic(topicId: TopicId): Iterable<CommittedOffset & OffsetPlace> {
+    const partitions = this.#topics.get(topicId)?.partitions ?? [];
+    for (const [partition, offset] of partitions) yield { ...offset, topicId, partition };
+  }
+
+  *all(): Iterable<CommittedOffset & OffsetPlace> {
+    for (const topicId of this.#topics.keys()) yield* this.ofTopic(topicId);
+  }
+}

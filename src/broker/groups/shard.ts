@@ -1,0 +1,355 @@
+/** The groups that one partition of the offsets topic keeps. */
+import type { Clock, Timer } from '../../core/clock.js';
+import { errorMessage, type LogError } from '../../core/errors.js';
+import type { Logger } from '../../core/logger.js';
+import { Slices } from '../../core/slices.js';
+import type { Partition } from '../../partition/partition.js';
+import type { StoredOffset } from './coordinator-types.js';
+import { emptyGroup, restoreGroup, transition } from './group.js';
+import { type EntryTiming, GroupEntry } from './group-entry.js';
+import { loadInProgress, notReadable } from './group-errors.js';
+import type { GroupEvent, GroupNow, GroupState, GroupTransition, MembershipRecord, TopicView } from './group-types.js';
+import { OFFSETS_TOPIC } from './offsets-topic.js';
+import { encodeMembership, encodeOffset, type OffsetPlace } from './records.js';
+import { type LoadedGroup, loadShard } from './shard-loader.js';
+import { ShardWriter } from './shard-writer.js';
+import type { TopicDirectory } from './topic-directory.js';
+
+/** After a write or a load that failed, deadlines are not acted upon, and loading is not tried again, before this. */
+const RETRY_MS = 1000;
+const SLICE_MS = 5;
+
+/** Of a group without members: it subscribes to nothing, and holds on to no snapshot. */
+const NO_TOPICS: TopicView = { get: () => undefined, matching: () => new Set() };
+
+/** A committed offset that changes; undefined removes it. */
+export interface OffsetChange extends OffsetPlace {
+  readonly value: StoredOffset | undefined;
+}
+
+/** Over all shards. */
+export interface Totals {
+  groups: number;
+  /** Committed offsets that are durable. */
+  offsets: number;
+  /** Those on their way that are not there yet; one that is on its way twice counts twice. */
+  coming: number;
+}
+
+export interface ShardOptions {
+  readonly index: number;
+  /** The partition as it is now. @throws LogError why it is out of service */
+  readonly partition: () => Partition;
+  readonly directory: TopicDirectory;
+  readonly totals: Totals;
+  readonly clock: Clock;
+  readonly logger: Logger;
+  /** Aborted when the coordinator closes. */
+  readonly signal: AbortSignal;
+}
+
+export class GroupShard {
+  readonly #options: ShardOptions;
+  readonly #timing: EntryTiming;
+  readonly #entries = new Map<string, GroupEntry>();
+  /** With changes that are on their way to the log, those that are about to be removed included. */
+  readonly #dirty = new Set<GroupEntry>();
+  /** Once everything is loaded. */
+  #writer: ShardWriter | undefined;
+  #loading: Promise<void> | undefined;
+  #failure: LogError | undefined;
+  #notBeforeMs = Number.NEGATIVE_INFINITY;
+  /** This shard's part of `Totals.coming`. */
+  #coming = 0;
+  /** Tells groups that have gone back of the topics there are, once a write may succeed again. */
+  #catchUp: Timer | undefined;
+
+  constructor(options: ShardOptions) {
+    this.#options = options;
+    this.#timing = {
+      clock: options.clock,
+      notBeforeMs: () => this.#notBeforeMs,
+      tick: (entry) => void this.apply(entry, { kind: 'tick' }),
+    };
+  }
+
+  get isLoading(): boolean {
+    return this.#loading !== undefined;
+  }
+
+  get entries(): Iterable<GroupEntry> {
+    return this.#entries.values();
+  }
+
+  /** Of the members there are, and of those that there will be again if a write fails. */
+  *patterns(): Iterable<string> {
+    for (const entry of new Set([...this.#entries.values(), ...this.#dirty])) {
+      for (const state of new Set([entry.state, entry.durable])) {
+        for (const { subscription } of state?.members.values() ?? []) {
+          if (subscription.pattern !== undefined) yield subscription.pattern;
+        }
+      }
+    }
+  }
+
+  now(): GroupNow {
+    const { clock } = this.#options;
+    return { monotonicMs: clock.monotonic(), wallMs: clock.now() };
+  }
+
+  /** Reads what the partition keeps. Never rejects: `check` tells. */
+  async load(): Promise<void> {
+    this.#loading ??= this.#load().finally(() => {
+      this.#loading = undefined;
+    });
+    await this.#loading;
+  }
+
+  async #load(): Promise<void> {
+    const { index, signal, logger } = this.#options;
+    this.#failure = undefined;
+    try {
+      const partition = this.#options.partition();
+      await this.#restore(await loadShard({ ...this.#options, partition }));
+      this.#writer = new ShardWriter({ ...this.#options, partition, undo: () => this.#undo() });
+      for (const entry of this.#entries.values()) entry.timer.plan();
+    } catch (error) {
+      this.#forget();
+      this.#failure = notReadable(index, error);
+      this.#notBeforeMs = this.now().monotonicMs + RETRY_MS;
+      const at = { topic: OFFSETS_TOPIC, partition: index, err: this.#failure };
+      if (!signal.aborted) logger.error(at, 'the groups of a partition cannot be read');
+    }
+  }
+
+  async #restore(groups: ReadonlyMap<string, LoadedGroup>): Promise<void> {
+    const { clock, signal } = this.#options;
+    const slices = new Slices(clock, SLICE_MS);
+    for (const [groupId, loaded] of groups) {
+      await this.#resolvePatterns(loaded);
+      this.#add(groupId, loaded);
+      await slices.step();
+      signal.throwIfAborted();
+    }
+  }
+
+  async #resolvePatterns({ members }: LoadedGroup): Promise<void> {
+    const { directory, logger } = this.#options;
+    for (const { subscription } of members.values()) {
+      if (subscription.pattern === undefined || directory.isResolved(subscription.pattern)) continue;
+      try {
+        await directory.resolve(subscription.pattern);
+      } catch (error) {
+        logger.warn({ pattern: subscription.pattern, err: errorMessage(error) }, 'a pattern matches nothing any more');
+      }
+    }
+  }
+
+  #add(groupId: string, { group, members, offsets }: LoadedGroup): void {
+    const { totals, directory } = this.#options;
+    const topics = members.size === 0 ? NO_TOPICS : directory.view;
+    const state = restoreGroup(groupId, { group, members: [...members.values()] }, topics, this.now());
+    const entry = new GroupEntry(state, this.#timing);
+    entry.durable = state;
+    for (const [topicId, partitions] of offsets) {
+      for (const [partition, offset] of partitions) entry.offsets.set({ topicId, partition }, offset);
+    }
+    totals.groups++;
+    totals.offsets += entry.offsets.size;
+    this.#entries.set(groupId, entry);
+  }
+
+  /** Takes back what a load that failed has come to. */
+  #forget(): void {
+    const { totals } = this.#options;
+    for (const { offsets } of this.#entries.values()) totals.offsets -= offsets.size;
+    totals.groups -= this.#entries.size;
+    this.#entries.clear();
+  }
+
+  /**
+   * @param groupId undefined: all groups are asked for
+   * @throws LogError COORDINATOR_LOAD_IN_PROGRESS, or why the groups cannot be read
+   */
+  check(groupId: string | undefined): void {
+    if (this.#writer !== undefined) return;
+    const failure = this.#failure;
+    if (failure !== undefined && !(failure.retryable && this.now().monotonicMs >= this.#notBeforeMs)) throw failure;
+    void this.load();
+    throw loadInProgress(groupId);
+  }
+
+  find(groupId: string): GroupEntry | undefined {
+    return this.#entries.get(groupId);
+  }
+
+  /** The group, or one that is there from its first change on. */
+  findOrMake(groupId: string): GroupEntry {
+    return this.#entries.get(groupId) ?? new GroupEntry(emptyGroup(groupId, NO_TOPICS, this.now()), this.#timing);
+  }
+
+  /**
+   * Takes an event in; what follows from it is on its way to the log when this returns.
+   * @param offsets committed offsets that change together with what the event changes
+   * @returns why the event is refused
+   */
+  apply(entry: GroupEntry, event: GroupEvent, offsets: readonly OffsetChange[] = []): LogError | undefined {
+    if (this.#options.signal.aborted) return undefined;
+    const before = entry.state;
+    const { state, refusal, records, changed, removed } = transition(before, event, this.now());
+    if (records.length === 0 && offsets.length === 0) entry.adopt(state);
+    else void this.#write(entry, state, records, offsets);
+    for (const memberId of changed) entry.held.wake(memberId);
+    for (const removal of removed) this.#logRemoval(entry, removal);
+    // Heartbeats that are no news only move deadlines away.
+    if (records.length > 0 || state.targetDueMs !== before.targetDueMs) entry.timer.plan();
+    return refusal;
+  }
+
+  /** Resolves when the offsets are durable. @throws LogError */
+  commit(entry: GroupEntry, offsets: readonly OffsetChange[]): Promise<void> {
+    return this.#write(entry, entry.state, [], offsets);
+  }
+
+  #write(
+    entry: GroupEntry,
+    state: GroupState,
+    membership: readonly MembershipRecord[],
+    offsets: readonly OffsetChange[],
+  ): Promise<void> {
+    const { groupId } = entry;
+    const all = this.#isNew(entry) ? this.#enter(entry, state, membership) : membership;
+    const records = all.map((change) => encodeMembership(groupId, change));
+    for (const change of offsets) records.push(encodeOffset(groupId, change, change.value));
+    const coming = offsets.filter((change) => change.value !== undefined && !entry.offsets.has(change)).length;
+    this.#expect(coming);
+    entry.state = state;
+    entry.queuedCount++;
+    this.#dirty.add(entry);
+    return this.#writer!.write({
+      records,
+      apply: () => {
+        this.#expect(-coming);
+        this.#applied(entry, state, offsets);
+      },
+    });
+  }
+
+  #expect(offsetCount: number): void {
+    this.#coming += offsetCount;
+    this.#options.totals.coming += offsetCount;
+  }
+
+  #isNew(entry: GroupEntry): boolean {
+    return this.#entries.get(entry.groupId) !== entry;
+  }
+
+  /** Makes the group one of these; it is kept as such even if it never has a member. */
+  #enter(entry: GroupEntry, state: GroupState, membership: readonly MembershipRecord[]): readonly MembershipRecord[] {
+    this.#entries.set(entry.groupId, entry);
+    this.#options.totals.groups++;
+    if (membership.some(({ kind }) => kind === 'group')) return membership;
+    const { epoch, emptySinceMs } = state;
+    return [{ kind: 'group', value: { epoch, emptySinceMs } }, ...membership];
+  }
+
+  #applied(entry: GroupEntry, state: GroupState, offsets: readonly OffsetChange[]): void {
+    const { totals } = this.#options;
+    const before = entry.offsets.size;
+    for (const change of offsets) {
+      if (change.value === undefined) entry.offsets.delete(change);
+      else entry.offsets.set(change, change.value);
+    }
+    totals.offsets += entry.offsets.size - before;
+    entry.queuedCount--;
+    // Without changes on their way, the log has all that there is to have.
+    entry.durable = entry.queuedCount === 0 ? entry.state : state;
+    if (entry.queuedCount === 0) this.#dirty.delete(entry);
+  }
+
+  /** Removes a group without members and without changes on their way. Resolves when that is durable. @throws LogError */
+  remove(entry: GroupEntry): Promise<void> {
+    const { totals } = this.#options;
+    const { groupId } = entry;
+    const records = [...entry.offsets.all()].map((offset) => encodeOffset(groupId, offset, undefined));
+    records.push(encodeMembership(groupId, { kind: 'group', value: undefined }));
+    this.#entries.delete(groupId);
+    totals.groups--;
+    this.#dirty.add(entry);
+    const apply = (): void => {
+      this.#dirty.delete(entry);
+      totals.offsets -= entry.offsets.size;
+      entry.close();
+    };
+    return this.#writer!.write({ records, apply });
+  }
+
+  /** Resolves when everything that was changed before is durable. @throws LogError why not, and was undone */
+  async settled(): Promise<void> {
+    await this.#writer?.settled();
+  }
+
+  /** A write has failed: back to what is durable, in every group that went on from there. */
+  #undo(): void {
+    const { totals, clock } = this.#options;
+    const now = this.now();
+    const dirty = [...this.#dirty];
+    this.#dirty.clear();
+    this.#expect(-this.#coming);
+    this.#notBeforeMs = now.monotonicMs + RETRY_MS;
+    for (const entry of dirty) {
+      if (this.#entries.get(entry.groupId) === entry) {
+        this.#entries.delete(entry.groupId);
+        totals.groups--;
+      }
+      entry.undo(now);
+    }
+    // Only then, for a group that was removed may have been made anew since.
+    for (const entry of dirty) {
+      if (entry.durable === undefined) continue;
+      this.#entries.set(entry.groupId, entry);
+      totals.groups++;
+      entry.timer.plan();
+    }
+    this.#catchUp ??= clock.setTimer(RETRY_MS, () => {
+      this.#catchUp = undefined;
+      void this.topicsChanged(new Slices(clock, SLICE_MS));
+    });
+  }
+
+  /** Tells every group of the topics that there are now. */
+  async topicsChanged(slices: Slices): Promise<void> {
+    for (const entry of [...this.#entries.values()]) {
+      this.#tellTopics(entry);
+      await slices.step();
+    }
+  }
+
+  #tellTopics(entry: GroupEntry): void {
+    const { state } = entry;
+    const topics = state.members.size === 0 ? NO_TOPICS : this.#options.directory.view;
+    if (state.topics !== topics) this.apply(entry, { kind: 'topics-changed', topics });
+  }
+
+  #logRemoval({ groupId }: GroupEntry, { member, why }: GroupTransition['removed'][number]): void {
+    const { memberId, instanceId, clientId, host } = member;
+    const message =
+      why === 'session'
+        ? 'a member was not heard of within its session'
+        : 'a member has not given up in time what it was to give up';
+    this.#options.logger.info({ group: groupId, member: memberId, instanceId, clientId, host }, message);
+  }
+
+  /** Acts upon no deadline any more and answers every heartbeat that is held. */
+  drain(): void {
+    this.#catchUp?.cancel();
+    for (const entry of this.#entries.values()) entry.close();
+  }
+
+  /** Resolves when nothing is under way. */
+  async close(): Promise<void> {
+    this.drain();
+    await this.#loading;
+    await this.settled().catch(() => undefined);
+  }
+}

@@ -1,0 +1,96 @@
+/** All shards of groups: where each group is, and the topic behind them. */
+import type { Topics } from '../topics.js';
+import { OFFSETS_TOPIC, OFFSETS_TOPIC_CONFIG, offsetsPartitionOf } from './offsets-topic.js';
+import { GroupShard, type ShardOptions, type Totals } from './shard.js';
+
+export interface GroupShardsOptions extends Omit<ShardOptions, 'index' | 'partition' | 'totals'> {
+  readonly topics: Topics;
+  /** Partitions of the topic if it is created. */
+  readonly partitionCount: number;
+}
+
+/** Without the topic there are no groups; it is created when the first one comes up. */
+export class GroupShards {
+  readonly totals: Totals = { groups: 0, offsets: 0, coming: 0 };
+  readonly #options: GroupShardsOptions;
+  #shards: readonly GroupShard[] = [];
+  #creating: Promise<void> | undefined;
+  #loading: Promise<void> = Promise.resolve();
+
+  constructor(options: GroupShardsOptions) {
+    this.#options = options;
+    const topic = options.topics.find(OFFSETS_TOPIC);
+    if (topic !== undefined) this.#open(topic.record.partitionCount);
+  }
+
+  /** One shard after the other, in the background. */
+  #open(partitionCount: number): void {
+    this.#shards = Array.from({ length: partitionCount }, (_, index) => this.#shard(index));
+    this.#loading = this.#loadAll();
+  }
+
+  #shard(index: number): GroupShard {
+    const { topics } = this.#options;
+    const partition = (): ReturnType<Topics['partition']> => topics.partition(OFFSETS_TOPIC, '', index);
+    return new GroupShard({ ...this.#options, index, partition, totals: this.totals });
+  }
+
+  async #loadAll(): Promise<void> {
+    for (const shard of this.#shards) if (!this.#options.signal.aborted) await shard.load();
+  }
+
+  get isLoading(): boolean {
+    return this.#shards.some(({ isLoading }) => isLoading);
+  }
+
+  /** Every shard, whatever its state. */
+  get all(): readonly GroupShard[] {
+    return this.#shards;
+  }
+
+  /**
+   * The shard of the group; undefined: there are no groups at all.
+   * @throws LogError COORDINATOR_LOAD_IN_PROGRESS, or why the shard cannot be read
+   */
+  find(groupId: string): GroupShard | undefined {
+    if (this.#shards.length === 0) return undefined;
+    const shard = this.#shards[offsetsPartitionOf(groupId, this.#shards.length)]!;
+    shard.check(groupId);
+    return shard;
+  }
+
+  /** @throws LogError as `find`, or why the topic cannot be created */
+  async findOrCreate(groupId: string): Promise<GroupShard> {
+    const found = this.find(groupId);
+    if (found !== undefined) return found;
+    this.#creating ??= this.#create().finally(() => {
+      this.#creating = undefined;
+    });
+    await this.#creating;
+    return this.find(groupId)!;
+  }
+
+  async #create(): Promise<void> {
+    const { topics, partitionCount, logger } = this.#options;
+    const { record } = await topics.createInternal(OFFSETS_TOPIC, partitionCount, OFFSETS_TOPIC_CONFIG);
+    logger.info({ topic: OFFSETS_TOPIC, partitions: record.partitionCount }, 'the topic that keeps groups was created');
+    this.#open(record.partitionCount);
+    await this.#loading;
+  }
+
+  /** @throws LogError COORDINATOR_LOAD_IN_PROGRESS, or why some shard cannot be read */
+  checkAll(): void {
+    for (const shard of this.#shards) shard.check(undefined);
+  }
+
+  drain(): void {
+    for (const shard of this.#shards) shard.drain();
+  }
+
+  /** Resolves when nothing is under way. */
+  async close(): Promise<void> {
+    await this.#creating?.catch((error: unknown) => this.#options.logger.warn({ err: error }, 'no topic for groups'));
+    await this.#loading;
+    await Promise.all(this.#shards.map((shard) => shard.close()));
+  }
+}

@@ -28,18 +28,22 @@ export interface OffsetAnswer {
  */
 export async function listOffsets(topics: Topics, query: OffsetQuery): Promise<OffsetAnswer[]> {
   const topic = topics.get(query.topic);
-  if (query.spec.kind === 'time' && !Number.isSafeInteger(query.spec.timestampMs)) {
-    throw new LogError('INVALID_REQUEST', `A timestamp is a whole number of ms, not ${query.spec.timestampMs}.`);
-  }
   const indexes = query.partitions.length > 0 ? [...new Set(query.partitions)] : [...topic.slots.keys()];
   const answers: OffsetAnswer[] = [];
   for (const index of indexes) {
-    answers.push(await answer(topics.partition(query.topic, '', index), query.spec));
+    answers.push(await offsetAt(topics.partition(query.topic, '', index), query.spec));
   }
   return answers;
 }
 
-async function answer(partition: Partition, spec: OffsetSpec): Promise<OffsetAnswer> {
+/**
+ * The offset of one partition; see `listOffsets`.
+ * @throws LogError INVALID_REQUEST: the time is no whole number of ms
+ */
+export async function offsetAt(partition: Partition, spec: OffsetSpec): Promise<OffsetAnswer> {
+  if (spec.kind === 'time' && !Number.isSafeInteger(spec.timestampMs)) {
+    throw new LogError('INVALID_REQUEST', `A timestamp is a whole number of ms, not ${spec.timestampMs}.`);
+  }
   const at = { partition: partition.index, timestampMs: undefined };
   if (spec.kind === 'earliest') return { ...at, offset: partition.logStartOffset };
   if (spec.kind === 'latest') return { ...at, offset: partition.highWatermark };

@@ -20,7 +20,7 @@ const IN_FLIGHT = 48;
 /** A stall of the event loop that is not to happen: invariant 22. */
 const STALL_MS = 200;
 /** Methods that may rightly keep the caller waiting. */
-const WAITING = /\/(Fetch|FetchStream|Watch)$/;
+const WAITING = /\/(Fetch|FetchStream|Heartbeat|Watch)$/;
 /** How long a waiting method is listened to before the client cancels. */
 const LISTEN_MS = 20;
 /** Any other method answers by then, also on a busy machine. */

@@ -44,6 +44,21 @@ const FETCH: readonly object[] = [
   { positions: [{ topic: FUZZED_TOPIC, partition: 1, offset: 0 }], minBytes: 100_000_000, maxWaitMs: 5 },
 ];
 
+const GROUP = { groupId: 'fuzzed-group', memberId: 'c0ffee00-0000-4000-8000-000000000001' };
+
+const COMMITS: readonly object[] = [
+  {
+    ...GROUP,
+    memberEpoch: 1,
+    sequence: 1,
+    offsets: [
+      { topic: FUZZED_TOPIC, partition: 0, offset: 0, metadata: 'm', leaderEpoch: 1 },
+      { topic: COMPACTED_TOPIC, partition: 0, offset: 0 },
+    ],
+  },
+  { groupId: 'fuzzed-simple', offsets: [{ topic: FUZZED_TOPIC, partition: 1, offset: 0 }] },
+];
+
 /** By the path of the method. */
 export const SEEDS: Readonly<Record<string, readonly object[]>> = {
   '/tidelog.v1.AdminService/CreateTopic': [
@@ -74,6 +89,39 @@ export const SEEDS: Readonly<Record<string, readonly object[]>> = {
   '/tidelog.v1.ProduceService/ProduceStream': PRODUCE.map((request, index) => ({ correlationId: index + 1, request })),
   '/tidelog.v1.FetchService/Fetch': FETCH,
   '/tidelog.v1.FetchService/FetchStream': FETCH,
+  '/tidelog.v1.AdminService/ListGroups': [{}, { pageSize: 1, pageToken: Buffer.from('fuzzed').toString('base64url') }],
+  '/tidelog.v1.AdminService/GetGroup': [{ groupId: GROUP.groupId }, { groupId: 'fuzzed-simple' }],
+  '/tidelog.v1.AdminService/DeleteGroup': [{ groupId: 'fuzzed-simple' }, { groupId: GROUP.groupId }],
+  '/tidelog.v1.AdminService/ResetGroupOffsets': [
+    { groupId: GROUP.groupId, topic: FUZZED_TOPIC, partitions: [0, 1], position: 1 },
+    { groupId: 'fuzzed-reset', topic: COMPACTED_TOPIC, timestampMs: T0 },
+    { groupId: 'fuzzed-reset', topic: FUZZED_TOPIC, shiftBy: -2, validateOnly: true },
+  ],
+  '/tidelog.v1.GroupService/JoinGroup': [
+    { ...GROUP, clientId: 'fuzz', subscription: { topics: [FUZZED_TOPIC, COMPACTED_TOPIC] }, assignor: 'range' },
+    {
+      groupId: 'fuzzed-group',
+      memberId: 'c0ffee00-0000-4000-8000-000000000002',
+      instanceId: 'instance',
+      subscription: { topicPattern: 'fuzzed.*' },
+      sessionTimeoutMs: 10_000,
+      rebalanceTimeoutMs: 5_000,
+    },
+  ],
+  '/tidelog.v1.GroupService/Heartbeat': [
+    { ...GROUP, memberEpoch: 1, owned: [{ topic: FUZZED_TOPIC, partitions: [0, 1, 2, 3] }], maxWaitMs: 5 },
+    { ...GROUP, memberEpoch: 2, subscription: { topics: [FUZZED_TOPIC] } },
+  ],
+  '/tidelog.v1.GroupService/LeaveGroup': [
+    { ...GROUP },
+    { groupId: 'fuzzed-group', memberId: 'c0ffee00-0000-4000-8000-000000000002', temporary: true },
+  ],
+  '/tidelog.v1.GroupService/CommitOffsets': COMMITS,
+  '/tidelog.v1.GroupService/CommitOffsetsStream': COMMITS.map((request, index) => ({ correlationId: index, request })),
+  '/tidelog.v1.GroupService/FetchOffsets': [
+    { groupId: 'fuzzed-simple' },
+    { ...GROUP, memberEpoch: 1, topics: [{ topic: FUZZED_TOPIC, partitions: [0, 1, 2, 3] }] },
+  ],
   '/grpc.health.v1.Health/Check': [{ service: 'tidelog.v1.AdminService' }],
   '/grpc.health.v1.Health/Watch': [{ service: '' }],
   '/grpc.health.v1.Health/List': [{}],

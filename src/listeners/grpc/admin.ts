@@ -9,7 +9,6 @@ import {
   type TopicOverrides,
 } from '../../broker/topic-config.js';
 import type { Topic } from '../../broker/topics.js';
-import { LogError } from '../../core/errors.js';
 import { Partition } from '../../partition/partition.js';
 import type {
   ConfigSourceName,
@@ -32,13 +31,13 @@ import type {
   UpdateTopicRequest,
   UpdateTopicResponse,
 } from '../../rpc/messages.js';
+import type { BudgetsByKind } from './connection-budgets.js';
+import { groupAdminHandlers } from './group-admin.js';
 import { unary } from './handlers.js';
-
-const DEFAULT_PAGE_SIZE = 1000;
-const MAX_PAGE_SIZE = 10_000;
+import { pageByName } from './paging.js';
 
 /** AdminService over the broker. */
-export function adminHandlers(broker: Broker): UntypedServiceImplementation {
+export function adminHandlers(broker: Broker, budgets: BudgetsByKind): UntypedServiceImplementation {
   const { logger } = broker;
   return {
     CreateTopic: unary(logger, (request: CreateTopicRequest) => createTopic(broker, request)),
@@ -54,6 +53,7 @@ export function adminHandlers(broker: Broker): UntypedServiceImplementation {
     DeleteRecords: unary(logger, (request: DeleteRecordsRequest) => deleteRecords(broker, request)),
     ListOffsets: unary(logger, (request: ListOffsetsRequest) => listOffsets(broker, request)),
     DescribeCluster: unary(logger, async (_request: DescribeClusterRequest) => describeCluster(broker)),
+    ...groupAdminHandlers(broker, budgets),
   };
 }
 
@@ -120,18 +120,10 @@ const CONFIG_SOURCES: Readonly<Record<TopicConfigSource, ConfigSourceName>> = {
   topic: 'CONFIG_SOURCE_TOPIC',
 };
 
-/** Pages by name: the token is the last name of the page before, so that changes between pages lose nothing. */
 function listTopics(broker: Broker, request: ListTopicsRequest): ListTopicsResponse {
-  if (request.pageSize < 0) throw new LogError('INVALID_REQUEST', `page_size ${request.pageSize} is negative.`);
-  const pageSize = Math.min(request.pageSize || DEFAULT_PAGE_SIZE, MAX_PAGE_SIZE);
-  const after = Buffer.from(request.pageToken, 'base64url').toString('utf8');
-  const matching = broker.topics
-    .list()
-    .filter((topic) => (request.includeInternal || !topic.internal) && topic.record.name > after);
-  const page = matching.slice(0, pageSize);
-  const last = matching.length > page.length ? page.at(-1) : undefined;
-  const nextPageToken = last === undefined ? '' : Buffer.from(last.record.name, 'utf8').toString('base64url');
-  return { topics: page.map(summarize), nextPageToken };
+  const listed = broker.topics.list().filter((topic) => request.includeInternal || !topic.internal);
+  const { items, nextPageToken } = pageByName(listed, (topic) => topic.record.name, request);
+  return { topics: items.map(summarize), nextPageToken };
 }
 
 async function listOffsets(broker: Broker, request: ListOffsetsRequest): Promise<ListOffsetsResponse> {

@@ -2,7 +2,6 @@ import type { ServerUnaryCall, ServerWritableStream, UntypedServiceImplementatio
 import type { Broker } from '../../broker/broker.js';
 import type { Admission, Fetched, FetchPosition } from '../../broker/fetch.js';
 import { ByteBudget } from '../../core/byte-budget.js';
-import type { Timer } from '../../core/clock.js';
 import { type LogError, toLogError } from '../../core/errors.js';
 import { Semaphore } from '../../core/semaphore.js';
 import type { ChunkedFetchStreamResponse } from '../../rpc/hot-codec.js';
@@ -17,11 +16,12 @@ import type {
 } from '../../rpc/messages.js';
 import { toStatusMessage } from '../../rpc/status-codec.js';
 import { type BudgetsByKind, refuseBeyond } from './connection-budgets.js';
-import { serverStream, unary } from './handlers.js';
+import { abortOnCancel, serverStream, unary } from './handlers.js';
 import { OpenReaders } from './open-readers.js';
 import { type Gate, OutgoingBytes } from './outgoing-bytes.js';
 import { MAX_PLAIN_BYTES, toRecordMessages } from './records.js';
 import { http2StreamOf, resetStream } from './transport.js';
+import { untilTaken } from './unary-answers.js';
 
 const DEFAULT_FETCH_BYTES = 1024 * 1024;
 const DEFAULT_STREAM_BYTES = 256 * 1024;
@@ -34,8 +34,6 @@ const MAX_PLAIN_READ_BYTES = 256 * 1024;
 /** What plain records are made of may take this part of the room of fetch streams, besides it. */
 const SOURCES_SHARE = 4;
 const DEFAULT_WAIT_MS = 500;
-/** An answer that nobody took by then is counted no longer. */
-const MAX_UNTAKEN_MS = 60_000;
 /** What a plain record weighs besides its key and value. */
 const RECORD_WEIGHT_BYTES = 100;
 
@@ -70,60 +68,26 @@ export function fetchHandlers(broker: Broker, budgets: BudgetsByKind): UntypedSe
   };
 }
 
-function abortOnCancel(call: { once(event: 'cancelled' | 'close', listener: () => void): unknown }): AbortSignal {
-  const controller = new AbortController();
-  call.once('cancelled', () => controller.abort());
-  call.once('close', () => controller.abort());
-  return controller.signal;
-}
-
 function readBytes(requested: number, byDefault: number, limit: number, format: RecordFormatName): number {
   const bytes = Math.min(requested > 0 ? requested : byDefault, limit);
   return format === 'RECORD_FORMAT_RECORDS' ? Math.min(bytes, MAX_PLAIN_READ_BYTES) : bytes;
 }
 
-/**
- * Answers count against the connection's and the broker's budget until the client has taken them. grpc-js says so by
- * 'cancelled', which it emits at the end of every unary call; it can miss a call that was cancelled before it was
- * handled, so that the charge is taken off after a while in any case.
- */
 async function fetchWithinBudget(
   context: FetchContext,
   request: FetchRequest,
   call: ServerUnaryCall<FetchRequest, FetchResponse>,
 ): Promise<FetchResponse> {
-  const connection = context.budgets.unary.acquire(call.getPeer());
-  const outgoing = new OutgoingBytes(connection.budget);
-  const admit: Admission = (read, bytesOf) =>
-    context.reads.run(async () => {
-      outgoing.lastRead();
-      refuseBeyond(connection.budget);
-      return await outgoing.counting(read, bytesOf);
-    });
-  let over = false;
-  const finish = (): void => {
-    if (over) return;
-    over = true;
-    timer?.cancel();
-    outgoing.close();
-    connection.release();
-  };
-  let timer: Timer | undefined;
-  call.once('cancelled', finish);
-  try {
+  return await untilTaken(call, context.budgets.unary, context.broker.clock, async (budget, outgoing) => {
+    const admit: Admission = (read, bytesOf) =>
+      context.reads.run(async () => {
+        outgoing.lastRead();
+        refuseBeyond(budget);
+        return await outgoing.counting(read, bytesOf);
+      });
     const fetched = await fetchOnce(context, request, call, admit);
-    const response = await context.reads.run(async () => {
-      outgoing.lastRead();
-      refuseBeyond(connection.budget);
-      return await outgoing.counting(() => toResponse(request, fetched), weightOf);
-    });
-    if (over) return response;
-    timer = context.broker.clock.setTimer(MAX_UNTAKEN_MS, finish);
-    return response;
-  } catch (error) {
-    finish();
-    throw error;
-  }
+    return await admit(() => toResponse(request, fetched), weightOf);
+  });
 }
 
 function weightOf({ partitions }: FetchResponse): number {

@@ -84,6 +84,16 @@ export function reportable(error: unknown, logger: Logger, method: string): LogE
   return failure;
 }
 
+/** Aborted when the call is over, in particular when the client gives up waiting for its answer. */
+export function abortOnCancel(call: {
+  once(event: 'cancelled' | 'close', listener: () => void): unknown;
+}): AbortSignal {
+  const controller = new AbortController();
+  call.once('cancelled', () => controller.abort());
+  call.once('close', () => controller.abort());
+  return controller.signal;
+}
+
 export function unary<Request, Response>(
   logger: Logger,
   handle: (request: Request, call: ServerUnaryCall<Request, Response>) => Promise<Response>,

@@ -3,11 +3,12 @@ import { Server, ServerCredentials } from '@grpc/grpc-js';
 import type { HealthImplementation } from 'grpc-health-check';
 import type { Broker } from '../../broker/broker.js';
 import { type Address, formatAddress } from '../../core/config-key.js';
-import { AdminService, FetchService, ProduceService } from '../../rpc/proto.js';
+import { AdminService, FetchService, GroupService, ProduceService } from '../../rpc/proto.js';
 import { addressUnavailable } from '../address-unavailable.js';
 import { adminHandlers } from './admin.js';
 import { type BudgetLimits, budgetsByKind } from './connection-budgets.js';
 import { fetchHandlers } from './fetch.js';
+import { GroupSessions } from './groups.js';
 import { guardRequests } from './handlers.js';
 import { ProduceSessions } from './produce.js';
 import { ReceiveBudget } from './receive-budget.js';
@@ -26,7 +27,9 @@ const MIN_WINDOW_BYTES = 64 * 1024;
 /** Answers are bounded where they are made. */
 const NO_SEND_LIMIT = -1;
 
-const SERVICE_NAMES = ['tidelog.v1.AdminService', 'tidelog.v1.ProduceService', 'tidelog.v1.FetchService'];
+const SERVICE_NAMES = ['AdminService', 'ProduceService', 'FetchService', 'GroupService'].map(
+  (name) => `tidelog.v1.${name}`,
+);
 
 export interface GrpcListenerOptions {
   readonly listen: Address;
@@ -42,9 +45,14 @@ export class GrpcListener {
   readonly address: Address;
   readonly #server: Server;
   readonly #health: HealthImplementation;
-  readonly #sessions: ProduceSessions;
+  readonly #sessions: readonly (ProduceSessions | GroupSessions)[];
 
-  private constructor(server: Server, health: HealthImplementation, sessions: ProduceSessions, address: Address) {
+  private constructor(
+    server: Server,
+    health: HealthImplementation,
+    sessions: readonly (ProduceSessions | GroupSessions)[],
+    address: Address,
+  ) {
     this.#server = server;
     this.#health = health;
     this.#sessions = sessions;
@@ -66,10 +74,12 @@ export class GrpcListener {
     const received = new ReceiveBudget({ limitBytes, windowBytes, maxStreams, logger: broker.logger });
     const guard = (service: typeof AdminService): typeof AdminService =>
       guardRequests(service, options.maxRequestBytes);
-    server.addService(guard(AdminService), adminHandlers(broker));
-    const sessions = new ProduceSessions(broker, budgets, received);
-    server.addService(guard(ProduceService), sessions.handlers());
+    server.addService(guard(AdminService), adminHandlers(broker, budgets));
+    const produce = new ProduceSessions(broker, budgets, received);
+    server.addService(guard(ProduceService), produce.handlers());
     server.addService(guard(FetchService), fetchHandlers(broker, budgets));
+    const groups = new GroupSessions(broker, budgets, received);
+    server.addService(guard(GroupService), groups.handlers());
     const health = addHealth(server, received, SERVICE_NAMES);
     addReflection(server, received);
 
@@ -87,12 +97,12 @@ export class GrpcListener {
     }
     const address = { host: options.listen.host, port };
     broker.advertise(address);
-    return new GrpcListener(server, health, sessions, address);
+    return new GrpcListener(server, health, [produce, groups], address);
   }
 
-  /** Health answers NOT_SERVING; produce streams end once everything they sent was answered. */
+  /** Health answers NOT_SERVING; streams of produce requests and commits end once everything they sent was answered. */
   drain(): void {
-    this.#sessions.drain();
+    for (const sessions of this.#sessions) sessions.drain();
     this.#health.setStatus('', 'NOT_SERVING');
     for (const name of SERVICE_NAMES) this.#health.setStatus(name, 'NOT_SERVING');
   }

@@ -1,5 +1,12 @@
 /** A raw gRPC client over the proto files, without the SDK: what any other language would do. */
-import { type ChannelOptions, Client, credentials, type Metadata, type ServiceDefinition } from '@grpc/grpc-js';
+import {
+  type ChannelOptions,
+  Client,
+  type ClientUnaryCall,
+  credentials,
+  type Metadata,
+  type ServiceDefinition,
+} from '@grpc/grpc-js';
 import { loadSync } from '@grpc/proto-loader';
 import { type RunningBroker, type StartBrokerOptions, startBroker } from '../../../src/broker.js';
 import { systemClock } from '../../../src/core/clock.js';
@@ -15,7 +22,7 @@ import { PROTO_DIR } from '../../../src/rpc/proto.js';
 import { fromServiceError } from '../../../src/rpc/status-codec.js';
 
 const definitions = loadSync(
-  ['admin_service', 'produce_service', 'fetch_service'].map((name) => `tidelog/v1/${name}.proto`),
+  ['admin_service', 'produce_service', 'fetch_service', 'group_service'].map((name) => `tidelog/v1/${name}.proto`),
   { includeDirs: [PROTO_DIR], longs: Number, enums: String, defaults: true },
 );
 
@@ -46,6 +53,34 @@ export class RawClient {
     });
   }
 
+  /** The request as it goes over the wire. */
+  encode(service: string, name: string, request: object): Buffer {
+    return method(service, name).requestSerialize(request);
+  }
+
+  /** A unary call with a request that is encoded already. */
+  callEncoded<Response>(service: string, name: string, request: Buffer): Promise<Response> {
+    const { path, responseDeserialize } = method(service, name);
+    return new Promise((resolve, reject) => {
+      this.client.makeUnaryRequest(
+        path,
+        (bytes: Buffer) => bytes,
+        responseDeserialize,
+        request,
+        (error, response) => {
+          if (error === null) resolve(response as Response);
+          else reject(fromServiceError(error));
+        },
+      );
+    });
+  }
+
+  /** A unary call whose answer nobody waits for, to be cancelled. */
+  start(service: string, name: string, request: object): ClientUnaryCall {
+    const { path, requestSerialize, responseDeserialize } = method(service, name);
+    return this.client.makeUnaryRequest(path, requestSerialize, responseDeserialize, request, () => undefined);
+  }
+
   createTopic(
     name: string,
     partitionCount = 1,
@@ -72,6 +107,11 @@ export class RawClient {
 
   produceStream(): ReturnType<Client['makeBidiStreamRequest']> {
     const { path, requestSerialize, responseDeserialize } = method('ProduceService', 'ProduceStream');
+    return this.client.makeBidiStreamRequest(path, requestSerialize, responseDeserialize);
+  }
+
+  commitStream(): ReturnType<Client['makeBidiStreamRequest']> {
+    const { path, requestSerialize, responseDeserialize } = method('GroupService', 'CommitOffsetsStream');
     return this.client.makeBidiStreamRequest(path, requestSerialize, responseDeserialize);
   }
 

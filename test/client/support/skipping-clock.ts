@@ -62,6 +62,11 @@ export class SkippingClock implements Clock {
     });
   }
 
+  /** Time passes while the process stands still: what is due is called with the next `skip`. */
+  standStill(ms: number): void {
+    this.#skippedMs += ms;
+  }
+
   skip(ms: number): void {
     this.#skippedMs += ms;
     for (const entry of [...this.#pending].sort((a, b) => a.dueAtMs - b.dueAtMs)) {

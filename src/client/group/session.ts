@@ -1,0 +1,407 @@
+/** One membership of a group, from the join to its end. Whoever wants to be a member again begins another. */
+import type { Timer } from '../../core/clock.js';
+import { LogError, toLogError } from '../../core/errors.js';
+import type {
+  GroupAssignmentMessage,
+  HeartbeatRequest,
+  HeartbeatResponse,
+  JoinGroupRequest,
+  JoinGroupResponse,
+} from '../../rpc/group-messages.js';
+import type { Channel } from '../channel.js';
+import { callFailure, closedError } from '../failures.js';
+import { methods } from '../methods.js';
+import { DEFAULT_BACKOFF, sleep, withRetries } from '../retry.js';
+import { Committer, type CommitterContext, type CommittingMember } from './committer.js';
+import { HeldPartitions } from './held-partitions.js';
+import type { AssignedPartition, MembershipListener, PositionToCommit } from './types.js';
+
+export interface MembershipOptions {
+  readonly groupId: string;
+  /** Topics by name, or every topic whose whole name matches a pattern in RE2's syntax. */
+  readonly subscription: { readonly topics: readonly string[] } | { readonly pattern: string };
+  /** Of a static member. */
+  readonly instanceId?: string | undefined;
+  /** Default: what most members want. */
+  readonly assignor?: 'uniform' | 'range' | undefined;
+  /** In ms; 0: the broker's default. */
+  readonly sessionTimeoutMs: number;
+  /** In ms, above 0: how long the listener may take to let partitions go, less a margin of a tenth. */
+  readonly rebalanceTimeoutMs: number;
+}
+
+export interface MembershipContext extends CommitterContext {
+  readonly channel: Pick<Channel, 'unary'>;
+  readonly clientId: string;
+}
+
+/** What is left of the rebalance timeout for the way to the broker. */
+const REBALANCE_MARGIN = 0.1;
+/** The next heartbeat follows an answer without news no sooner than this after the one before, in ms. */
+const MIN_HEARTBEAT_SPACING_MS = 100;
+/** How long telling the broker that a member leaves may take, in ms: its session ends by itself otherwise. */
+const LEAVE_TIMEOUT_MS = 3_000;
+/** After these the broker has no such member any more. */
+const GONE: ReadonlySet<string> = new Set(['UNKNOWN_MEMBER_ID', 'GROUP_ID_NOT_FOUND']);
+
+/** `joining` until the broker has answered; `leaving` while the last partitions are let go. */
+type SessionState = 'joining' | 'member' | 'leaving' | 'over';
+
+/**
+ * Invariants: the deadline lies a session timeout after the SENDING of a request that the broker took, so that it is
+ * never later than the broker's; once it has passed, the session is over, whatever arrives afterwards; the assignment
+ * is that of `#epoch`, which only rises; after `over` the listener hears nothing more of this session.
+ */
+export class MemberSession {
+  readonly memberId: string;
+  readonly #options: MembershipOptions;
+  readonly #context: MembershipContext;
+  readonly #listener: MembershipListener;
+  readonly #partitions = new HeldPartitions();
+  readonly #committer: Committer;
+  readonly #releaseStream: () => void;
+  readonly #stopped = new AbortController();
+  readonly #timers = new Set<Timer>();
+  #state: SessionState = 'joining';
+  #endedBy: LogError = closedError('membership');
+  #epoch = 0;
+  #sessionTimeoutMs = 0;
+  #heartbeatIntervalMs = 0;
+  #deadlineMs = Number.POSITIVE_INFINITY;
+  #heartbeat: AbortController | undefined;
+  #answered = false;
+  /** Whether the broker may have a member of this id. */
+  #mayBeKnown = false;
+  #telling: Promise<void> | undefined;
+  #onAllLetGo: () => void = () => {};
+
+  constructor(options: MembershipOptions, context: MembershipContext, listener: MembershipListener) {
+    this.#options = options;
+    this.#context = context;
+    this.#listener = listener;
+    this.memberId = context.runtime.random.uuid();
+    this.#committer = new Committer(this.#asCommitting(), context);
+    this.#releaseStream = context.commitStreams.use();
+  }
+
+  get isMember(): boolean {
+    return (this.#state === 'member' || this.#state === 'leaving') && !this.#isExpired;
+  }
+
+  /** Whether the broker has answered a heartbeat, so that joining again is not in vain. */
+  get wasAlive(): boolean {
+    return this.#answered;
+  }
+
+  /** Whether the broker may still have the member, although it is over here. */
+  get mayLinger(): boolean {
+    return this.#state === 'over' && this.#mayBeKnown;
+  }
+
+  /**
+   * Joins, then sends heartbeats until the session is over; resolves to the reason. Never rejects.
+   * @param predecessor a session that is over; if the broker may still have its member, that one leaves first, so that
+   *   what it held is not kept from others until it expires
+   */
+  async run(predecessor?: MemberSession): Promise<LogError> {
+    try {
+      await this.#repeat(() => this.#join(predecessor));
+      while (this.#state !== 'over') await this.#repeat(() => this.#beat());
+    } catch (thrown) {
+      const error = toLogError(thrown);
+      const refused = this.#state === 'joining' && error.outcome === 'none';
+      if (this.#state !== 'over' && (refused || GONE.has(error.reason))) this.#mayBeKnown = false;
+      this.end(error);
+    }
+    return this.#endedBy;
+  }
+
+  holds(partition: AssignedPartition): boolean {
+    return this.#partitions.has(partition) && !this.#isExpired;
+  }
+
+  commit(positions: readonly PositionToCommit[]): Promise<void> {
+    return this.#committer.commit(positions);
+  }
+
+  /** Lets everything go, then tells the broker. Never rejects. */
+  async leave(): Promise<void> {
+    if (this.#state === 'member') {
+      this.#state = 'leaving';
+      this.#revoke(this.#partitions.revokeAll());
+    }
+    if (this.#state === 'leaving' && this.#partitions.size > 0) {
+      await new Promise<void>((resolve) => {
+        this.#onAllLetGo = resolve;
+      });
+    }
+    this.end(closedError('membership'));
+    await this.tellLeft();
+  }
+
+  /** Ends the session at once: what it held is lost. Does not tell the broker. */
+  end(why: LogError): void {
+    if (this.#state === 'over') return;
+    this.#state = 'over';
+    this.#endedBy = why;
+    this.#stopped.abort();
+    this.#heartbeat?.abort();
+    for (const timer of this.#timers) timer.cancel();
+    this.#timers.clear();
+    const lost = this.#partitions.takeAll();
+    this.#committer.end();
+    this.#releaseStream();
+    if (lost.length > 0) this.#listener.lost(lost, why);
+    this.#onAllLetGo();
+  }
+
+  /** Tells the broker that the member is gone, if it may think otherwise; a static one keeps its place. Never rejects. */
+  tellLeft(): Promise<void> {
+    this.#telling ??= this.#tellLeft();
+    return this.#telling;
+  }
+
+  async #tellLeft(): Promise<void> {
+    const { runtime } = this.#context;
+    const { clock, random, logger } = runtime;
+    const limitMs = Math.min(LEAVE_TIMEOUT_MS, this.#context.requestTimeoutMs);
+    try {
+      await withRetries({ clock, random, backoff: DEFAULT_BACKOFF, limitMs: limitMs / 3 }, () =>
+        this.#sendLeave(limitMs),
+      );
+    } catch (thrown) {
+      const error = toLogError(thrown);
+      logger.debug(this.#logFields(error), 'the broker was not told that a member has left: its session will expire');
+    }
+  }
+
+  async #sendLeave(timeoutMs: number, signal?: AbortSignal): Promise<void> {
+    if (!this.#mayBeKnown) return;
+    const { groupId, instanceId } = this.#options;
+    const request = { groupId, memberId: this.memberId, temporary: instanceId !== undefined };
+    try {
+      await this.#context.channel.unary(methods.leaveGroup, request, { timeoutMs, signal });
+    } catch (thrown) {
+      // Whatever else the broker has against it, usually that there is no such member, it will have the next time too.
+      if (callFailure(thrown).retryable || signal?.aborted) throw thrown;
+    }
+    this.#mayBeKnown = false;
+  }
+
+  /** Repeats after failures that may pass, for as long as the session lasts. */
+  #repeat<T>(attempt: () => Promise<T>): Promise<T> {
+    const { clock, random, logger } = this.#context.runtime;
+    const limitMs = Number.POSITIVE_INFINITY;
+    return withRetries(
+      { clock, random, backoff: DEFAULT_BACKOFF, limitMs, signal: this.#stopped.signal },
+      attempt,
+      (error) => {
+        logger.debug(this.#logFields(error), 'a request of a group member will be repeated');
+        return true;
+      },
+    );
+  }
+
+  async #join(predecessor: MemberSession | undefined): Promise<void> {
+    const { channel, runtime, requestTimeoutMs: timeoutMs } = this.#context;
+    const signal = this.#stopped.signal;
+    if (predecessor?.mayLinger) await predecessor.#sendLeave(timeoutMs, signal);
+    const sentAtMs = runtime.clock.monotonic();
+    this.#mayBeKnown = true;
+    const response = await channel.unary(methods.joinGroup, this.#joinRequest(), { timeoutMs, signal });
+    if (this.#state !== 'over') this.#onJoined(sentAtMs, response);
+  }
+
+  #joinRequest(): JoinGroupRequest {
+    const {
+      groupId,
+      instanceId = '',
+      assignor = '',
+      subscription,
+      sessionTimeoutMs,
+      rebalanceTimeoutMs,
+    } = this.#options;
+    return {
+      groupId,
+      memberId: this.memberId,
+      instanceId,
+      clientId: this.#context.clientId,
+      subscription:
+        'pattern' in subscription
+          ? { topics: [], topicPattern: subscription.pattern }
+          : { topics: [...subscription.topics], topicPattern: '' },
+      assignor,
+      sessionTimeoutMs,
+      rebalanceTimeoutMs,
+    };
+  }
+
+  #onJoined(sentAtMs: number, response: JoinGroupResponse): void {
+    this.#sessionTimeoutMs = response.sessionTimeoutMs;
+    this.#heartbeatIntervalMs = response.heartbeatIntervalMs;
+    this.#deadlineMs = sentAtMs + response.sessionTimeoutMs;
+    if (this.#endIfExpired()) return;
+    this.#state = 'member';
+    this.#watchDeadline();
+    const { groupId } = this.#options;
+    this.#context.runtime.logger.debug({ group: groupId, memberId: this.memberId }, 'joined a group');
+    this.#adopt(response.memberEpoch, response.assignment);
+  }
+
+  /** One heartbeat, held by the broker until there is news; given up when there is something to report. */
+  async #beat(): Promise<void> {
+    const { channel, runtime, requestTimeoutMs } = this.#context;
+    const heartbeat = new AbortController();
+    this.#heartbeat = heartbeat;
+    // So that a dead connection is noticed while there is time left for another try.
+    const patienceMs = Math.min(requestTimeoutMs, this.#sessionTimeoutMs / 2);
+    const limits = { timeoutMs: this.#heartbeatIntervalMs + patienceMs, signal: heartbeat.signal };
+    const sentAtMs = runtime.clock.monotonic();
+    try {
+      const response = await channel.unary(methods.heartbeat, this.#heartbeatRequest(), limits);
+      if (this.#state === 'over') return;
+      if (this.#onAnswer(sentAtMs, response)) return;
+      const tooEarlyMs = sentAtMs + MIN_HEARTBEAT_SPACING_MS - runtime.clock.monotonic();
+      if (tooEarlyMs > 0) await sleep(runtime.clock, tooEarlyMs, heartbeat.signal);
+    } catch (thrown) {
+      if (!heartbeat.signal.aborted) throw thrown;
+    } finally {
+      if (this.#heartbeat === heartbeat) this.#heartbeat = undefined;
+    }
+  }
+
+  #heartbeatRequest(): HeartbeatRequest {
+    return {
+      groupId: this.#options.groupId,
+      memberId: this.memberId,
+      memberEpoch: this.#epoch,
+      owned: this.#partitions.owned(),
+      maxWaitMs: this.#heartbeatIntervalMs,
+    };
+  }
+
+  /** Returns whether the answer brought news. */
+  #onAnswer(sentAtMs: number, { memberEpoch, heartbeatIntervalMs, assignment }: HeartbeatResponse): boolean {
+    // A process that stood still may find the answer before the timer: what it held may be another's for long.
+    if (this.#endIfExpired()) return false;
+    this.#answered = true;
+    this.#deadlineMs = Math.max(this.#deadlineMs, sentAtMs + this.#sessionTimeoutMs);
+    this.#heartbeatIntervalMs = heartbeatIntervalMs;
+    if (memberEpoch <= this.#epoch || assignment === undefined || assignment === null) return false;
+    this.#adopt(memberEpoch, assignment);
+    return true;
+  }
+
+  #adopt(epoch: number, assignment: GroupAssignmentMessage | undefined): void {
+    this.#epoch = epoch;
+    const change = this.#partitions.apply(assignment?.partitions ?? [], this.#state === 'member');
+    if (change.reset.length > 0) this.#listener.lost(change.reset, offsetsReset(this.#options.groupId));
+    this.#wakeIfAllLetGo();
+    this.#revoke(change.revoked);
+    if (change.assigned.length > 0) this.#listener.assigned(change.assigned);
+  }
+
+  #revoke(partitions: readonly AssignedPartition[]): void {
+    if (partitions.length === 0) return;
+    const limitMs = this.#options.rebalanceTimeoutMs * (1 - REBALANCE_MARGIN);
+    const timer = this.#setTimer(limitMs, () => {
+      const late = this.#letGo(partitions);
+      if (late.length > 0) this.#listener.lost(late, notLetGo(this.#options, limitMs));
+    });
+    const done = (): void => {
+      this.#cancelTimer(timer);
+      this.#letGo(partitions);
+    };
+    this.#listener.revoked(partitions).then(done, done);
+  }
+
+  /** What of these was let go just now is reported at once. */
+  #letGo(partitions: readonly AssignedPartition[]): AssignedPartition[] {
+    const gone = this.#partitions.letGo(partitions);
+    if (gone.length > 0) this.#heartbeat?.abort();
+    this.#wakeIfAllLetGo();
+    return gone;
+  }
+
+  #wakeIfAllLetGo(): void {
+    if (this.#partitions.size === 0) this.#onAllLetGo();
+  }
+
+  #watchDeadline(): void {
+    const leftMs = Math.max(0, this.#deadlineMs - this.#context.runtime.clock.monotonic());
+    this.#setTimer(leftMs, () => {
+      if (!this.#endIfExpired()) this.#watchDeadline();
+    });
+  }
+
+  #endIfExpired(): boolean {
+    if (!this.#isExpired) return false;
+    this.end(this.#expired());
+    return true;
+  }
+
+  get #isExpired(): boolean {
+    return this.#context.runtime.clock.monotonic() >= this.#deadlineMs;
+  }
+
+  #expired(): LogError {
+    const { groupId } = this.#options;
+    return new LogError(
+      'UNKNOWN_MEMBER_ID',
+      `The broker has answered no heartbeat of this member of group ${groupId} for ${this.#sessionTimeoutMs} ms, its ` +
+        'session timeout: it counts as gone. It joins anew as soon as the broker can be reached.',
+      { metadata: { group: groupId, member_id: this.memberId, session_timeout_ms: this.#sessionTimeoutMs } },
+    );
+  }
+
+  #asCommitting(): CommittingMember {
+    const epoch = (): number => this.#epoch;
+    return {
+      groupId: this.#options.groupId,
+      memberId: this.memberId,
+      get epoch() {
+        return epoch();
+      },
+      holds: (partition) => this.holds(partition),
+      onUnknown: (error) => {
+        this.#mayBeKnown = false;
+        this.end(error);
+      },
+    };
+  }
+
+  #logFields({ reason, message }: LogError): object {
+    return { group: this.#options.groupId, memberId: this.memberId, reason, error: message };
+  }
+
+  #setTimer(delayMs: number, callback: () => void): Timer {
+    const timer = this.#context.runtime.clock.setTimer(delayMs, () => {
+      this.#timers.delete(timer);
+      callback();
+    });
+    this.#timers.add(timer);
+    return timer;
+  }
+
+  #cancelTimer(timer: Timer): void {
+    timer.cancel();
+    this.#timers.delete(timer);
+  }
+}
+
+function offsetsReset(groupId: string): LogError {
+  return new LogError(
+    'FENCED_MEMBER_EPOCH',
+    `The committed offsets of group ${groupId} were reset for these partitions: they begin anew from there.`,
+    { metadata: { group: groupId } },
+  );
+}
+
+function notLetGo({ groupId, rebalanceTimeoutMs }: MembershipOptions, limitMs: number): LogError {
+  return new LogError(
+    'FENCED_MEMBER_EPOCH',
+    `These partitions had to go to another member of group ${groupId}, and what was under way did not end in ` +
+      `${limitMs} ms: the others have to read those records again. Raise rebalanceTimeoutMs if work takes that long.`,
+    { metadata: { group: groupId, rebalance_timeout_ms: rebalanceTimeoutMs } },
+  );
+}

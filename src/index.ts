@@ -29,6 +29,18 @@ export type {
 } from './client/admin-groups.js';
 export { type Client, connect } from './client/client.js';
 export type { PartitionRange, SendManyResult, SendResult } from './client/completions.js';
+export type { CommittedPosition, Consumer, SeekTo } from './client/consumer.js';
+export type {
+  Assignor,
+  ConsumeFrom,
+  ConsumerOptions,
+  HandlingOrder,
+  RunOptions,
+} from './client/consumer-options.js';
+export type { ConsumedBatch } from './client/group/consumed.js';
+export type { ConsumerEvent, PartitionsListener } from './client/group/consumer-events.js';
+export type { Handler } from './client/group/runner.js';
+export type { TopicPartition } from './client/group/types.js';
 export { murmur2 } from './client/murmur2.js';
 export type { Acks, ConnectOptions, ProducerOptions } from './client/options.js';
 export { keyPartitioner, type Partitioner } from './client/partitioner.js';
@@ -48,6 +60,7 @@ export {
   type TopicSerdes,
   topic,
 } from './client/serdes.js';
+export { type Subscribed, type TopicPattern, topicPattern } from './client/topic-pattern.js';
 export type { Clock, Timer } from './core/clock.js';
 export { type ErrorMetadata, type GrpcCodeName, LogError, type Outcome, type Reason } from './core/errors.js';
 export type { Logger } from './core/logger.js';

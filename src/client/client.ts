@@ -3,7 +3,11 @@ import { LogError } from '../core/errors.js';
 import type { TopicMessage } from '../rpc/messages.js';
 import { Admin } from './admin.js';
 import { Channel } from './channel.js';
+import { Consumer } from './consumer.js';
+import type { ConsumerOptions } from './consumer-options.js';
 import { callFailure, closedError } from './failures.js';
+import { CommitStreams } from './group/commit-stream.js';
+import { consumerParts } from './group/consumer-parts.js';
 import { MetadataCache } from './metadata-cache.js';
 import { methods } from './methods.js';
 import {
@@ -17,6 +21,7 @@ import { Producer } from './producer.js';
 import { type ReadOptions, resolveReadOptions } from './read-options.js';
 import { TopicReader } from './reader.js';
 import type { Topic } from './serdes.js';
+import type { Subscribed } from './topic-pattern.js';
 
 /** Anything that the client made and must close with itself. */
 interface Closable {
@@ -34,6 +39,8 @@ export class Client implements AsyncDisposable {
   readonly #maxRequestBytes: number;
   readonly #metadata: MetadataCache;
   readonly #open = new Set<Closable>();
+  readonly #consumers = new Set<Closable>();
+  readonly #commitStreams: CommitStreams;
   #closing: Promise<void> | undefined;
 
   /** Use `connect`. */
@@ -44,6 +51,7 @@ export class Client implements AsyncDisposable {
     this.admin = new Admin(channel, options, options.requestTimeoutMs);
     const lookup = (name: string): Promise<TopicMessage> => this.admin.lookUpTopic(name);
     this.#metadata = new MetadataCache(lookup, options.clock, options.metadataMaxAgeMs);
+    this.#commitStreams = new CommitStreams(channel, options.clock, options.requestTimeoutMs);
   }
 
   /**
@@ -81,7 +89,30 @@ export class Client implements AsyncDisposable {
     });
   }
 
-  /** Closes producers (which drain), ends readers, then the connection. Idempotent. */
+  /**
+   * Reads topics as a member of a consumer group: iterate over the result, over its `batches()`, or `run` a handler.
+   * Nothing happens before that begins.
+   * @throws LogError INVALID_REQUEST, INVALID_GROUP_ID, INVALID_CONFIG, CLOSED
+   */
+  consumer<K, V>(topics: Subscribed<K, V>, options: ConsumerOptions): Consumer<K, V> {
+    this.#throwIfClosed();
+    const client = {
+      channel: this.#channel,
+      runtime: this.#options,
+      admin: this.admin,
+      clientId: this.#options.clientId,
+      requestTimeoutMs: this.#options.requestTimeoutMs,
+      commitStreams: this.#commitStreams,
+      open: this.#consumers,
+      throwIfClosed: () => this.#throwIfClosed(),
+    };
+    return new Consumer(topics, options, consumerParts(client, options.group));
+  }
+
+  /**
+   * Ends consumers (which commit what is finished and leave their groups), closes producers (which drain), ends readers,
+   * then closes the connection. Idempotent.
+   */
   close(): Promise<void> {
     this.#closing ??= this.#close();
     return this.#closing;
@@ -92,7 +123,10 @@ export class Client implements AsyncDisposable {
   }
 
   async #close(): Promise<void> {
+    // What consumers finish may still be produced from.
+    await Promise.all([...this.#consumers].map((part) => part.close()));
     await Promise.all([...this.#open].map((part) => part.close()));
+    this.#commitStreams.close();
     this.admin.markClosed();
     this.#channel.close();
   }

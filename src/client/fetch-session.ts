@@ -1,4 +1,4 @@
-/** What arrives from the broker for one reader: one FetchStream after the other, and a bounded buffer. */
+/** What arrives from the broker for one reader or consumer: one FetchStream after the other, and a bounded buffer. */
 import type { ClientReadableStream } from '@grpc/grpc-js';
 import { LogError } from '../core/errors.js';
 import type { FetchedPartition, FetchStreamResponse } from '../rpc/messages.js';
@@ -8,8 +8,7 @@ import { callFailure } from './failures.js';
 import { Fifo } from './fifo.js';
 import { methods } from './methods.js';
 import type { ClientRuntime } from './options.js';
-import type { PartitionSpan, ReadPlan } from './positions.js';
-import { type ResolvedReadOptions, TRANSPORT_MESSAGES } from './read-options.js';
+import { TRANSPORT_MESSAGES } from './read-options.js';
 import { backoffMs, DEFAULT_BACKOFF } from './retry.js';
 
 export interface SessionContext {
@@ -17,26 +16,62 @@ export interface SessionContext {
   readonly runtime: ClientRuntime;
 }
 
-interface PartitionProgress {
+/**
+ * A partition to be read: `[start, end)`, without end when it is followed. The object itself tells one reading of a
+ * partition from a later one.
+ */
+export interface FetchSource {
+  readonly topic: string;
+  /** By which the broker tells when the topic has been deleted since, recreated or not. */
+  readonly topicId: string;
   readonly partition: number;
+  readonly start: number;
+  readonly end: number | undefined;
+}
+
+/** What arrived for one source: batches, or why it cannot be read on, which only a changing session tells. */
+export interface Delivery {
+  readonly source: FetchSource;
+  readonly message: FetchedPartition;
+  readonly error: LogError | undefined;
+}
+
+export interface FetchSessionOptions {
+  /** Bytes fetched ahead at most, what the transport holds included. */
+  readonly maxBufferedBytes: number;
+  /** About how much one message of the broker holds, in bytes. */
+  readonly fetchBytes: number;
+  /** How long to go on trying without an answer, in ms. */
+  readonly retryTimeoutMs: number;
+  /**
+   * Whether sources come and go one by one: then the session does not end by itself, and what one of them fails with
+   * concerns no other. Otherwise it ends with the last source, and fails with the first.
+   */
+  readonly changing: boolean;
+}
+
+interface SourceProgress {
+  readonly source: FetchSource;
   /** What the broker has to send next. */
   nextOffset: number;
-  readonly endOffset: number | undefined;
+  failed: boolean;
 }
 
 type FetchCall = ClientReadableStream<FetchStreamResponse>;
 
+/** Unambiguous, since a partition is a number. */
+const keyOf = (topic: string, partition: number): string => `${topic}-${partition}`;
+
 /**
- * Invariants: `nextOffset` of a partition covers exactly what was put into the buffer, so a stream opened anew neither
- * skips nor repeats; only the current call is listened to; after `#failure` nothing is received.
+ * Invariants: `nextOffset` of a source covers exactly what was put into the buffer, so a stream opened anew neither
+ * skips nor repeats; the buffer holds nothing of a source that was removed; only the current call is listened to; after
+ * `#failure` nothing is received.
  */
 export class FetchSession {
-  readonly #topic: string;
-  readonly #topicId: string;
-  readonly #options: ResolvedReadOptions;
+  readonly #options: FetchSessionOptions;
   readonly #context: SessionContext;
-  readonly #progress = new Map<number, PartitionProgress>();
-  readonly #buffer = new Fifo<FetchedPartition>();
+  readonly #progress = new Map<string, SourceProgress>();
+  readonly #buffer = new Fifo<Delivery>();
   /** Beyond this the call is paused; what the transport holds then is counted in advance. */
   readonly #pauseAtBytes: number;
   readonly #stopped = new AbortController();
@@ -44,6 +79,8 @@ export class FetchSession {
   /** Size of the message that the reader is working on. */
   #heldBytes = 0;
   #call: FetchCall | undefined;
+  /** A call is about to be opened: at the end of the turn, or after the wait that a failure has caused. */
+  #opening = false;
   #paused = false;
   #failure: LogError | undefined;
   #ended = false;
@@ -52,29 +89,26 @@ export class FetchSession {
   /** When the first of the failures in a row happened, by the monotonic clock. */
   #failingSinceMs = 0;
 
-  constructor(topic: string, plan: ReadPlan, options: ResolvedReadOptions, context: SessionContext) {
-    this.#topic = topic;
-    this.#topicId = plan.topicId;
+  constructor(sources: readonly FetchSource[], options: FetchSessionOptions, context: SessionContext) {
     this.#options = options;
     this.#context = context;
-    this.#plan(plan.spans);
+    this.#plan(sources);
     const inTransport = TRANSPORT_MESSAGES * options.fetchBytes;
     this.#pauseAtBytes = Math.max(options.fetchBytes, options.maxBufferedBytes - inTransport);
     this.#open();
   }
 
   /**
-   * The next message with batches; undefined when every partition has reached its end. The message before it counts as
-   * done with.
+   * What comes next; undefined when every source has reached its end. What was returned before counts as done with.
    * @throws LogError what reading failed with, after everything that was received before
    */
-  async next(): Promise<FetchedPartition | undefined> {
+  async next(): Promise<Delivery | undefined> {
     this.#release();
     for (;;) {
-      const message = this.#buffer.shift();
-      if (message !== undefined) {
-        this.#heldBytes = message.batches.length;
-        return message;
+      const delivery = this.#buffer.shift();
+      if (delivery !== undefined) {
+        this.#heldBytes = delivery.message.batches.length;
+        return delivery;
       }
       if (this.#failure !== undefined) throw this.#failure;
       if (this.#ended) return undefined;
@@ -85,16 +119,31 @@ export class FetchSession {
   }
 
   /**
-   * Reads these partitions as well. The stream is opened anew with all of them, so that one buffer limit holds for all;
-   * what the old one had under way is fetched again, which happens once in the life of an added partition.
+   * Reads these as well, in the place of others of the same partitions. The stream is opened anew with all sources, so
+   * that one buffer limit holds for all; what the old one had under way is fetched again. What is buffered stays.
    */
-  add(spans: readonly PartitionSpan[]): void {
-    if (this.#failure !== undefined || this.#ended) return;
-    this.#plan(spans);
-    // Without a call, one is about to be opened after a failure.
-    if (this.#call === undefined) return;
-    this.#dropCall();
-    this.#open();
+  add(sources: readonly FetchSource[]): void {
+    if (sources.length === 0 || this.#failure !== undefined || this.#ended) return;
+    this.#plan(sources);
+    this.#reopen();
+  }
+
+  /** Reads these no more and drops what is buffered of them; others stay as they are. */
+  remove(sources: readonly FetchSource[]): void {
+    const removed = new Set<FetchSource>();
+    let fetching = false;
+    for (const source of sources) {
+      const key = keyOf(source.topic, source.partition);
+      const progress = this.#progress.get(key);
+      if (progress?.source !== source) continue;
+      this.#progress.delete(key);
+      removed.add(source);
+      fetching ||= isUnfinished(progress);
+    }
+    if (removed.size === 0) return;
+    this.#dropBuffered(removed);
+    if (fetching && this.#failure === undefined && !this.#ended) this.#reopen();
+    else this.#pauseOrResume();
   }
 
   /** Stops at once and drops what is buffered; `next` throws `error` from now on. */
@@ -105,22 +154,43 @@ export class FetchSession {
     this.#fail(error);
   }
 
-  #plan(spans: readonly PartitionSpan[]): void {
-    for (const { partition, start, end } of spans) {
-      this.#progress.set(partition, { partition, nextOffset: start, endOffset: end });
+  #plan(sources: readonly FetchSource[]): void {
+    for (const source of sources) {
+      const progress = { source, nextOffset: source.start, failed: false };
+      this.#progress.set(keyOf(source.topic, source.partition), progress);
     }
   }
 
+  #dropBuffered(removed: ReadonlySet<FetchSource>): void {
+    for (const delivery of this.#buffer.takeAll()) {
+      if (removed.has(delivery.source)) this.#bufferedBytes -= delivery.message.batches.length;
+      else this.#buffer.push(delivery);
+    }
+  }
+
+  /** Several changes of one turn share a call. */
+  #reopen(): void {
+    this.#dropCall();
+    if (this.#opening) return;
+    this.#opening = true;
+    queueMicrotask(() => this.#openAfterWait());
+  }
+
+  #openAfterWait(): void {
+    this.#opening = false;
+    if (this.#failure === undefined && !this.#ended) this.#open();
+  }
+
   #open(): void {
-    const positions = this.#unfinished().map(({ partition, nextOffset, endOffset }) => ({
-      topic: this.#topic,
-      topicId: this.#topicId,
-      partition,
+    const positions = this.#unfinished().map(({ source, nextOffset }) => ({
+      topic: source.topic,
+      topicId: source.topicId,
+      partition: source.partition,
       offset: nextOffset,
-      endOffset,
+      endOffset: source.end,
     }));
     if (positions.length === 0) {
-      this.#end();
+      if (!this.#options.changing) this.#end();
       return;
     }
     const call = this.#context.channel.serverStream(methods.fetchStream, {
@@ -140,10 +210,8 @@ export class FetchSession {
     this.#pauseOrResume();
   }
 
-  #unfinished(): PartitionProgress[] {
-    return [...this.#progress.values()].filter(
-      ({ nextOffset, endOffset }) => endOffset === undefined || nextOffset < endOffset,
-    );
+  #unfinished(): SourceProgress[] {
+    return [...this.#progress.values()].filter(isUnfinished);
   }
 
   #heard(): void {
@@ -153,23 +221,36 @@ export class FetchSession {
   #onMessage({ partition: message }: FetchStreamResponse): void {
     this.#heard();
     if (message === undefined || message === null) return;
+    const progress = this.#progress.get(keyOf(message.topic, message.partition));
     if (message.error !== undefined && message.error !== null) {
-      this.#onFailure(fromStatusMessage(message.error));
+      this.#onRefused(message, progress, fromStatusMessage(message.error));
       return;
     }
-    const progress = this.#progress.get(message.partition);
     if (progress === undefined || message.nextOffset < progress.nextOffset) return;
     progress.nextOffset = message.nextOffset;
     if (message.batches.length === 0) return;
-    this.#buffer.push(message);
+    this.#buffer.push({ source: progress.source, message, error: undefined });
     this.#bufferedBytes += message.batches.length;
     this.#pauseOrResume();
     this.#wake();
   }
 
+  #onRefused(message: FetchedPartition, progress: SourceProgress | undefined, error: LogError): void {
+    if (error.retryable || !this.#options.changing) {
+      this.#onFailure(error);
+      return;
+    }
+    if (progress === undefined) return;
+    progress.failed = true;
+    this.#buffer.push({ source: progress.source, message, error });
+    this.#wake();
+  }
+
   #onEnd(): void {
-    if (this.#unfinished().length === 0) this.#end();
-    else this.#onFailure(new LogError('CONNECTION_LOST', 'The broker ended the stream before its end was reached.'));
+    if (this.#unfinished().length > 0) {
+      this.#onFailure(new LogError('CONNECTION_LOST', 'The broker ended the stream before its end was reached.'));
+    } else if (this.#options.changing) this.#dropCall();
+    else this.#end();
   }
 
   #onFailure(error: LogError): void {
@@ -187,11 +268,11 @@ export class FetchSession {
       this.#fail(error);
       return;
     }
-    logger.debug({ topic: this.#topic, reason: error.reason, error: error.message, waitMs }, 'fetch will be repeated');
+    const topics = [...new Set(this.#unfinished().map(({ source }) => source.topic))];
+    logger.debug({ topics, reason: error.reason, error: error.message, waitMs }, 'fetch will be repeated');
+    this.#opening = true;
     clock.sleep(waitMs, this.#stopped.signal).then(
-      () => {
-        if (this.#failure === undefined) this.#open();
-      },
+      () => this.#openAfterWait(),
       () => {}, // stopped
     );
   }
@@ -240,4 +321,8 @@ export class FetchSession {
     this.#wakeReader = undefined;
     wake?.();
   }
+}
+
+function isUnfinished({ source, nextOffset, failed }: SourceProgress): boolean {
+  return !failed && (source.end === undefined || nextOffset < source.end);
 }

@@ -51,8 +51,8 @@ export interface ResolvedReadOptions {
   readonly retryTimeoutMs: number;
 }
 
-const DEFAULT_MAX_BUFFERED_BYTES = 16 * 1024 * 1024;
-const DEFAULT_FETCH_BYTES: number = 1024 * 1024;
+export const DEFAULT_MAX_BUFFERED_BYTES: number = 16 * 1024 * 1024;
+export const DEFAULT_FETCH_BYTES: number = 1024 * 1024;
 const DEFAULT_RETRY_TIMEOUT_MS = 120_000;
 
 /** @throws LogError INVALID_REQUEST, INVALID_CONFIG */

@@ -2,12 +2,12 @@
 import { type LogError, toLogError } from '../core/errors.js';
 import type { Admin } from './admin.js';
 import { cancelled, closedError, onAbort, throwIfAborted } from './failures.js';
-import { FetchSession, type SessionContext } from './fetch-session.js';
+import { FetchSession, type FetchSource, type SessionContext } from './fetch-session.js';
 import type { MetadataCache } from './metadata-cache.js';
 import { PartitionWatch } from './partition-watch.js';
 import { type PartitionSpan, planRead } from './positions.js';
 import type { ResolvedReadOptions } from './read-options.js';
-import { type BatchCursor, type ReadRecord, type RecordBatch, splitFetched } from './record-batch.js';
+import { type BatchCursor, type MakeBatch, type ReadRecord, RecordBatch, splitFetched } from './record-batch.js';
 import type { Topic } from './serdes.js';
 
 /** Records decoded ahead of the iteration at most: enough to spread the cost of a turn, little enough to hold. */
@@ -58,6 +58,8 @@ class BatchIterator<K, V> implements AsyncIterableIterator<RecordBatch<K, V>> {
   readonly #topic: Topic<K, V>;
   readonly #options: ResolvedReadOptions;
   readonly #context: ReaderContext;
+  readonly #makeBatch: MakeBatch<RecordBatch<K, V>> = (fetched, bytes, bounds) =>
+    new RecordBatch(this.#topic, fetched, bytes, bounds);
   /** Per partition: the offset that comes next, and the end. */
   readonly #bounds = new Map<number, { from: number; readonly to: number | undefined }>();
   #session: FetchSession | undefined;
@@ -132,11 +134,11 @@ class BatchIterator<K, V> implements AsyncIterableIterator<RecordBatch<K, V>> {
     if (this.#stoppedBy !== undefined) throw this.#stoppedBy;
     this.#session ??= await this.#start();
     while (this.#index >= this.#batches.length) {
-      const fetched = await this.#session.next();
+      const fetched = (await this.#session.next())?.message;
       if (fetched === undefined || this.#isDone) return undefined;
       const bounds = this.#bounds.get(fetched.partition);
       if (bounds === undefined) continue;
-      this.#batches = splitFetched(this.#topic, fetched, bounds, this.#options.verifyCrc);
+      this.#batches = splitFetched(fetched, bounds, this.#options.verifyCrc, this.#makeBatch);
       this.#index = 0;
       bounds.from = Math.max(bounds.from, fetched.nextOffset);
     }
@@ -162,12 +164,20 @@ class BatchIterator<K, V> implements AsyncIterableIterator<RecordBatch<K, V>> {
     if (this.#stoppedBy !== undefined) throw this.#stoppedBy;
     if (this.#isDone) throw closedError('reader');
     this.#bound(plan.spans);
-    const session = new FetchSession(this.#topic.name, plan, this.#options, this.#context);
+    const sourceOf = (span: PartitionSpan): FetchSource => ({
+      topic: this.#topic.name,
+      topicId: plan.topicId,
+      partition: span.partition,
+      start: span.start,
+      end: span.end,
+    });
+    const options = { ...this.#options, changing: false };
+    const session = new FetchSession(plan.spans.map(sourceOf), options, this.#context);
     const { to, partitions } = this.#options;
     if (to === undefined && partitions === undefined) {
       this.#watch = new PartitionWatch(this.#topic.name, plan, this.#context, (added) => {
         this.#bound(added);
-        session.add(added);
+        session.add(added.map(sourceOf));
       });
     }
     return session;

@@ -188,28 +188,31 @@ export class RecordBatch<K, V> {
   }
 }
 
+/** Makes what is shown of a batch. */
+export type MakeBatch<B> = (fetched: FetchedPartition, bytes: Buffer, bounds: OffsetBounds) => B;
+
 /**
  * The batches of one message that hold anything within the bounds. Control batches are never shown.
  * @throws LogError CORRUPT_MESSAGE, naming partition and offset, when the bytes are not what the broker had
  */
-export function splitFetched<K, V>(
-  topic: Topic<K, V>,
+export function splitFetched<B>(
   fetched: FetchedPartition,
   bounds: OffsetBounds,
   verifyCrc: boolean,
-): RecordBatch<K, V>[] {
+  make: MakeBatch<B>,
+): B[] {
   const { batches: blob } = fetched;
-  const found: RecordBatch<K, V>[] = [];
+  const found: B[] = [];
   let from = bounds.from;
   for (let at = 0; at < blob.length; ) {
     const broken = verifyCrc ? checkBatch(blob, at, blob.length) : checkFraming(blob, at, blob.length);
-    if (broken !== undefined) throw corrupt(topic.name, fetched.partition, from, broken);
+    if (broken !== undefined) throw corrupt(fetched.topic, fetched.partition, from, broken);
     const end = at + sizeInBytesOf(blob, at);
     const isShown = recordCountOf(blob, at) > 0 && !isControl(attributesOf(blob, at));
     const nextOffset = baseOffsetOf(blob, at) + lastOffsetDeltaOf(blob, at) + 1;
     const isWithin = nextOffset > from && (bounds.to === undefined || baseOffsetOf(blob, at) < bounds.to);
     if (isShown && isWithin) {
-      found.push(new RecordBatch(topic, fetched, blob.subarray(at, end), { from, to: bounds.to }));
+      found.push(make(fetched, blob.subarray(at, end), { from, to: bounds.to }));
     }
     from = Math.max(from, nextOffset);
     at = end;

@@ -1,0 +1,94 @@
+/** One partition of a member, from the time it was assigned until it is gone. */
+import type { FetchSource } from '../fetch-session.js';
+import type { Topic } from '../serdes.js';
+import { Progress } from './progress.js';
+import type { AssignedPartition, PositionToCommit, TopicPartition } from './types.js';
+
+/** Key of a partition in maps; unambiguous, since a partition is a number. */
+export function keyOfPartition({ topic, partition }: TopicPartition): string {
+  return `${topic}-${partition}`;
+}
+
+/**
+ * Invariants: `source` is what may be handed out right now, and what was fetched for another one never is; `progress` is
+ * known once there is a position to start at.
+ */
+export class Holding<K, V> {
+  readonly assigned: AssignedPartition;
+  readonly topic: Topic<K, V>;
+  readonly key: string;
+  /** Once `gone`, nothing of it can be committed any more. */
+  phase: 'starting' | 'reading' | 'revoking' | 'gone' = 'starting';
+  source: FetchSource | undefined;
+  /** What of `source` was taken from the session: the offset that comes next. */
+  fetchedTo = 0;
+  /** What the broker has acknowledged, or had when this began; undefined: nothing that is known of. */
+  committedOffset: number | undefined;
+  /** How often in a row it could not be read. */
+  refusals = 0;
+  /** Rises with every seek, so that one which takes long notices that it was overtaken. */
+  seeks = 0;
+  /** Whether the end of the assignment was told to the owner of the consumer. */
+  endTold = false;
+  #progress: Progress | undefined;
+  #inHand = 0;
+  #waiting: (() => void)[] = [];
+  #isAbandoned = false;
+
+  constructor(assigned: AssignedPartition, topic: Topic<K, V>) {
+    this.assigned = assigned;
+    this.topic = topic;
+    this.key = keyOfPartition(assigned);
+  }
+
+  get progress(): Progress | undefined {
+    return this.#progress;
+  }
+
+  get topicPartition(): TopicPartition {
+    return { topic: this.assigned.topic, partition: this.assigned.partition };
+  }
+
+  /** Begins at `offset`, which forgets what was handed out before. */
+  beginAt(offset: number): void {
+    this.#progress = new Progress(offset);
+  }
+
+  /** One more record, batch, handler or look-up of the start is at work on this partition. */
+  take(): void {
+    this.#inHand++;
+  }
+
+  /** One less. */
+  release(): void {
+    this.#inHand--;
+    if (this.#inHand <= 0 && this.#waiting.length > 0) this.#wake();
+  }
+
+  /** Resolves when nothing is being worked on, or that is no longer waited for. */
+  whenFree(): Promise<void> {
+    if (this.#inHand <= 0 || this.#isAbandoned) return Promise.resolve();
+    return new Promise((resolve) => this.#waiting.push(resolve));
+  }
+
+  /** What is being worked on is waited for no longer. */
+  stopWaiting(): void {
+    this.#isAbandoned = true;
+    this.#wake();
+  }
+
+  /** What a commit would say now; undefined when the broker knows it. */
+  toCommit(): PositionToCommit | undefined {
+    const progress = this.#progress;
+    if (progress === undefined || this.phase === 'gone') return undefined;
+    const offset = progress.committable;
+    if (offset === this.committedOffset) return undefined;
+    return { partition: this.assigned, offset, leaderEpoch: progress.leaderEpoch(), metadata: '' };
+  }
+
+  #wake(): void {
+    const waiting = this.#waiting;
+    this.#waiting = [];
+    for (const resolve of waiting) resolve();
+  }
+}

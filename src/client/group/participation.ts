@@ -1,0 +1,276 @@
+/** A consumer's time in its group: from joining, at the first record asked for, until it has left. */
+
+import { LogError, toLogError } from '../../core/errors.js';
+import type { OffsetSpec } from '../admin.js';
+import { closedError } from '../failures.js';
+import { BatchFeed } from './batch-feed.js';
+import { Commits } from './commits.js';
+import { ConsumedBatch } from './consumed.js';
+import type { ConsumerContext } from './context.js';
+import { Fetching } from './fetching.js';
+import { Holding, keyOfPartition } from './holding.js';
+import { PollDeadline, type Work } from './poll-deadline.js';
+import { startHoldings } from './starting.js';
+import type { AssignedPartition, Membership, MembershipListener, TopicPartition } from './types.js';
+
+/**
+ * Invariants: `#holdings` has what the membership has told of as assigned and not as gone; after `stop` nothing is handed
+ * out; `end` leaves the group exactly once.
+ */
+export class Participation<K, V> implements MembershipListener {
+  readonly membership: Membership;
+  readonly commits: Commits;
+  readonly feed: BatchFeed<K, V>;
+  /** The oldest work under way, for the processing deadline. Set by whoever hands records out. */
+  oldestWork: () => Work | undefined = () => undefined;
+  /** Called when partitions may be handed out, or not, in another way than before. */
+  onChange: () => void = () => {};
+  readonly #context: ConsumerContext<K, V>;
+  readonly #holdings = new Map<string, Holding<K, V>>();
+  readonly #fetching: Fetching<K, V>;
+  readonly #deadline: PollDeadline;
+  readonly #stopped = new AbortController();
+  #stoppedBy: LogError | undefined;
+  #dropped = false;
+  #ending: Promise<void> | undefined;
+
+  constructor(context: ConsumerContext<K, V>) {
+    const { options, runtime } = context;
+    this.#context = context;
+    this.membership = context.createMembership(this);
+    this.commits = new Commits({
+      membership: this.membership,
+      runtime,
+      group: options.group,
+      intervalMs: options.autoCommitIntervalMs,
+      holdings: () => this.#holdings.values(),
+    });
+    this.#fetching = new Fetching(context, this.commits, (error) => this.stop(error));
+    this.feed = new BatchFeed({
+      membership: this.membership,
+      fetching: this.#fetching,
+      holdings: this.#holdings,
+      verifyCrc: options.verifyCrc,
+      commit: (batch) => this.commitBatch(batch),
+    });
+    this.#deadline = new PollDeadline(
+      runtime.clock,
+      options.maxPollIntervalMs,
+      () => this.oldestWork(),
+      (work, ageMs) => this.#dropOut(work, ageMs),
+    );
+    this.membership.start();
+  }
+
+  /** Why nothing is handed out any more. */
+  get stoppedBy(): LogError | undefined {
+    return this.#stoppedBy;
+  }
+
+  get holdings(): Iterable<Holding<K, V>> {
+    return this.#holdings.values();
+  }
+
+  holding(partition: TopicPartition): Holding<K, V> | undefined {
+    return this.#holdings.get(keyOfPartition(partition));
+  }
+
+  /** Whether it has left the group because of the processing deadline, until `goOn`. */
+  get isDropped(): boolean {
+    return this.#dropped;
+  }
+
+  /** Joins again after the processing deadline had passed. */
+  goOn(): void {
+    if (!this.#dropped || this.#stoppedBy !== undefined) return;
+    this.#dropped = false;
+    this.membership.start();
+  }
+
+  assigned(partitions: readonly AssignedPartition[]): void {
+    const holdings = partitions.map((assigned) => new Holding(assigned, this.#context.topicOf(assigned.topic)));
+    for (const holding of holdings) this.#holdings.set(holding.key, holding);
+    const told = this.#context.events.tell('assigned', () => holdings.map(({ topicPartition }) => topicPartition));
+    startHoldings(holdings, told, {
+      context: this.#context,
+      commits: this.commits,
+      fetching: this.#fetching,
+      signal: this.#stopped.signal,
+    }).catch((error) => this.stop(toLogError(error)));
+  }
+
+  async revoked(partitions: readonly AssignedPartition[]): Promise<void> {
+    const holdings = this.#find(partitions);
+    for (const holding of holdings) holding.phase = 'revoking';
+    this.#fetching.stop(holdings);
+    this.onChange();
+    await Promise.all(holdings.map((holding) => holding.whenFree()));
+    const isHeld = ({ phase }: Holding<K, V>): boolean => phase !== 'gone';
+    if (this.commits.isAutomatic) await this.commits.commitQuietly(holdings.filter(isHeld));
+    await this.#context.events.tell('revoked', () => this.#endOf(holdings.filter(isHeld)));
+    for (const holding of holdings) this.#forget(holding);
+  }
+
+  lost(partitions: readonly AssignedPartition[], why: LogError): void {
+    const holdings = this.#find(partitions);
+    for (const holding of holdings) this.#forget(holding);
+    this.#fetching.stop(holdings);
+    this.onChange();
+    void this.#context.events.tell('lost', () => this.#endOf(holdings));
+    this.#context.runtime.logger.info(
+      {
+        group: this.#context.options.group,
+        partitions: holdings.map(({ key }) => key),
+        reason: why.reason,
+        error: why.message,
+      },
+      'partitions were lost',
+    );
+  }
+
+  failed(error: LogError): void {
+    this.stop(error);
+  }
+
+  pause(partitions: readonly TopicPartition[]): void {
+    this.#fetching.stop(this.#found(partitions));
+    this.onChange();
+  }
+
+  resume(partitions: readonly TopicPartition[]): void {
+    this.#fetching.start(this.#found(partitions));
+    this.onChange();
+  }
+
+  /** @throws LogError INVALID_REQUEST when the partition is not the consumer's; what finding the offset fails with */
+  async seek(partition: TopicPartition, to: OffsetSpec | number): Promise<void> {
+    const holding = this.holding(partition);
+    if (holding === undefined || holding.phase === 'revoking') throw notAssigned(partition);
+    const seeks = ++holding.seeks;
+    if (typeof to === 'number') {
+      this.#moveTo(holding, to);
+      return;
+    }
+    this.#fetching.stop([holding]);
+    try {
+      const offset = await this.#context.findOffset(partition, to, this.#stopped.signal);
+      if (holding.seeks === seeks) this.#moveTo(holding, offset);
+    } catch (error) {
+      if (holding.seeks === seeks) this.#fetching.start([holding]);
+      throw error;
+    }
+  }
+
+  /** Finishes the batch and commits. @throws LogError as `Consumer.commit` */
+  commitBatch(batch: ConsumedBatch<K, V>): Promise<void> {
+    const { holding, progress } = ConsumedBatch.originOf(batch);
+    progress.finish(batch.baseOffset, batch.nextOffset);
+    return this.commitOf(holding, progress);
+  }
+
+  /** @throws LogError FENCED_MEMBER_EPOCH when the assignment is over; as `Membership.commit` */
+  async commitOf(holding: Holding<unknown, unknown>, progress: unknown): Promise<void> {
+    if (holding.phase === 'gone') throw overSince(holding.assigned);
+    // What came before a seek is of no concern any more.
+    if (holding.progress === progress) await this.commits.commit([holding]);
+  }
+
+  /** Hands out nothing more; whoever waits for records is told this error. What was handed out can still be committed. */
+  stop(error: LogError): void {
+    if (this.#stoppedBy !== undefined) return;
+    this.#stoppedBy = error;
+    this.#stopped.abort(error);
+    this.#fetching.stop(this.#holdings.values());
+    this.#fetching.close(error);
+    this.onChange();
+  }
+
+  /** Those who let partitions go wait no longer for what is being worked on. */
+  stopWaiting(): void {
+    for (const holding of this.#holdings.values()) holding.stopWaiting();
+  }
+
+  /** Resolves when nothing is being worked on. */
+  async whenFree(): Promise<void> {
+    await Promise.all([...this.#holdings.values()].map((holding) => holding.whenFree()));
+  }
+
+  /** Lets everything go, commits what is finished, leaves the group. Never rejects. */
+  end(): Promise<void> {
+    this.#ending ??= this.#end();
+    return this.#ending;
+  }
+
+  async #end(): Promise<void> {
+    this.stop(closedError('consumer'));
+    this.#deadline.stop();
+    await this.membership.leave();
+    this.commits.stop();
+  }
+
+  #find(partitions: readonly AssignedPartition[]): Holding<K, V>[] {
+    return this.#found(partitions).filter(({ assigned }) =>
+      partitions.some(
+        (other) =>
+          keyOfPartition(other) === keyOfPartition(assigned) && other.assignmentEpoch === assigned.assignmentEpoch,
+      ),
+    );
+  }
+
+  #found(partitions: readonly TopicPartition[]): Holding<K, V>[] {
+    return partitions.flatMap((partition) => this.holding(partition) ?? []);
+  }
+
+  /** Of which the owner was not told yet that they go. */
+  #endOf(holdings: readonly Holding<K, V>[]): TopicPartition[] {
+    const untold = holdings.filter(({ endTold }) => !endTold);
+    for (const holding of untold) holding.endTold = true;
+    return untold.map(({ topicPartition }) => topicPartition);
+  }
+
+  #forget(holding: Holding<K, V>): void {
+    holding.phase = 'gone';
+    holding.stopWaiting();
+    if (this.#holdings.get(holding.key) === holding) this.#holdings.delete(holding.key);
+  }
+
+  #moveTo(holding: Holding<K, V>, offset: number): void {
+    this.#fetching.stop([holding]);
+    holding.beginAt(offset);
+    this.#fetching.start([holding]);
+    this.onChange();
+  }
+
+  #dropOut({ partition, offset }: Work, ageMs: number): void {
+    if (this.#dropped || this.#stoppedBy !== undefined) return;
+    this.#dropped = true;
+    const { topic, partition: number } = partition;
+    const { group, maxPollIntervalMs } = this.#context.options;
+    const message =
+      `Offset ${offset} of ${topic}-${number} has been worked on for longer than maxPollIntervalMs allows: ` +
+      'the consumer has left its group, and joins again when it asks for more.';
+    this.#context.runtime.logger.warn(
+      { group, topic, partition: number, offset, ageMs: Math.round(ageMs), maxPollIntervalMs },
+      message,
+    );
+    this.membership.drop(
+      new LogError('FENCED_MEMBER_EPOCH', message, { metadata: { group, topic, partition: number, offset } }),
+    );
+  }
+}
+
+export function notAssigned({ topic, partition }: TopicPartition): LogError {
+  return new LogError('INVALID_REQUEST', `${topic}-${partition} is not assigned to this consumer.`, {
+    metadata: { topic, partition },
+  });
+}
+
+/** The record or batch was handed out under an assignment that is over. */
+export function overSince({ topic, partition }: TopicPartition): LogError {
+  return new LogError(
+    'FENCED_MEMBER_EPOCH',
+    `${topic}-${partition} is no longer assigned to this consumer as it was when the record was handed out: whoever has it ` +
+      'now consumes the record again.',
+    { metadata: { topic, partition } },
+  );
+}

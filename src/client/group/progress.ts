@@ -1,0 +1,101 @@
+/** How far an assignment has come: what was handed out, what of it is finished, and what may be committed. */
+import { partitionPoint } from '../../core/binary-search.js';
+
+/**
+ * Of one assignment, from its start or its last seek on. Offsets are handed out in rising order and finished in any.
+ *
+ * Invariants: `[#from[i], #to[i])` are the runs of offsets that were handed out and are not finished; they are not empty,
+ * rise and do not touch; all of them lie below `position`. So the memory goes with what is unfinished, and not even with
+ * that while it is handed out without holes.
+ */
+export class Progress {
+  #position: number;
+  readonly #from: number[] = [];
+  readonly #to: number[] = [];
+  /** Where leader epochs begin, among the batches handed out; the first is the one at the committable offset. */
+  readonly #epochs: { readonly from: number; readonly epoch: number }[] = [];
+
+  /** @param start the offset that comes first */
+  constructor(start: number) {
+    this.#position = start;
+  }
+
+  /** The next offset to hand out. */
+  get position(): number {
+    return this.#position;
+  }
+
+  /** The next offset to read of somebody who knows nothing but the committed offset: below it everything is finished. */
+  get committable(): number {
+    return this.#from[0] ?? this.#position;
+  }
+
+  get hasUnfinished(): boolean {
+    return this.#from.length > 0;
+  }
+
+  /** `[from, to)` goes out; offsets between `position` and `from` hold nothing. */
+  handOut(from: number, to: number): void {
+    const last = this.#to.length - 1;
+    if (this.#to[last] === from) this.#to[last] = to;
+    else if (to > from) {
+      this.#from.push(from);
+      this.#to.push(to);
+    }
+    this.#position = to;
+  }
+
+  /** There is nothing to hand out below `offset`. */
+  skipTo(offset: number): void {
+    if (offset > this.#position) this.#position = offset;
+  }
+
+  /** What of `[from, to)` was handed out is finished. Repeating it changes nothing. */
+  finish(from: number, to: number): void {
+    // Nearly always it is the beginning of the first run, or all of it.
+    const firstTo = this.#from[0] === from ? (this.#to[0] as number) : Number.NEGATIVE_INFINITY;
+    if (to < firstTo) this.#from[0] = to;
+    else if (to === firstTo) {
+      this.#from.shift();
+      this.#to.shift();
+    } else this.#cut(from, to);
+  }
+
+  finishAll(): void {
+    this.#from.length = 0;
+    this.#to.length = 0;
+  }
+
+  /** The batches from `baseOffset` on were written under this leader epoch. */
+  noteLeaderEpoch(baseOffset: number, epoch: number): void {
+    if (this.#epochs.at(-1)?.epoch !== epoch) this.#epochs.push({ from: baseOffset, epoch });
+  }
+
+  /** Of the last record below the committable offset; -1: not known. Forgets what came before. */
+  leaderEpoch(): number {
+    const end = this.committable;
+    while (this.#epochs[1] !== undefined && this.#epochs[1].from < end) this.#epochs.shift();
+    const first = this.#epochs[0];
+    return first !== undefined && first.from < end ? first.epoch : -1;
+  }
+
+  #cut(from: number, to: number): void {
+    let i = this.#firstEndingAbove(from);
+    while (i < this.#from.length) {
+      const runFrom = this.#from[i] as number;
+      const runTo = this.#to[i] as number;
+      if (runFrom >= to) return;
+      const rest = [
+        { from: runFrom, to: Math.min(runTo, from) },
+        { from: Math.max(runFrom, to), to: runTo },
+      ].filter((run) => run.from < run.to);
+      this.#from.splice(i, 1, ...rest.map((run) => run.from));
+      this.#to.splice(i, 1, ...rest.map((run) => run.to));
+      i += rest.length;
+    }
+  }
+
+  #firstEndingAbove(offset: number): number {
+    return partitionPoint(this.#to.length, (i) => (this.#to[i] as number) <= offset);
+  }
+}

@@ -2,7 +2,7 @@
 import { expect, test } from 'vitest';
 import { brokerAddress, keyValue, parseTime, position, repeated, wholeNumber } from '../../src/cli/arguments.js';
 import { failureLine } from '../../src/cli/failure.js';
-import { count, formatTable } from '../../src/cli/output.js';
+import { count, formatDuration, formatTable } from '../../src/cli/output.js';
 
 const from = position(['earliest', 'latest']);
 
@@ -59,6 +59,16 @@ test('tables align text to the left, numbers to the right, and leave no spaces a
       ],
     ),
   ).toEqual(['NAME       N', 'a          1', 'longer  1000']);
+  expect(
+    formatTable(
+      ['name', 'n', 'change'],
+      [
+        ['a', '-', -1],
+        ['b', 10, '+200'],
+      ],
+    ),
+  ).toEqual(['NAME   N  CHANGE', 'a      -      -1', 'b     10    +200']);
+  expect(formatTable(['name', 'n'], [['a', '-']])).toEqual(['NAME  N', 'a     -']);
   expect(formatTable(['name', 'state'], [['a', 'ok']])).toEqual(['NAME  STATE', 'a     ok']);
 });
 
@@ -74,4 +84,20 @@ test('counts read as English', () => {
     '1,234 records',
     '2 batches',
   ]);
+});
+
+test.each([
+  [0, '0 s'],
+  [1, '1 ms'],
+  [999.7, '1 s'],
+  [1234, '1.2 s'],
+  [9_960, '10 s'],
+  [59_700, '1 min'],
+  [180_000, '3 min'],
+  [5_400_000, '1.5 h'],
+  [129_600_000, '36 h'],
+  [172_800_000, '2 d'],
+  [86_400_000 * 1234, '1,234 d'],
+])('%d ms read as %s', (durationMs, text) => {
+  expect(formatDuration(durationMs)).toBe(text);
 });

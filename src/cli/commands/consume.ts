@@ -1,19 +1,23 @@
 /** `tidelog consume`: records of a topic on standard output, from any offset or time, to the end or for ever. */
 import { type Command, Option } from 'commander';
 import type { Client } from '../../client/client.js';
+import type { ConsumerOptions } from '../../client/consumer-options.js';
 import type { ReadFrom, ReadOptions, ReadTo } from '../../client/read-options.js';
-import type { BatchCursor, RecordBatch } from '../../client/record-batch.js';
+import type { RecordBatch } from '../../client/record-batch.js';
 import { LogError } from '../../core/errors.js';
 import { brokerOption, position, repeated, wholeNumber } from '../arguments.js';
+import { UsageError } from '../failure.js';
 import { listenForInterrupt } from '../interrupt.js';
-import type { Output } from '../output.js';
 import type { CommandContext } from '../program.js';
-import { formatJsonRecord } from '../record-format.js';
+import { RecordPrinter } from '../record-printer.js';
 import { withClient } from '../with-client.js';
+import { consumeInGroup } from './consume-group.js';
 
 interface ConsumeOptions {
   readonly partition?: readonly number[];
-  readonly from: ReadFrom;
+  readonly group?: string;
+  readonly instanceId?: string;
+  readonly from?: Extract<ReadFrom, string | number | Date>;
   readonly to?: Exclude<ReadTo, undefined>;
   readonly max?: number;
   readonly format: 'value' | 'json';
@@ -29,20 +33,30 @@ With --format value a line is the record's value as it is, empty for a null valu
 topic, partition, offset, timestamp (ISO, null for none), key, value, headers ([{"key", "value"}]). Bytes that are not
 UTF-8 stand in Base64 as keyBase64 or valueBase64 instead.
 
+With --group the partitions are shared with the other members of the group. What was printed is committed every 5 s, and
+when the command ends: by --max or by Ctrl-C, upon which it leaves the group. Should it be killed, what was printed since
+the last commit is printed again by whoever goes on. --from (not an offset) then says where to begin in partitions that the
+group has committed no offset of, or whose committed offset was deleted; without it, such a deletion is an error. With
+--instance-id a command that ends and is started again within its session timeout (45 s) finds its partitions as they were.
+
 Examples:
   tidelog consume orders
   tidelog consume orders --to end --format json
   tidelog consume orders --partition 0 --partition 3 --from 1000 --max 10
-  tidelog consume orders --from 2026-01-31T12:00:00Z --to 2026-02-01`;
+  tidelog consume orders --from 2026-01-31T12:00:00Z --to 2026-02-01
+  tidelog consume orders --group billing
+  tidelog consume orders --group billing --instance-id worker-1 --from latest --format json`;
 
 export function configure(command: Command, context: CommandContext): void {
   command
     .argument('<topic>')
     .option('--partition <n>', 'Read this partition; repeat for more. Default: all.', repeated(wholeNumber(0)))
+    .option('--group <group>', 'Be a member of this consumer group: go on from its committed offsets, and commit.')
+    .option('--instance-id <id>', 'With --group: a name under which the member comes back to the same partitions.')
     .addOption(
-      new Option('--from <from>', 'earliest, latest, an offset or a time.')
-        .argParser(position(['earliest', 'latest']))
-        .default('earliest'),
+      new Option('--from <from>', 'earliest, latest, an offset or a time. Default: earliest.').argParser(
+        position(['earliest', 'latest']),
+      ),
     )
     .addOption(new Option('--to <to>', 'end, an offset or a time. Default: never.').argParser(position(['end'])))
     .option('--max <n>', 'Stop after this many records.', wholeNumber(1))
@@ -53,20 +67,52 @@ export function configure(command: Command, context: CommandContext): void {
 }
 
 async function consume(name: string, options: ConsumeOptions, context: CommandContext): Promise<void> {
+  const group = groupOptions(options);
   await withClient(options.broker, context, async (client) => {
+    const { output } = context;
     const { signal } = listenForInterrupt();
-    const batches = await openTopic(client, name, readOptions(options, signal));
-    const printer = new Printer(context.output, name, options);
-    try {
-      for await (const batch of batches) {
-        if (!(await printer.print(batch, signal))) break;
-      }
-    } catch (error) {
-      // Ctrl-C is how one stops following.
-      if (!signal.aborted || !(error instanceof LogError) || error.reason !== 'CANCELLED') throw error;
+    const printer = new RecordPrinter(output, name, options);
+    if (group === undefined) {
+      await printTopic(await openTopic(client, name, readOptions(options, signal)), printer, signal);
+    } else {
+      const consumption = { printer, output, isLimited: options.max !== undefined, interrupt: signal };
+      await consumeInGroup(client, name, group, consumption);
     }
-    await context.output.flush();
+    await output.flush();
   });
+}
+
+/** Undefined without a group. */
+function groupOptions({ group, instanceId, from, to, partition }: ConsumeOptions): ConsumerOptions | undefined {
+  if (group === undefined) {
+    if (instanceId !== undefined) throw new UsageError('--instance-id goes with --group only.');
+    return undefined;
+  }
+  if (partition !== undefined)
+    throw new UsageError('--partition does not go with --group: the group assigns partitions.');
+  if (to !== undefined) throw new UsageError('--to does not go with --group, which follows its topic: use --max.');
+  if (typeof from === 'number') {
+    throw new UsageError(
+      '--from takes no offset with --group: it begins where the group is. To move a group, use tidelog group reset-offsets.',
+    );
+  }
+  return { group, ...(from === undefined ? {} : { from }), ...(instanceId === undefined ? {} : { instanceId }) };
+}
+
+async function printTopic(
+  batches: AsyncIterable<RecordBatch<Buffer, Bytes>>,
+  printer: RecordPrinter,
+  signal: AbortSignal,
+): Promise<void> {
+  try {
+    for await (const batch of batches) {
+      await printer.printBatch(batch, signal);
+      if (!printer.wantsMore) break;
+    }
+  } catch (error) {
+    // Ctrl-C is how one stops following.
+    if (!signal.aborted || !(error instanceof LogError) || error.reason !== 'CANCELLED') throw error;
+  }
 }
 
 type Bytes = Buffer | null;
@@ -80,52 +126,11 @@ async function openTopic(
   return client.read(topic(name, { key: bytes(), value: nullable(bytes()) }), options).batches();
 }
 
-function readOptions({ from, to, partition }: ConsumeOptions, signal: AbortSignal): ReadOptions {
+function readOptions({ from = 'earliest', to, partition }: ConsumeOptions, signal: AbortSignal): ReadOptions {
   return {
     from,
     signal,
     ...(to === undefined ? {} : { to }),
     ...(partition === undefined ? {} : { partitions: partition }),
   };
-}
-
-const LINE_FEED: Buffer = Buffer.from('\n');
-
-/** Prints the records of batches, up to a number of them. */
-class Printer {
-  readonly #output: Output;
-  readonly #topic: string;
-  readonly #format: 'value' | 'json';
-  #left: number;
-
-  constructor(output: Output, topic: string, { format, max }: ConsumeOptions) {
-    this.#output = output;
-    this.#topic = topic;
-    this.#format = format;
-    this.#left = max ?? Number.POSITIVE_INFINITY;
-  }
-
-  /** Resolves when there is room for the next batch; to whether it is wanted. */
-  async print(batch: RecordBatch<Buffer, Bytes>, signal: AbortSignal): Promise<boolean> {
-    const cursor = await batch.cursor();
-    while (this.#left > 0 && !signal.aborted && cursor.next()) {
-      this.#left--;
-      this.#printRecord(batch.partition, cursor);
-      if (this.#output.full) await this.#output.flush();
-    }
-    // Whoever follows wants to see a record when it comes.
-    this.#output.flushSoon();
-    return this.#left > 0;
-  }
-
-  #printRecord(partition: number, cursor: BatchCursor): void {
-    const { offset, timestampMs, key, value, headers } = cursor;
-    if (this.#format === 'json') {
-      const record = { partition, offset, timestampMs, key, value, headers };
-      this.#output.line(formatJsonRecord({ topic: this.#topic, ...record }));
-      return;
-    }
-    if (value !== null) this.#output.bytes(value);
-    this.#output.bytes(LINE_FEED);
-  }
 }

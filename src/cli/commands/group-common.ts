@@ -112,7 +112,7 @@ function partitionRow(
 
 function totalLag(partitions: readonly GroupPartitionDescription[]): string {
   const lags = partitions.flatMap(({ lag }) => lag ?? []);
-  const longestMs = Math.max(0, ...partitions.flatMap(({ lagMs }) => lagMs ?? []));
+  const longestMs = partitions.reduce((longest, { lagMs = 0 }) => Math.max(longest, lagMs), 0);
   const total = lags.reduce((sum, lag) => sum + lag, 0);
   const time = longestMs > 0 ? `, ${formatDuration(longestMs)} at most` : '';
   const unknown = partitions.length - lags.length;

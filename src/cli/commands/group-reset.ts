@@ -65,7 +65,9 @@ async function resetOffsets(group: string, options: ResetOptions, context: Comma
       if (dryRun) return;
       await confirm(plan, json, context);
     }
-    print(await apply(client, resets), json, context.output);
+    const reset = await apply(client, resets);
+    if (json || yes || !isAsPlanned(reset, plan)) print(reset, json, context.output);
+    if (!json) context.output.line(summary(reset));
   });
 }
 
@@ -164,12 +166,10 @@ function movedJson(moved: MovedPartition): object {
 const COLUMNS = ['topic', 'partition', 'current', 'new', 'change', 'lag after', 'owner'];
 
 function printText(reset: Reset, output: Output): void {
-  const { group, applied, partitions } = reset;
+  const { applied, partitions } = reset;
   output.table(applied ? COLUMNS.with(2, 'before') : COLUMNS, partitions.map(row));
   output.line('');
-  output.line(distances(partitions, applied));
-  output.line(fate(reset));
-  if (applied) output.line(`Reset the offsets of ${count(partitions.length, 'partition')} of group ${group}.`);
+  for (const line of [distances(partitions), fate(reset)]) if (line !== undefined) output.line(line);
 }
 
 function row(moved: MovedPartition): readonly (string | number)[] {
@@ -190,8 +190,8 @@ function signed(change: number): string | number {
   return change > 0 ? `+${change}` : change;
 }
 
-/** Offsets are counted: compaction may have left fewer records. */
-function distances(partitions: readonly MovedPartition[], applied: boolean): string {
+/** Offsets are counted: compaction may have left fewer records. Undefined where nothing is moved. */
+function distances(partitions: readonly MovedPartition[]): string | undefined {
   let back = 0;
   let forward = 0;
   for (const { offsetBefore, offsetAfter } of partitions) {
@@ -199,8 +199,11 @@ function distances(partitions: readonly MovedPartition[], applied: boolean): str
     if (change < 0) back -= change;
     else forward += change;
   }
-  const verb = applied ? 'are' : 'would be';
-  return `Up to ${count(back, 'record')} ${verb} read again, up to ${count(forward, 'record')} ${verb} skipped.`;
+  const parts = [
+    ...(back > 0 ? [`read again: up to ${count(back, 'record')}`] : []),
+    ...(forward > 0 ? [`skipped: up to ${count(forward, 'record')}`] : []),
+  ];
+  return parts.length === 0 ? undefined : `To be ${parts.join('; ')}.`;
 }
 
 function fate({ created, memberCount, applied }: Reset): string {
@@ -210,4 +213,17 @@ function fate({ created, memberCount, applied }: Reset): string {
     `The group has ${count(memberCount, 'member')}: whoever owns one of these partitions drops what it holds of it ` +
     'without committing it, and goes on from the new offset.'
   );
+}
+
+/** The group may have moved on, and the log with it, while the question was answered. */
+function isAsPlanned(reset: Reset, plan: Reset): boolean {
+  const planned = new Map(plan.partitions.map((moved) => [`${moved.topic}-${moved.partition}`, moved.offsetAfter]));
+  return (
+    reset.partitions.length === planned.size &&
+    reset.partitions.every(({ topic, partition, offsetAfter }) => planned.get(`${topic}-${partition}`) === offsetAfter)
+  );
+}
+
+function summary({ group, partitions }: Reset): string {
+  return `Reset the offsets of ${count(partitions.length, 'partition')} of group ${group}.`;
 }

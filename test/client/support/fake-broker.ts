@@ -97,6 +97,10 @@ export class FakeBroker {
   onFetched: (message: FetchedPartition) => FetchedPartition | 'cut' | 'end' = passOn;
   /** Asked before every unary call; an error is answered instead. */
   onUnary: (method: string) => LogError | undefined = () => undefined;
+  /** Answers the calls of AdminService that are about groups, of which it keeps none. */
+  onGroups: (method: string, request: object) => object = () => {
+    throw new LogError('GROUP_ID_NOT_FOUND', 'There is no such group.');
+  };
   maxRequestBytes: number = 8 * 1024 * 1024;
   port = 0;
   producesOpen = 0;
@@ -229,6 +233,11 @@ export class FakeBroker {
         brokerVersion: '0.0.0',
         maxRequestBytes: this.maxRequestBytes,
       })),
+      ...Object.fromEntries(
+        ['ListGroups', 'GetGroup', 'DeleteGroup', 'ResetGroupOffsets'].flatMap((name) =>
+          Object.entries(unary(name, (request: object) => this.onGroups(name, request))),
+        ),
+      ),
     });
     server.addService(ProduceService, {
       Produce: (_call: unknown, callback: sendUnaryData<object>) =>

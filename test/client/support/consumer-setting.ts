@@ -1,11 +1,16 @@
 /** Consumers of a production broker in memory. */
 import { type RunningBroker, type StartBrokerOptions, startBroker } from '../../../src/broker.js';
+import { Channel } from '../../../src/client/channel.js';
 import { type Client, connect } from '../../../src/client/client.js';
 import type { Consumer } from '../../../src/client/consumer.js';
 import type { ConsumerOptions } from '../../../src/client/consumer-options.js';
+import { methods } from '../../../src/client/methods.js';
 import type { ConnectOptions } from '../../../src/client/options.js';
 import { string, type Topic, topic } from '../../../src/client/serdes.js';
+import { systemClock } from '../../../src/core/clock.js';
 import type { LogError } from '../../../src/core/errors.js';
+import type { ResetGroupOffsetsRequest } from '../../../src/rpc/group-messages.js';
+import { TcpProxy } from '../../support/tcp-proxy.js';
 
 export const words: Topic<string, string> = topic('words', { value: string() });
 
@@ -24,12 +29,21 @@ export interface FollowOptions extends Partial<ConsumerOptions> {
   readonly handle?: (value: string, consumer: Consumer<string, string>) => void | Promise<void>;
 }
 
+/** A client whose machine can die: from then on nothing passes between it and the broker. */
+export interface Mortal {
+  readonly client: Client;
+  die(): void;
+}
+
 export interface GroupSetting extends AsyncDisposable {
   readonly broker: RunningBroker;
   readonly client: Client;
   /** Another client, closed at the end. */
   connect(options?: ConnectOptions): Promise<Client>;
+  connectMortal(): Promise<Mortal>;
   follow(group: string, options?: FollowOptions): Follower;
+  /** Sets committed offsets as an administrator does. */
+  reset(group: string, request: Partial<ResetGroupOffsetsRequest>): Promise<void>;
 }
 
 /** A broker with the topic `words`. */
@@ -46,14 +60,35 @@ export async function startGroup(
     return client;
   };
   const client = await open(options);
+  const proxies: TcpProxy[] = [];
+  const channel = new Channel(broker.address, 'admin', systemClock);
   await client.admin.createTopic({ name: 'words', partitions });
   return {
     broker,
     client,
     connect: open,
+    async connectMortal() {
+      const proxy = await TcpProxy.start(broker.address);
+      proxies.push(proxy);
+      const mortal = await connect(proxy.address, { requestTimeoutMs: 300 });
+      clients.push(mortal);
+      return {
+        client: mortal,
+        die() {
+          proxy.refuses = true;
+          proxy.cutAll('reset');
+        },
+      };
+    },
+    async reset(groupId, request) {
+      const base = { groupId, topic: 'words', partitions: [], validateOnly: false };
+      await channel.unary(methods.resetGroupOffsets, { ...base, ...request }, { timeoutMs: 5_000 });
+    },
     follow: (group, followOptions = {}) => follow(followOptions.client ?? client, { group, ...followOptions }),
     async [Symbol.asyncDispose]() {
       await Promise.all(clients.map((one) => one.close()));
+      await Promise.all(proxies.map((proxy) => proxy.stop()));
+      channel.close();
       await broker.close(0);
     },
   };

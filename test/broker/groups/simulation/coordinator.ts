@@ -63,6 +63,9 @@ interface HeldHeartbeat {
 }
 
 const FAILED_WRITE = 0.005;
+const SLOW_WRITE = 0.02;
+/** A disk that fails is slow as well. */
+const FAILED_SLOW_WRITE = 0.2;
 
 export class ModelCoordinator {
   /** Rises with every restart: connections do not outlive one. */
@@ -106,7 +109,7 @@ export class ModelCoordinator {
       return;
     }
     this.#release(event.memberId);
-    if (this.state.members.get(event.memberId)?.epoch === event.epoch) this.#hold(event.memberId, answer);
+    if (this.state.members.get(event.memberId)?.epoch === event.epoch) this.#hold(event, answer);
     else this.#answerAssignment(event.memberId, answer);
   }
 
@@ -204,8 +207,13 @@ export class ModelCoordinator {
     return checkCommittable(this.state.members.get(memberId)!, epoch, partition);
   }
 
-  #hold(memberId: string, answer: Answer<Assignment>): void {
-    const timeout = this.#world.timeline.after(HEARTBEAT_MS, () => this.#release(memberId));
+  #hold({ memberId, epoch }: { readonly memberId: string; readonly epoch: number }, answer: Answer<Assignment>): void {
+    const timeout = this.#world.timeline.after(HEARTBEAT_MS, () => {
+      this.#held.delete(memberId);
+      // That there is no news is true of what is durable, whatever is being written.
+      if (this.#durable.members.get(memberId)?.epoch === epoch) answer({ epoch, assigned: [] });
+      else this.#answerAssignment(memberId, answer);
+    });
     this.#held.set(memberId, { answer, timeout });
   }
 
@@ -245,10 +253,12 @@ export class ModelCoordinator {
     this.#isWriting = true;
     const { timeline, chance, network } = this.#world;
     const [life, count] = [this.life, this.#writes.length];
-    timeline.after(network.isCalm ? 1 : chance.between(1, 15), () => {
+    const isSlow = !network.isCalm && chance.of(SLOW_WRITE);
+    const takesMs = network.isCalm ? 1 : chance.between(1, isSlow ? 1_000 : 15);
+    timeline.after(takesMs, () => {
       if (life !== this.life || !this.#isUp) return;
       this.#isWriting = false;
-      if (!network.isCalm && chance.of(FAILED_WRITE)) this.#failWrites();
+      if (!network.isCalm && chance.of(isSlow ? FAILED_SLOW_WRITE : FAILED_WRITE)) this.#failWrites();
       else this.#completeWrites(count);
       if (this.#writes.length > 0) this.#startWriting();
     });

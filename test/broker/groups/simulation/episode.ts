@@ -34,8 +34,8 @@ export class Episode {
     for (let number = chance.between(2, 6); number > 0; number--)
       this.#addMember(chance.of(0.4) ? `i${number}` : undefined);
     for (const member of this.#members) member.start();
-    this.#repeat(2, 10, () => this.#chance.pick(this.#members)!.work());
-    this.#repeat(10, 200, () => this.#disturb());
+    this.#repeat(5, 40, () => this.#chance.pick(this.#members)!.work());
+    this.#repeat(10, 150, () => this.#disturb());
   }
 
   /** @throws what was broken, once it is */

@@ -2,7 +2,7 @@ import type { Chance } from './chance.js';
 import type { Timeline } from './timeline.js';
 
 const LOST = 0.03;
-const DOUBLED = 0.03;
+const DOUBLED = 0.06;
 
 /** Loses messages, doubles them, delays them, some beyond any session, and so changes their order. */
 export class Network {
@@ -26,7 +26,7 @@ export class Network {
   }
 
   #delayMs(): number {
-    if (this.#chance.of(0.95)) return this.#chance.between(1, 15);
+    if (this.#chance.of(0.85)) return this.#chance.between(1, 15);
     return this.#chance.of(0.8) ? this.#chance.between(1, 500) : this.#chance.between(1, LONGEST_DELAY_MS);
   }
 }

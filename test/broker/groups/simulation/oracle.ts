@@ -97,7 +97,8 @@ function checkChange(before: Member | undefined, after: Member, changed: readonl
   const isSame =
     before !== undefined && isAlike(before.assigned, after.assigned) && isAlike(before.revoking, after.revoking);
   const hasNewEpoch = before?.epoch !== after.epoch;
-  assert(hasNewEpoch !== isSame, `the epoch of ${after.memberId} is new exactly when what it has is`);
+  const isBack = before?.away === true && !after.away;
+  assert(isBack || hasNewEpoch !== isSame, `the epoch of ${after.memberId} is new exactly when what it has is`);
   const isNews = hasNewEpoch || before?.away !== after.away;
   assert(changed.includes(after.memberId) === isNews, `${after.memberId} is told exactly of its own news`);
 }

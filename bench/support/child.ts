@@ -33,6 +33,10 @@ export class Child<Reports extends Report, Orders extends object> {
     });
   }
 
+  get pid(): number | undefined {
+    return this.#process.pid;
+  }
+
   on(listener: (report: Reports) => void): void {
     this.#listeners.add(listener);
   }

@@ -3,7 +3,7 @@ import { compaction } from './scenarios/compaction.js';
 import { type IdleBroker, manyPartitions } from './scenarios/many-partitions.js';
 import { type AppendFigures, appendsWhileRetentionDeletes } from './scenarios/retention.js';
 import { timeLookup } from './scenarios/time-lookup.js';
-import { type Figure, mb, megabytes, ms, type Scenario } from './support/scenario.js';
+import { type Figure, mb, megabytes, ms, named, type Scenario } from './support/scenario.js';
 import { quantile } from './support/stats.js';
 
 const RETENTION = 'appends while retention deletes';
@@ -12,11 +12,6 @@ const TIME_LOOKUP = 'time lookup in 10 million records';
 const MANY_PARTITIONS = '5,000 partitions';
 
 const count = (value: number): Figure => ({ value, unit: '' });
-
-/** Prefixes every name. */
-function named(prefix: string, figures: Record<string, Figure>): Record<string, Figure> {
-  return Object.fromEntries(Object.entries(figures).map(([name, figure]) => [`${prefix} ${name}`, figure]));
-}
 
 function answerTimes(times: readonly number[]): Record<string, Figure> {
   return { p50: ms(quantile(times, 0.5)), p99: ms(quantile(times, 0.99)), longest: ms(quantile(times, 1)) };

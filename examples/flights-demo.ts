@@ -10,10 +10,19 @@ import { mkdtempSync, rmSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import path from 'node:path';
 import { parseArgs } from 'node:util';
-import { type Client, connect, json, type RecordInput, string, topic } from 'tidelog';
+import { type Client, connect, type RecordInput } from 'tidelog';
 import { DemoBroker } from './flights/broker.js';
 import { keepLatest } from './flights/compaction.js';
-import { Delays, departureMs, type Flight, flightsByPartition, loadFlights } from './flights/data.js';
+import {
+  Delays,
+  departureMs,
+  type Flight,
+  type FlightRecord,
+  flightsByPartition,
+  flightsTopic,
+  loadFlights,
+} from './flights/data.js';
+import { handleInGroup } from './flights/group.js';
 import { Checks, heading, Step } from './flights/report.js';
 
 const PARTITIONS = 6;
@@ -21,13 +30,6 @@ const PARTITIONS = 6;
 const DEFAULT_COPIES = 100;
 const REPLAY_FROM = new Date('2001-03-01T00:00:00Z');
 const SHOWN_AIRPORTS = 5;
-
-/** A flight as it is written: which copy of it this is tells repeated records apart. */
-interface FlightRecord extends Flight {
-  readonly copy: number;
-}
-
-const flightsTopic = topic('flights', { key: string(), value: json<FlightRecord>() });
 
 /** What every step works with. */
 interface Demo {
@@ -62,6 +64,7 @@ async function main(): Promise<number> {
     heading('2. Stop the broker and start it again on the same data');
     demo.checks.check('the broker stopped cleanly', (await broker.stop()) === 0);
     broker = await start(dataDir);
+    const { address } = broker;
     await withClient(broker, async (client) => {
       heading('3. Read everything back');
       await readAll(client, demo);
@@ -70,6 +73,8 @@ async function main(): Promise<number> {
       await replayFromOffset(client, demo);
       heading('5. Compact: keep the last flight of each airport');
       await keepLatest(client, demo.flights, demo.copies, demo.checks);
+      heading('6. A consumer group: three workers, one of them killed with -9, and a fourth');
+      await handleInGroup(client, address, directory, demo.checks);
     });
     demo.checks.check('the broker stopped cleanly again', (await broker.stop()) === 0);
   } finally {

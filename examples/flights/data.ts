@@ -2,7 +2,7 @@
 import { readFileSync } from 'node:fs';
 import { createRequire } from 'node:module';
 import path from 'node:path';
-import { keyPartitioner } from 'tidelog';
+import { json, keyPartitioner, string, type Topic, topic } from 'tidelog';
 
 export interface Flight {
   /** `2001/01/31 07:05`; the file names no time zone, so this example takes all times as UTC. */
@@ -14,6 +14,16 @@ export interface Flight {
   readonly origin: string;
   readonly destination: string;
 }
+
+/** A flight as it is written: which copy of it this is tells repeated records apart. */
+export interface FlightRecord extends Flight {
+  readonly copy: number;
+}
+
+export const flightsTopic: Topic<string, FlightRecord> = topic('flights', {
+  key: string(),
+  value: json<FlightRecord>(),
+});
 
 /** All flights of the file, in order of their dates. */
 export function loadFlights(): readonly Flight[] {

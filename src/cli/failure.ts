@@ -26,6 +26,15 @@ export class Interrupted extends Error {
   }
 }
 
+/** Nobody reads the output any more: what `| head` does to a command, and no failure of it. */
+export class OutputClosed extends Error {
+  override readonly name = 'OutputClosed';
+
+  constructor() {
+    super('the output was closed by its reader');
+  }
+}
+
 /** What the process ends with. */
 export interface Ending {
   readonly exitCode: number;
@@ -39,6 +48,7 @@ export const HELP_SHOWN = 'commander.help';
 /** The ending for anything thrown by a command. */
 export function endingOf(error: unknown): Ending {
   if (error instanceof Interrupted) return { exitCode: error.exitCode, line: undefined };
+  if (error instanceof OutputClosed) return { exitCode: EXIT_OK, line: undefined };
   if (error instanceof CommanderError) return commanderEnding(error);
   if (error instanceof UsageError) return { exitCode: EXIT_USAGE, line: failureLine(error.message) };
   const { reason, message } = toLogError(error);

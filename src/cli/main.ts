@@ -7,7 +7,8 @@ import { buildProgram, type CommandContext } from './program.js';
 
 /** Runs the command of this process's command line, and ends the process with its exit code. */
 export async function runProcess(): Promise<void> {
-  endQuietlyWhenClosed(process.stdout);
+  const output = new Output(process.stdout);
+  endQuietlyWhenClosed(process.stdout, output);
   // Nobody is left to read what went wrong: the exit code still says that it did.
   process.stderr.on('error', () => undefined);
   process.on('uncaughtException', (error) => {
@@ -15,7 +16,6 @@ export async function runProcess(): Promise<void> {
     if (line !== undefined) process.stderr.write(`${line}\n`);
     process.exit(exitCode);
   });
-  const output = new Output(process.stdout);
   const context = { output, environment: processEnvironment(), confirm: confirmOnTerminal() };
   const { exitCode, line } = await execute(processArguments(), context);
   await output.flush();

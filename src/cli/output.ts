@@ -1,6 +1,6 @@
 /** Standard output and error of the commands. */
 import type { Writable } from 'node:stream';
-import { EXIT_OK } from './failure.js';
+import { EXIT_OK, OutputClosed } from './failure.js';
 
 /** Output is handed to the system in pieces of about this size. */
 const WRITE_BYTES = 64 * 1024;
@@ -14,6 +14,7 @@ export class Output {
   /** About how much is queued. */
   #bytes = 0;
   #flushScheduled = false;
+  #throwsWhenClosed = false;
 
   constructor(stream: Writable) {
     this.#stream = stream;
@@ -22,6 +23,16 @@ export class Output {
   /** Whether a write is due: wait for `flush` before more is printed. */
   get full(): boolean {
     return this.#bytes >= WRITE_BYTES;
+  }
+
+  /** Whether a command that has something to put in order before it ends wants to learn by `flush` that nobody reads. */
+  get throwsWhenClosed(): boolean {
+    return this.#throwsWhenClosed;
+  }
+
+  /** From here on, `flush` rejects with OutputClosed when the output was closed, instead of the process being ended. */
+  throwWhenClosed(): void {
+    this.#throwsWhenClosed = true;
   }
 
   /** Queues a line; check `full` when printing many. */
@@ -45,9 +56,12 @@ export class Output {
     const chunk = Buffer.concat(this.#chunks);
     this.#chunks = [];
     this.#bytes = 0;
-    // A stream that fails calls back as well; what that means is for `endQuietlyWhenClosed` to say.
-    await new Promise<void>((resolve) => {
-      this.#stream.write(chunk, () => resolve());
+    await new Promise<void>((resolve, reject) => {
+      this.#stream.write(chunk, (error) => {
+        if (error && this.#throwsWhenClosed) reject(new OutputClosed());
+        // What a failure means is otherwise for `endQuietlyWhenClosed` to say.
+        else resolve();
+      });
     });
   }
 
@@ -57,7 +71,8 @@ export class Output {
     this.#flushScheduled = true;
     setImmediate(() => {
       this.#flushScheduled = false;
-      void this.flush();
+      // What closed the output fails the next flush too, which somebody waits for.
+      this.flush().catch(() => undefined);
     });
   }
 
@@ -108,10 +123,14 @@ function isNumeric(cells: readonly (string | number | undefined)[]): boolean {
   return cells.some(isNumber) && cells.every((cell) => cell === '-' || isNumber(cell));
 }
 
-/** What `| head` does to a command: a closed pipe is no failure of ours, so the process ends with what it had. */
-export function endQuietlyWhenClosed(stream: Writable): void {
+/**
+ * What `| head` does to a command: a closed pipe is no failure of ours, so the process ends with what it had, unless the
+ * command sees to that itself.
+ */
+export function endQuietlyWhenClosed(stream: Writable, output: Output): void {
   stream.on('error', (error: Error & { code?: string }) => {
-    process.exit(error.code === 'EPIPE' ? (process.exitCode ?? EXIT_OK) : 1);
+    if (error.code !== 'EPIPE') process.exit(1);
+    if (!output.throwsWhenClosed) process.exit(process.exitCode ?? EXIT_OK);
   });
 }
 

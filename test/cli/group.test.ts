@@ -1,12 +1,10 @@
 /** What the commands of `tidelog group` print, over a broker that answers as told. */
-import { Writable } from 'node:stream';
 import { afterAll, beforeAll, expect, test } from 'vitest';
 import type { Confirm } from '../../src/cli/confirm.js';
 import { Interrupted } from '../../src/cli/failure.js';
-import { execute } from '../../src/cli/main.js';
-import { Output } from '../../src/cli/output.js';
 import { LogError } from '../../src/core/errors.js';
 import { FakeBroker } from '../client/support/fake-broker.js';
+import { type Executed, executed } from './in-process.js';
 
 let fake: FakeBroker;
 
@@ -16,26 +14,9 @@ beforeAll(async () => {
 
 afterAll(() => fake.stop());
 
-interface Printed {
-  readonly code: number;
-  readonly stdout: string;
-  readonly line: string | undefined;
-}
-
 /** @param confirm who sits at the terminal, if anybody */
-async function run(args: readonly string[], confirm?: Confirm): Promise<Printed> {
-  let stdout = '';
-  const stream = new Writable({
-    write: (chunk, _encoding, done) => {
-      stdout += String(chunk);
-      done();
-    },
-  });
-  const output = new Output(stream);
-  const context = { output, environment: { TIDELOG_BROKER: fake.address }, confirm };
-  const { exitCode, line } = await execute(['group', ...args], context);
-  await output.flush();
-  return { code: exitCode, stdout, line };
+function run(args: readonly string[], confirm?: Confirm): Promise<Executed> {
+  return executed(fake.address, ['group', ...args], confirm);
 }
 
 const MEMBER_A = '6f0c1a52-0000-4000-8000-00000000000a';

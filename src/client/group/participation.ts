@@ -209,12 +209,10 @@ export class Participation<K, V> implements MembershipListener {
   }
 
   #find(partitions: readonly AssignedPartition[]): Holding<K, V>[] {
-    return this.#found(partitions).filter(({ assigned }) =>
-      partitions.some(
-        (other) =>
-          keyOfPartition(other) === keyOfPartition(assigned) && other.assignmentEpoch === assigned.assignmentEpoch,
-      ),
-    );
+    return partitions.flatMap((partition) => {
+      const holding = this.holding(partition);
+      return holding?.assigned.assignmentEpoch === partition.assignmentEpoch ? holding : [];
+    });
   }
 
   #found(partitions: readonly TopicPartition[]): Holding<K, V>[] {

@@ -63,6 +63,7 @@ class KilledGroup {
     await this.#run.createTopics();
     for (let i = 0; i < this.#plan.members; i++) this.#start();
     this.#run.send(this.#proxy.address);
+    this.#run.watch(this.#run.audit());
     await this.#run.guarded(this.#play());
     await this.#run.check();
     this.#programme.tried('events', this.#run.history.events.length);

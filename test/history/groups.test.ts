@@ -96,6 +96,7 @@ class DisturbedGroup {
   async check(): Promise<void> {
     await this.#run.createTopics();
     this.#run.send(this.#ofProducers.address);
+    this.#run.watch(this.#run.audit());
     await this.#run.guarded(this.#play());
     await this.#run.check();
     this.#programme.tried('events', this.#run.history.events.length);

@@ -193,7 +193,7 @@ describe('a write that fails', () => {
   });
 
   test('of a new group leaves none, of a deletion leaves the group', async () => {
-    await using groups = await Groups.start({ engine, clock, config: { maxGroups: 2 } });
+    await using groups = await Groups.start({ engine, clock, config: { maxGroups: 2, maxOffsets: 3 } });
     await groups.topic('t', 4, 10);
     await groups.commit('', 0, [{ partition: 0, offset: 3 }]);
     appends.failure = full;

@@ -4,8 +4,11 @@ import type { PartitionLog, StorageEngine } from '../../src/storage/engine.js';
 export class GatedAppends {
   /** Appends that reached the engine, those that failed included. */
   count = 0;
-  /** What every append fails with; undefined: none does. */
+  /** What every append from number `failsFrom` on fails with, counted as `count` does; undefined: none does. */
   failure: Error | undefined;
+  failsFrom = 0;
+  /** Whether what fails is appended all the same. */
+  appendsAnyway = false;
   /** The same for reads. */
   readFailure: Error | undefined;
   #gate: Promise<void> | undefined;
@@ -39,10 +42,13 @@ export class GatedAppends {
 
   #gated(log: PartitionLog): PartitionLog {
     const append: PartitionLog['append'] = async (batches, at) => {
-      this.count++;
+      const number = ++this.count;
       await this.#gate;
-      if (this.failure !== undefined) throw this.failure;
-      return await log.append(batches, at);
+      const fails = this.failure !== undefined && number >= this.failsFrom;
+      if (fails && !this.appendsAnyway) throw this.failure;
+      const end = await log.append(batches, at);
+      if (fails) throw this.failure;
+      return end;
     };
     const read: PartitionLog['read'] = async (...range) => {
       if (this.readFailure !== undefined) throw this.readFailure;

@@ -141,7 +141,6 @@ export class Committer {
     const { requestTimeoutMs } = this.#context;
     const timedOut = new LogError('REQUEST_TIMED_OUT', `Offsets were not committed in ${requestTimeoutMs} ms.`);
     settle(call, call.lastError ?? timedOut);
-    this.#waiting = this.#waiting.filter((other) => other !== call);
   }
 
   /** Why these may not be committed, if so. */

@@ -30,6 +30,10 @@ export class HeldPartitions {
     return this.#current.size;
   }
 
+  get isRevoking(): boolean {
+    return this.#revoking.size > 0;
+  }
+
   /** Whether exactly this assignment is held or being revoked. */
   has(partition: AssignedPartition): boolean {
     if (this.#current.has(partition)) return true;

@@ -2,10 +2,11 @@
 import type { LogError } from '../../core/errors.js';
 import { backoffMs, DEFAULT_BACKOFF } from '../retry.js';
 import { notHeld } from './committer.js';
-import { MemberSession, type MembershipContext, type MembershipOptions } from './session.js';
+import type { MembershipContext, MembershipOptions } from './membership-options.js';
+import { MemberSession } from './session.js';
 import type { AssignedPartition, Membership, MembershipListener, PositionToCommit } from './types.js';
 
-export type { MembershipContext, MembershipOptions } from './session.js';
+export type { MembershipContext, MembershipOptions } from './membership-options.js';
 
 /** After these the member joins anew; whatever else ends a session would end the next one too. */
 const REJOIN: ReadonlySet<string> = new Set(['UNKNOWN_MEMBER_ID', 'FENCED_MEMBER_EPOCH', 'GROUP_ID_NOT_FOUND']);
@@ -101,6 +102,7 @@ export class GroupMembership implements Membership {
       if (session.wasAlive) failures = 0;
       if (!REJOIN.has(error.reason)) {
         this.#run = undefined;
+        this.#leaveAfter(() => session.tellLeft());
         this.#listener.failed(error);
         return;
       }

@@ -1,42 +1,29 @@
 /** One membership of a group, from the join to its end. Whoever wants to be a member again begins another. */
 import type { Timer } from '../../core/clock.js';
-import { LogError, toLogError } from '../../core/errors.js';
+import { type LogError, toLogError } from '../../core/errors.js';
 import type {
   GroupAssignmentMessage,
   HeartbeatRequest,
   HeartbeatResponse,
-  JoinGroupRequest,
   JoinGroupResponse,
 } from '../../rpc/group-messages.js';
-import type { Channel } from '../channel.js';
 import { callFailure, closedError } from '../failures.js';
 import { methods } from '../methods.js';
 import { DEFAULT_BACKOFF, sleep, withRetries } from '../retry.js';
-import { Committer, type CommitterContext, type CommittingMember } from './committer.js';
+import { Committer, type CommittingMember } from './committer.js';
 import { HeldPartitions } from './held-partitions.js';
+import { joinRequest, type MembershipContext, type MembershipOptions } from './membership-options.js';
+import { notLetGo, offsetsReset, releaseNotTold, sessionExpired } from './session-errors.js';
 import type { AssignedPartition, MembershipListener, PositionToCommit } from './types.js';
-
-export interface MembershipOptions {
-  readonly groupId: string;
-  /** Topics by name, or every topic whose whole name matches a pattern in RE2's syntax. */
-  readonly subscription: { readonly topics: readonly string[] } | { readonly pattern: string };
-  /** Of a static member. */
-  readonly instanceId?: string | undefined;
-  /** Default: what most members want. */
-  readonly assignor?: 'uniform' | 'range' | undefined;
-  /** In ms; 0: the broker's default. */
-  readonly sessionTimeoutMs: number;
-  /** In ms, above 0: how long the listener may take to let partitions go, less a margin of a tenth. */
-  readonly rebalanceTimeoutMs: number;
-}
-
-export interface MembershipContext extends CommitterContext {
-  readonly channel: Pick<Channel, 'unary'>;
-  readonly clientId: string;
-}
 
 /** What is left of the rebalance timeout for the way to the broker. */
 const REBALANCE_MARGIN = 0.1;
+/**
+ * The broker counts the rebalance timeout from when it decided, which may have been at any time since the heartbeat before
+ * was sent. Of a short timeout, this much at most is given up for that: then an answer that is longer on its way may be
+ * counted from too late.
+ */
+const MAX_REBALANCE_DOUBT = 0.25;
 /** The next heartbeat follows an answer without news no sooner than this after the one before, in ms. */
 const MIN_HEARTBEAT_SPACING_MS = 100;
 /** How long telling the broker that a member leaves may take, in ms: its session ends by itself otherwise. */
@@ -48,9 +35,10 @@ const GONE: ReadonlySet<string> = new Set(['UNKNOWN_MEMBER_ID', 'GROUP_ID_NOT_FO
 type SessionState = 'joining' | 'member' | 'leaving' | 'over';
 
 /**
- * Invariants: the deadline lies a session timeout after the SENDING of a request that the broker took, so that it is
- * never later than the broker's; once it has passed, the session is over, whatever arrives afterwards; the assignment
- * is that of `#epoch`, which only rises; after `over` the listener hears nothing more of this session.
+ * Invariants: the deadline lies a session timeout after the SENDING of a request that the broker took, and a rebalance
+ * timeout after a time at which it had not revoked anything yet, so that it is never later than the broker's; once it has
+ * passed, the session is over, whatever arrives afterwards; the assignment is that of `#epoch`, which only rises; after
+ * `over` the listener hears nothing more of this session.
  */
 export class MemberSession {
   readonly memberId: string;
@@ -67,11 +55,16 @@ export class MemberSession {
   #epoch = 0;
   #sessionTimeoutMs = 0;
   #heartbeatIntervalMs = 0;
-  #deadlineMs = Number.POSITIVE_INFINITY;
+  /** When the newest request was sent that the broker has answered; Infinity while joining. */
+  #confirmedMs = Number.POSITIVE_INFINITY;
+  /** By then the broker must have heard that what it wants back was let go, or it puts the member out. */
+  #releaseByMs = Number.POSITIVE_INFINITY;
+  #deadlineTimer: Timer | undefined;
   #heartbeat: AbortController | undefined;
   #answered = false;
   /** Whether the broker may have a member of this id. */
   #mayBeKnown = false;
+  #saidUnreleased = false;
   #telling: Promise<void> | undefined;
   #onAllLetGo: () => void = () => {};
 
@@ -128,7 +121,8 @@ export class MemberSession {
   async leave(): Promise<void> {
     if (this.#state === 'member') {
       this.#state = 'leaving';
-      this.#revoke(this.#partitions.revokeAll());
+      const limitMs = this.#options.rebalanceTimeoutMs * (1 - REBALANCE_MARGIN);
+      this.#revoke(this.#partitions.revokeAll(), this.#context.runtime.clock.monotonic() + limitMs);
     }
     if (this.#state === 'leaving' && this.#partitions.size > 0) {
       await new Promise<void>((resolve) => {
@@ -151,8 +145,8 @@ export class MemberSession {
     const lost = this.#partitions.takeAll();
     this.#committer.end();
     this.#releaseStream();
-    if (lost.length > 0) this.#listener.lost(lost, why);
     this.#onAllLetGo();
+    if (lost.length > 0) this.#listener.lost(lost, why);
   }
 
   /** Tells the broker that the member is gone, if it may think otherwise; a static one keeps its place. Never rejects. */
@@ -190,62 +184,50 @@ export class MemberSession {
 
   /** Repeats after failures that may pass, for as long as the session lasts. */
   #repeat<T>(attempt: () => Promise<T>): Promise<T> {
-    const { clock, random, logger } = this.#context.runtime;
+    const { clock, random } = this.#context.runtime;
     const limitMs = Number.POSITIVE_INFINITY;
-    return withRetries(
-      { clock, random, backoff: DEFAULT_BACKOFF, limitMs, signal: this.#stopped.signal },
-      attempt,
-      (error) => {
-        logger.debug(this.#logFields(error), 'a request of a group member will be repeated');
-        return true;
-      },
-    );
+    const context = { clock, random, backoff: DEFAULT_BACKOFF, limitMs, signal: this.#stopped.signal };
+    return withRetries(context, attempt, (error) => {
+      this.#logRepetition(error);
+      return true;
+    });
+  }
+
+  #logRepetition(error: LogError): void {
+    const { logger } = this.#context.runtime;
+    if (error.reason !== 'UNRELEASED_INSTANCE_ID' || this.#saidUnreleased) {
+      logger.debug(this.#logFields(error), 'a request of a group member will be repeated');
+      return;
+    }
+    this.#saidUnreleased = true;
+    const { instanceId } = this.#options;
+    const fields = { ...this.#logFields(error), instanceId };
+    logger.warn(fields, 'another member goes by this instance id: waiting until its session has ended');
   }
 
   async #join(predecessor: MemberSession | undefined): Promise<void> {
-    const { channel, runtime, requestTimeoutMs: timeoutMs } = this.#context;
+    const { channel, runtime, clientId, requestTimeoutMs: timeoutMs } = this.#context;
     const signal = this.#stopped.signal;
     if (predecessor?.mayLinger) await predecessor.#sendLeave(timeoutMs, signal);
     const sentAtMs = runtime.clock.monotonic();
     this.#mayBeKnown = true;
-    const response = await channel.unary(methods.joinGroup, this.#joinRequest(), { timeoutMs, signal });
+    const response = await channel.unary(methods.joinGroup, joinRequest(this.#options, clientId, this.memberId), {
+      timeoutMs,
+      signal,
+    });
     if (this.#state !== 'over') this.#onJoined(sentAtMs, response);
-  }
-
-  #joinRequest(): JoinGroupRequest {
-    const {
-      groupId,
-      instanceId = '',
-      assignor = '',
-      subscription,
-      sessionTimeoutMs,
-      rebalanceTimeoutMs,
-    } = this.#options;
-    return {
-      groupId,
-      memberId: this.memberId,
-      instanceId,
-      clientId: this.#context.clientId,
-      subscription:
-        'pattern' in subscription
-          ? { topics: [], topicPattern: subscription.pattern }
-          : { topics: [...subscription.topics], topicPattern: '' },
-      assignor,
-      sessionTimeoutMs,
-      rebalanceTimeoutMs,
-    };
   }
 
   #onJoined(sentAtMs: number, response: JoinGroupResponse): void {
     this.#sessionTimeoutMs = response.sessionTimeoutMs;
     this.#heartbeatIntervalMs = response.heartbeatIntervalMs;
-    this.#deadlineMs = sentAtMs + response.sessionTimeoutMs;
+    this.#confirmedMs = sentAtMs;
     if (this.#endIfExpired()) return;
     this.#state = 'member';
     this.#watchDeadline();
     const { groupId } = this.#options;
     this.#context.runtime.logger.debug({ group: groupId, memberId: this.memberId }, 'joined a group');
-    this.#adopt(response.memberEpoch, response.assignment);
+    this.#adopt(response.memberEpoch, response.assignment, sentAtMs);
   }
 
   /** One heartbeat, held by the broker until there is news; given up when there is something to report. */
@@ -253,14 +235,18 @@ export class MemberSession {
     const { channel, runtime, requestTimeoutMs } = this.#context;
     const heartbeat = new AbortController();
     this.#heartbeat = heartbeat;
+    // What the broker waits for to be let go, it must be known to have heard of: this one is not to be held.
+    const releases = this.#releaseByMs < Number.POSITIVE_INFINITY && !this.#partitions.isRevoking;
+    const maxWaitMs = releases ? 0 : this.#heartbeatIntervalMs;
     // So that a dead connection is noticed while there is time left for another try.
-    const patienceMs = Math.min(requestTimeoutMs, this.#sessionTimeoutMs / 2);
-    const limits = { timeoutMs: this.#heartbeatIntervalMs + patienceMs, signal: heartbeat.signal };
+    const timeoutMs = maxWaitMs + Math.min(requestTimeoutMs, this.#sessionTimeoutMs / 2);
     const sentAtMs = runtime.clock.monotonic();
     try {
-      const response = await channel.unary(methods.heartbeat, this.#heartbeatRequest(), limits);
-      if (this.#state === 'over') return;
-      if (this.#onAnswer(sentAtMs, response)) return;
+      const request = this.#heartbeatRequest(maxWaitMs);
+      const response = await channel.unary(methods.heartbeat, request, { timeoutMs, signal: heartbeat.signal });
+      if (this.#state === 'over' || this.#endIfExpired()) return;
+      if (releases) this.#releaseByMs = Number.POSITIVE_INFINITY;
+      if (this.#onAnswer(sentAtMs, response) || releases) return;
       const tooEarlyMs = sentAtMs + MIN_HEARTBEAT_SPACING_MS - runtime.clock.monotonic();
       if (tooEarlyMs > 0) await sleep(runtime.clock, tooEarlyMs, heartbeat.signal);
     } catch (thrown) {
@@ -270,43 +256,50 @@ export class MemberSession {
     }
   }
 
-  #heartbeatRequest(): HeartbeatRequest {
+  #heartbeatRequest(maxWaitMs: number): HeartbeatRequest {
     return {
       groupId: this.#options.groupId,
       memberId: this.memberId,
       memberEpoch: this.#epoch,
       owned: this.#partitions.owned(),
-      maxWaitMs: this.#heartbeatIntervalMs,
+      maxWaitMs,
     };
   }
 
   /** Returns whether the answer brought news. */
   #onAnswer(sentAtMs: number, { memberEpoch, heartbeatIntervalMs, assignment }: HeartbeatResponse): boolean {
-    // A process that stood still may find the answer before the timer: what it held may be another's for long.
-    if (this.#endIfExpired()) return false;
     this.#answered = true;
-    this.#deadlineMs = Math.max(this.#deadlineMs, sentAtMs + this.#sessionTimeoutMs);
+    const before = this.#confirmedMs;
+    this.#confirmedMs = sentAtMs;
     this.#heartbeatIntervalMs = heartbeatIntervalMs;
     if (memberEpoch <= this.#epoch || assignment === undefined || assignment === null) return false;
-    this.#adopt(memberEpoch, assignment);
+    this.#adopt(memberEpoch, assignment, before);
     return true;
   }
 
-  #adopt(epoch: number, assignment: GroupAssignmentMessage | undefined): void {
+  /** @param unknownAtMs when the broker had certainly not decided on this assignment yet */
+  #adopt(epoch: number, assignment: GroupAssignmentMessage | undefined, unknownAtMs: number): void {
     this.#epoch = epoch;
+    const { rebalanceTimeoutMs, groupId } = this.#options;
     const change = this.#partitions.apply(assignment?.partitions ?? [], this.#state === 'member');
-    if (change.reset.length > 0) this.#listener.lost(change.reset, offsetsReset(this.#options.groupId));
+    if (change.reset.length > 0) this.#listener.lost(change.reset, offsetsReset(groupId));
     this.#wakeIfAllLetGo();
-    this.#revoke(change.revoked);
+    if (change.revoked.length > 0) {
+      const nowMs = this.#context.runtime.clock.monotonic();
+      const decidedAtMs = Math.max(unknownAtMs, nowMs - rebalanceTimeoutMs * MAX_REBALANCE_DOUBT);
+      // The broker's time runs from the first revocation that it has not heard the end of.
+      this.#releaseByMs = Math.min(this.#releaseByMs, decidedAtMs + rebalanceTimeoutMs);
+      this.#watchDeadline();
+      this.#revoke(change.revoked, this.#releaseByMs - rebalanceTimeoutMs * REBALANCE_MARGIN);
+    }
     if (change.assigned.length > 0) this.#listener.assigned(change.assigned);
   }
 
-  #revoke(partitions: readonly AssignedPartition[]): void {
+  #revoke(partitions: readonly AssignedPartition[], untilMs: number): void {
     if (partitions.length === 0) return;
-    const limitMs = this.#options.rebalanceTimeoutMs * (1 - REBALANCE_MARGIN);
-    const timer = this.#setTimer(limitMs, () => {
+    const timer = this.#setTimer(Math.max(0, untilMs - this.#context.runtime.clock.monotonic()), () => {
       const late = this.#letGo(partitions);
-      if (late.length > 0) this.#listener.lost(late, notLetGo(this.#options, limitMs));
+      if (late.length > 0) this.#listener.lost(late, notLetGo(this.#options));
     });
     const done = (): void => {
       this.#cancelTimer(timer);
@@ -327,31 +320,33 @@ export class MemberSession {
     if (this.#partitions.size === 0) this.#onAllLetGo();
   }
 
+  /** To be called again when the deadline is nearer than it was; a later one is found when the timer fires. */
   #watchDeadline(): void {
+    if (this.#deadlineTimer !== undefined) this.#cancelTimer(this.#deadlineTimer);
     const leftMs = Math.max(0, this.#deadlineMs - this.#context.runtime.clock.monotonic());
-    this.#setTimer(leftMs, () => {
+    this.#deadlineTimer = this.#setTimer(leftMs, () => {
       if (!this.#endIfExpired()) this.#watchDeadline();
     });
   }
 
+  /** A process that stood still may find an answer before the timer: what it held may be another's for long. */
   #endIfExpired(): boolean {
     if (!this.#isExpired) return false;
-    this.end(this.#expired());
+    const untold = this.#deadlineMs === this.#releaseByMs;
+    this.end(
+      untold
+        ? releaseNotTold(this.#options, this.memberId)
+        : sessionExpired(this.#options.groupId, this.memberId, this.#sessionTimeoutMs),
+    );
     return true;
+  }
+
+  get #deadlineMs(): number {
+    return Math.min(this.#confirmedMs + this.#sessionTimeoutMs, this.#releaseByMs);
   }
 
   get #isExpired(): boolean {
     return this.#context.runtime.clock.monotonic() >= this.#deadlineMs;
-  }
-
-  #expired(): LogError {
-    const { groupId } = this.#options;
-    return new LogError(
-      'UNKNOWN_MEMBER_ID',
-      `The broker has answered no heartbeat of this member of group ${groupId} for ${this.#sessionTimeoutMs} ms, its ` +
-        'session timeout: it counts as gone. It joins anew as soon as the broker can be reached.',
-      { metadata: { group: groupId, member_id: this.memberId, session_timeout_ms: this.#sessionTimeoutMs } },
-    );
   }
 
   #asCommitting(): CommittingMember {
@@ -387,21 +382,4 @@ export class MemberSession {
     timer.cancel();
     this.#timers.delete(timer);
   }
-}
-
-function offsetsReset(groupId: string): LogError {
-  return new LogError(
-    'FENCED_MEMBER_EPOCH',
-    `The committed offsets of group ${groupId} were reset for these partitions: they begin anew from there.`,
-    { metadata: { group: groupId } },
-  );
-}
-
-function notLetGo({ groupId, rebalanceTimeoutMs }: MembershipOptions, limitMs: number): LogError {
-  return new LogError(
-    'FENCED_MEMBER_EPOCH',
-    `These partitions had to go to another member of group ${groupId}, and what was under way did not end in ` +
-      `${limitMs} ms: the others have to read those records again. Raise rebalanceTimeoutMs if work takes that long.`,
-    { metadata: { group: groupId, rebalance_timeout_ms: rebalanceTimeoutMs } },
-  );
 }

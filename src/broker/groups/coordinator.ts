@@ -1,5 +1,5 @@
 /** The coordinator of all groups of this broker: checks what is asked, finds the group, and answers by what is durable. */
-import type { Clock, Timer } from '../../core/clock.js';
+import type { Clock } from '../../core/clock.js';
 import type { Logger } from '../../core/logger.js';
 import { Slices } from '../../core/slices.js';
 import { partitionKey } from '../../core/types.js';
@@ -23,7 +23,6 @@ import type {
   SetOffsetsCommand,
 } from './coordinator-types.js';
 import { snapshotOf, summaryOf } from './descriptions.js';
-import { expired } from './expiry.js';
 import { checkMember } from './group.js';
 import { checkGroupConfig, type GroupConfig, heartbeatIntervalMs } from './group-config.js';
 import type { GroupEntry } from './group-entry.js';
@@ -38,6 +37,7 @@ import {
 } from './group-errors.js';
 import type { Member, Subscription } from './group-types.js';
 import { HeldHeartbeat } from './held-heartbeats.js';
+import { GroupRetention } from './retention.js';
 import type { GroupShard, OffsetChange } from './shard.js';
 import { GroupShards } from './shards.js';
 import { TopicDirectory } from './topic-directory.js';
@@ -68,8 +68,7 @@ export class GroupCoordinator implements GroupCoordinatorApi {
   readonly #directory: TopicDirectory;
   readonly #shards: GroupShards;
   readonly #stop = new AbortController();
-  #expiryTimer: Timer | undefined;
-  #expiring: Promise<void> = Promise.resolve();
+  readonly #retention: GroupRetention;
   #telling: Promise<void> = Promise.resolve();
 
   /** @throws LogError INVALID_CONFIG */
@@ -91,13 +90,22 @@ export class GroupCoordinator implements GroupCoordinatorApi {
       partitionCount: config.offsetsTopicPartitions,
       signal: this.#stop.signal,
     });
-    this.#planExpiry();
+    this.#retention = new GroupRetention({
+      topics,
+      clock,
+      logger,
+      shards: () => this.#shards.all,
+      intervalMs: config.retentionCheckIntervalMs,
+      retentionMs: config.offsetsRetentionMs,
+    });
   }
 
   async join(command: JoinCommand): Promise<JoinAnswer> {
     const { config } = this.#options;
     const member = checkJoin(command, config);
-    const { shard, entry } = await this.#placeToChange(command.groupId, member.subscription);
+    const shard = this.#shardToChange(command.groupId) ?? (await this.#shards.create(command.groupId));
+    if (this.#isUnresolved(member.subscription)) await this.#directory.resolve(member.subscription.pattern);
+    const entry = this.#entryToChange(shard, command.groupId);
     const refusal = shard.apply(entry, {
       kind: 'join',
       ...member,
@@ -116,7 +124,9 @@ export class GroupCoordinator implements GroupCoordinatorApi {
     checkMemberId(memberId);
     checkCounter('A member epoch', memberEpoch);
     const subscription = command.subscription && checkSubscription(command.subscription);
-    if (subscription !== undefined) await this.#resolve(subscription);
+    if (subscription !== undefined && this.#isUnresolved(subscription)) {
+      await this.#directory.resolve(subscription.pattern);
+    }
     const { shard, entry } = this.#existing(command.groupId);
     const topics = subscription === undefined ? entry.state.topics : this.#directory.view;
     const before = entry.state;
@@ -196,7 +206,9 @@ export class GroupCoordinator implements GroupCoordinatorApi {
     checkCounter('The sequence of a commit', sequence);
     checkOffsets(offsets);
     const isMember = memberId !== '' || memberEpoch !== 0;
-    const { shard, entry } = isMember ? this.#existing(groupId) : await this.#placeToChange(groupId);
+    if (isMember) this.#existing(groupId);
+    const shard = this.#shardToChange(groupId) ?? (await this.#shards.create(groupId));
+    const entry = this.#entryToChange(shard, groupId);
     const refusal = checkMember(entry.state, memberId, memberEpoch);
     if (refusal !== undefined) throw refusal;
     this.#checkSequence(entry, command);
@@ -282,7 +294,8 @@ export class GroupCoordinator implements GroupCoordinatorApi {
   async setOffsets({ groupId, topic, topicId, offsets }: SetOffsetsCommand): Promise<void> {
     checkGroupId(groupId);
     for (const { offset } of offsets) checkCounter('A committed offset', offset);
-    const { shard, entry } = await this.#placeToChange(groupId);
+    const shard = this.#shardToChange(groupId) ?? (await this.#shards.create(groupId));
+    const entry = this.#entryToChange(shard, groupId);
     const { topics, clock } = this.#options;
     const { id } = (topicId === '' ? topics.get(topic) : topics.withId(topic, topicId)).record;
     const commitTimeMs = clock.now();
@@ -305,21 +318,28 @@ export class GroupCoordinator implements GroupCoordinatorApi {
   }
 
   /**
-   * Of a group that is there, or is from its first change on.
-   * @throws LogError as `#existing`, RESOURCE_LIMIT, INVALID_REGULAR_EXPRESSION, or why there is no topic for groups
+   * Of a group that need not be there. Without an `await` where there is nothing to wait for: changes are carried out in
+   * the order in which they come in.
+   * @throws LogError as `#existing`
    */
-  async #placeToChange(groupId: string, subscription?: Subscription): Promise<Place> {
+  #shardToChange(groupId: string): GroupShard | undefined {
     if (this.#stop.signal.aborted) throw coordinatorDraining();
-    const shard = await this.#shards.findOrCreate(groupId);
-    if (subscription !== undefined) await this.#resolve(subscription);
+    return this.#shards.find(groupId);
+  }
+
+  /**
+   * The group that is there, or one that is from its first change on: that must follow in the same turn.
+   * @throws LogError BROKER_DRAINING, RESOURCE_LIMIT
+   */
+  #entryToChange(shard: GroupShard, groupId: string): GroupEntry {
     if (this.#stop.signal.aborted) throw coordinatorDraining();
     const { maxGroups } = this.#options.config;
     if (shard.find(groupId) === undefined && this.#shards.totals.groups >= maxGroups) throw tooManyGroups(maxGroups);
-    return { shard, entry: shard.findOrMake(groupId) };
+    return shard.findOrMake(groupId);
   }
 
-  async #resolve({ pattern }: Subscription): Promise<void> {
-    if (pattern !== undefined) await this.#directory.resolve(pattern);
+  #isUnresolved(subscription: Subscription): subscription is Subscription & { readonly pattern: string } {
+    return subscription.pattern !== undefined && !this.#directory.isResolved(subscription.pattern);
   }
 
   #tellTopics(): void {
@@ -336,60 +356,11 @@ export class GroupCoordinator implements GroupCoordinatorApi {
     return live;
   }
 
-  #planExpiry(): void {
-    if (this.#stop.signal.aborted) return;
-    const { clock, config, logger } = this.#options;
-    this.#expiryTimer = clock.setTimer(config.retentionCheckIntervalMs, () => {
-      this.#expiring = this.#expire()
-        .catch((error: unknown) =>
-          logger.warn({ err: error }, 'what has expired could not be removed; it is tried again'),
-        )
-        .finally(() => this.#planExpiry());
-    });
-  }
-
-  /** @throws LogError the first write that failed */
-  async #expire(): Promise<void> {
-    const { clock, config, topics } = this.#options;
-    const topicIds = new Set(topics.list().map(({ record }) => record.id));
-    const rules = {
-      nowMs: clock.now(),
-      retentionMs: config.offsetsRetentionMs,
-      exists: topicIds.has.bind(topicIds),
-    };
-    const slices = new Slices(clock, SLICE_MS);
-    for (const shard of this.#shards.all) {
-      for (const entry of [...shard.entries]) {
-        if (this.#stop.signal.aborted) return;
-        if (entry.queuedCount === 0)
-          await this.#expireOne({ shard, entry }, expired(entry.state, entry.offsets, rules));
-        await slices.step();
-      }
-    }
-  }
-
-  async #expireOne({ shard, entry }: Place, what: ReturnType<typeof expired>): Promise<void> {
-    const { groupId, offsets } = entry;
-    if (what === 'group') {
-      this.#options.logger.info({ group: groupId, offsets: offsets.size }, 'a group without members has expired');
-      await shard.remove(entry);
-    } else if (what.length > 0) {
-      this.#options.logger.info(
-        { group: groupId, offsets: what.length },
-        'offsets of topics that are gone have expired',
-      );
-      await shard.commit(
-        entry,
-        what.map((place) => ({ ...place, value: undefined })),
-      );
-    }
-  }
-
   /** From here on nothing is changed: held heartbeats are answered, what was accepted is finished, reading goes on. */
   drain(): void {
     if (this.#stop.signal.aborted) return;
     this.#stop.abort(coordinatorDraining());
-    this.#expiryTimer?.cancel();
+    this.#retention.stop();
     this.#directory.close();
     this.#shards.drain();
   }
@@ -397,7 +368,7 @@ export class GroupCoordinator implements GroupCoordinatorApi {
   /** Finishes what was accepted. Idempotent. */
   async close(): Promise<void> {
     this.drain();
-    await Promise.all([this.#expiring, this.#telling, this.#shards.close()]);
+    await Promise.all([this.#retention.close(), this.#telling, this.#shards.close()]);
   }
 }
 

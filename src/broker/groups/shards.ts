@@ -1,4 +1,5 @@
 /** All shards of groups: where each group is, and the topic behind them. */
+import type { Partition } from '../../partition/partition.js';
 import type { Topics } from '../topics.js';
 import { OFFSETS_TOPIC, OFFSETS_TOPIC_CONFIG, offsetsPartitionOf } from './offsets-topic.js';
 import { GroupShard, type ShardOptions, type Totals } from './shard.js';
@@ -20,23 +21,22 @@ export class GroupShards {
   constructor(options: GroupShardsOptions) {
     this.#options = options;
     const topic = options.topics.find(OFFSETS_TOPIC);
-    if (topic !== undefined) this.#open(topic.record.partitionCount);
+    if (topic === undefined) return;
+    this.#shards = this.#make(topic.record.partitionCount);
+    this.#loading = this.#load(this.#shards);
   }
 
-  /** One shard after the other, in the background. */
-  #open(partitionCount: number): void {
-    this.#shards = Array.from({ length: partitionCount }, (_, index) => this.#shard(index));
-    this.#loading = this.#loadAll();
-  }
-
-  #shard(index: number): GroupShard {
+  #make(partitionCount: number): readonly GroupShard[] {
     const { topics } = this.#options;
-    const partition = (): ReturnType<Topics['partition']> => topics.partition(OFFSETS_TOPIC, '', index);
-    return new GroupShard({ ...this.#options, index, partition, totals: this.totals });
+    return Array.from({ length: partitionCount }, (_, index) => {
+      const partition = (): Partition => topics.partition(OFFSETS_TOPIC, '', index);
+      return new GroupShard({ ...this.#options, index, partition, totals: this.totals });
+    });
   }
 
-  async #loadAll(): Promise<void> {
-    for (const shard of this.#shards) if (!this.#options.signal.aborted) await shard.load();
+  /** One after the other, so that there is one reader of the disk. */
+  async #load(shards: readonly GroupShard[]): Promise<void> {
+    for (const shard of shards) if (!this.#options.signal.aborted) await shard.load();
   }
 
   get isLoading(): boolean {
@@ -59,10 +59,11 @@ export class GroupShards {
     return shard;
   }
 
-  /** @throws LogError as `find`, or why the topic cannot be created */
-  async findOrCreate(groupId: string): Promise<GroupShard> {
-    const found = this.find(groupId);
-    if (found !== undefined) return found;
+  /**
+   * Creates the topic, unless that is done meanwhile.
+   * @throws LogError as `find`, or why the topic cannot be created
+   */
+  async create(groupId: string): Promise<GroupShard> {
     this.#creating ??= this.#create().finally(() => {
       this.#creating = undefined;
     });
@@ -74,8 +75,9 @@ export class GroupShards {
     const { topics, partitionCount, logger } = this.#options;
     const { record } = await topics.createInternal(OFFSETS_TOPIC, partitionCount, OFFSETS_TOPIC_CONFIG);
     logger.info({ topic: OFFSETS_TOPIC, partitions: record.partitionCount }, 'the topic that keeps groups was created');
-    this.#open(record.partitionCount);
-    await this.#loading;
+    const shards = this.#make(record.partitionCount);
+    await this.#load(shards);
+    this.#shards = shards;
   }
 
   /** @throws LogError COORDINATOR_LOAD_IN_PROGRESS, or why some shard cannot be read */

@@ -22,6 +22,8 @@ interface Pattern {
   /** Settles when all topics were looked at. */
   readonly resolved: Promise<void>;
   isResolved: boolean;
+  /** How many are about to have it. */
+  users: number;
   /** `names` as the snapshots have it; undefined when that is another now. */
   published: ReadonlySet<string> | undefined;
 }
@@ -112,11 +114,17 @@ export class TopicDirectory {
   }
 
   /**
-   * Makes `view` have what the pattern matches. Members that need it must come to have it in the same turn.
+   * Makes `view` have what the pattern matches. The member that needs it must come to have it before the next turn of the
+   * event loop.
    * @throws LogError INVALID_REGULAR_EXPRESSION
    */
-  async resolve(pattern: string): Promise<void> {
-    while (!this.isResolved(pattern)) await this.#resolving(pattern).resolved;
+  async resolve(text: string): Promise<void> {
+    const pattern = this.#resolving(text);
+    pattern.users++;
+    await pattern.resolved;
+    setImmediate(() => {
+      pattern.users--;
+    });
   }
 
   #resolving(text: string): Pattern {
@@ -128,7 +136,14 @@ export class TopicDirectory {
     const resolved = new Promise<void>((done) => {
       resolve = done;
     });
-    const pattern: Pattern = { expression, names: new Set(), resolved, isResolved: false, published: undefined };
+    const pattern: Pattern = {
+      expression,
+      names: new Set(),
+      resolved,
+      isResolved: false,
+      users: 0,
+      published: undefined,
+    };
     this.#patterns.set(text, pattern);
     // Never rejects: the expression is compiled, and nothing else can fail.
     void this.#matchAll(pattern).then(resolve);
@@ -151,7 +166,7 @@ export class TopicDirectory {
     const live = this.#options.livePatterns();
     if (live === undefined) return;
     for (const [text, pattern] of this.#patterns) {
-      if (pattern.isResolved && !live.has(text)) this.#patterns.delete(text);
+      if (pattern.isResolved && pattern.users === 0 && !live.has(text)) this.#patterns.delete(text);
     }
     this.#patternsKept = this.#patterns.size;
   }

@@ -39,7 +39,7 @@ export class GroupSessions {
     this.#context = { broker, budgets };
     this.#commits = new Pipeline({
       logger: broker.logger,
-      budgets: budgets.produceStreams,
+      budgets: budgets.commitStreams,
       received,
       maxUnanswered: MAX_UNANSWERED_COMMITS,
       drained: 'The broker is stopping. Commit again after it is back.',

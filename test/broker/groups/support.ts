@@ -1,4 +1,5 @@
 /** A coordinator over an engine, without a network. */
+import { setImmediate as nextTurn } from 'node:timers/promises';
 import { expect } from 'vitest';
 import { GroupCoordinator } from '../../../src/broker/groups/coordinator.js';
 import type {
@@ -13,13 +14,15 @@ import type {
 import type { GroupConfig } from '../../../src/broker/groups/group-config.js';
 import type { Topics } from '../../../src/broker/topics.js';
 import type { Clock } from '../../../src/core/clock.js';
-import { toEpoch } from '../../../src/core/types.js';
+import { LogError } from '../../../src/core/errors.js';
+import { partitionKey, toEpoch } from '../../../src/core/types.js';
 import type { StorageEngine } from '../../../src/storage/engine.js';
 import { openMemoryEngine } from '../../../src/storage/memory/engine.js';
 import { batchOf } from '../../partition/support.js';
 import { BASE_TIME } from '../../storage/support.js';
 import { ManualClock } from '../../support/manual-clock.js';
 import { type RecordingLogger, recordingLogger } from '../../support/recording-logger.js';
+import { until } from '../../support/until.js';
 import { openTopics } from '../support.js';
 
 /** The defaults of the broker. */
@@ -126,6 +129,30 @@ export class Groups implements AsyncDisposable {
     return found.map(({ committed }) => committed?.offset);
   }
 
+  /** Sets committed offsets of topic `t` as an administrator does. */
+  reset(offsets: readonly { partition: number; offset: number }[], groupId: string = 'g'): Promise<void> {
+    const { id } = this.topics.get('t').record;
+    return this.coordinator.setOffsets({ groupId, topic: 't', topicId: id, offsets });
+  }
+
+  /** Everything that the group has committed. */
+  fetchAll(groupId: string = 'g'): ReturnType<GroupCoordinator['fetchOffsets']> {
+    return this.coordinator.fetchOffsets({ groupId, memberId: '', memberEpoch: 0, topics: [] });
+  }
+
+  /** Resolves when the groups that were kept are read. */
+  async loaded(): Promise<void> {
+    const isLoaded = async (): Promise<boolean> => {
+      try {
+        await this.coordinator.list();
+      } catch (error) {
+        return !(error instanceof LogError && error.reason === 'COORDINATOR_LOAD_IN_PROGRESS');
+      }
+      return true;
+    };
+    await until(isLoaded, 'the groups are read');
+  }
+
   /** As a broker stops. */
   async close(): Promise<void> {
     await this.coordinator.close();
@@ -142,7 +169,32 @@ export function numbersOf({ partitions }: Pick<MemberAssignment, 'partitions'>):
   return partitions.map(({ partition }) => partition).sort((a, b) => a - b);
 }
 
-/** Holds the number of timers to what a clock should have. */
-export function expectTimers(clock: ManualClock, count: number): void {
-  expect(clock.timerCount).toBe(count);
+/** What a member that has taken all of an assignment reports. */
+export function owning({ partitions }: Pick<MemberAssignment, 'partitions'>): ReadonlySet<string> {
+  return new Set(partitions.map((held) => partitionKey(held)));
+}
+
+/** A call that may be waiting. */
+export interface Held<T> {
+  readonly answer: Promise<T>;
+  /** Resolves after some turns of the event loop; fails if there is an answer by then. */
+  isHeld(): Promise<void>;
+  /** The same without a look at the answer. */
+  turns(): Promise<void>;
+}
+
+export function held<T>(answer: Promise<T>): Held<T> {
+  let isAnswered = false;
+  const note = (): void => {
+    isAnswered = true;
+  };
+  answer.then(note, note);
+  const turns = async (): Promise<void> => {
+    for (let turn = 0; turn < 5; turn++) await nextTurn();
+  };
+  const isHeld = async (): Promise<void> => {
+    await turns();
+    expect(isAnswered).toBe(false);
+  };
+  return { answer, isHeld, turns };
 }

@@ -1,0 +1,316 @@
+/** What is kept of groups: across a restart, when writes fail, and when it is damaged. */
+import { beforeEach, describe, expect, test } from 'vitest';
+import { encodeBatch } from '../../../src/batch/builder.js';
+import { OFFSETS_TOPIC, offsetsPartitionOf } from '../../../src/broker/groups/offsets-topic.js';
+import { encodeMembership, encodeOffset } from '../../../src/broker/groups/records.js';
+import { LogError } from '../../../src/core/errors.js';
+import { toTopicId } from '../../../src/core/types.js';
+import type { StorageEngine } from '../../../src/storage/engine.js';
+import { openMemoryEngine } from '../../../src/storage/memory/engine.js';
+import { BASE_TIME } from '../../storage/support.js';
+import { GatedAppends } from '../../support/gated-appends.js';
+import { ManualClock } from '../../support/manual-clock.js';
+import { rejection } from '../../support/rejection.js';
+import { until } from '../../support/until.js';
+import { Groups, held, numbersOf, owning } from './support.js';
+
+let clock: ManualClock;
+let memory: StorageEngine;
+let appends: GatedAppends;
+let engine: StorageEngine;
+
+beforeEach(() => {
+  clock = new ManualClock(BASE_TIME);
+  memory = openMemoryEngine({ clock });
+  appends = new GatedAppends();
+  engine = appends.wrap(memory);
+});
+
+/** The next start of the broker, once its groups are read. */
+async function restarted(epoch: number = 2): Promise<Groups> {
+  const groups = await Groups.start({ engine, clock, epoch });
+  await groups.loaded();
+  return groups;
+}
+
+describe('after a restart', () => {
+  test('members go on with their epochs, partitions and offsets, and nobody is given what another has (invariants 8, 9)', async () => {
+    const before = await Groups.start({ engine, clock });
+    await before.topic('t', 4, 10);
+    const a = await before.join('a');
+    const b = await before.join('b', { subscription: { topics: [], pattern: 't' } });
+    clock.advance(50);
+    const { assignment } = await before.heartbeat('a', a.memberEpoch, { owned: owning(a) });
+    await before.commit('a', assignment!.memberEpoch, [{ partition: 0, offset: 7, metadata: 'm', leaderEpoch: 2 }]);
+    const offsets = await before.fetchAll();
+    const described = await before.coordinator.snapshot('g');
+    await before.close();
+    await using groups = await restarted();
+    expect(await groups.coordinator.snapshot('g')).toEqual({ ...described, state: 'assigning' });
+    expect(await groups.fetchAll()).toEqual(offsets);
+    clock.advance(40_000);
+    // Still holds what it was told to give up: the other waits on.
+    expect((await groups.heartbeat('b', b.memberEpoch)).assignment).toBeUndefined();
+    const kept = await groups.heartbeat('a', assignment!.memberEpoch, { owned: owning(a) });
+    expect(kept.assignment).toBeUndefined();
+    await groups.heartbeat('a', assignment!.memberEpoch, { owned: owning(assignment!) });
+    const given = (await groups.heartbeat('b', b.memberEpoch)).assignment;
+    expect([...numbersOf(given!), ...numbersOf(assignment!)].sort()).toEqual([0, 1, 2, 3]);
+  });
+
+  test('sessions begin anew, and what was removed stays so', async () => {
+    const before = await Groups.start({ engine, clock });
+    await before.topic('t', 1, 10);
+    const a = await before.join('a');
+    await before.join('b');
+    await before.coordinator.leave({ groupId: 'g', memberId: 'b', temporary: false });
+    await before.commit('', 0, [{ partition: 0, offset: 1 }], { groupId: 'deleted' });
+    await before.coordinator.delete('deleted');
+    clock.advance(44_000);
+    await before.close();
+    clock.jump(60_000);
+    await using groups = await restarted();
+    clock.advance(44_000);
+    expect((await groups.coordinator.list()).map(({ groupId }) => groupId)).toEqual(['g']);
+    await groups.heartbeat('a', a.memberEpoch);
+    await rejection(groups.heartbeat('b', 1), 'UNKNOWN_MEMBER_ID');
+    clock.advance(46_000);
+    await rejection(groups.heartbeat('a', a.memberEpoch), 'UNKNOWN_MEMBER_ID');
+  });
+
+  test('callers are told to come again while groups are read', async () => {
+    const before = await Groups.start({ engine, clock });
+    await before.topic('t', 1, 10);
+    const { memberEpoch } = await before.join('a');
+    await before.close();
+    await using groups = await Groups.start({ engine, clock, epoch: 2 });
+    const error = await rejection(groups.heartbeat('a', memberEpoch), 'COORDINATOR_LOAD_IN_PROGRESS');
+    expect(error).toMatchObject({ retryAfterMs: 100, retryable: true });
+    await rejection(groups.join('a'), 'COORDINATOR_LOAD_IN_PROGRESS');
+    await rejection(groups.committed([0]), 'COORDINATOR_LOAD_IN_PROGRESS');
+    await rejection(groups.coordinator.list(), 'COORDINATOR_LOAD_IN_PROGRESS');
+    await groups.loaded();
+    expect((await groups.heartbeat('a', memberEpoch)).assignment).toBeUndefined();
+  });
+});
+
+describe('nobody is told before it is durable', () => {
+  test('a join, a heartbeat with news, a commit and a fetch wait for the write', async () => {
+    await using groups = await Groups.start({ engine, clock });
+    await groups.topic('t', 2, 10);
+    const a = await groups.join('a');
+    const waiting = held(groups.heartbeat('a', a.memberEpoch, { owned: owning(a), maxWaitMs: 5000 }));
+    clock.advance(50);
+    const release = appends.hold();
+    const b = held(groups.join('b'));
+    await b.isHeld();
+    const commit = held(groups.commit('a', a.memberEpoch, [{ partition: 0, offset: 3 }]));
+    const fetch = held(groups.committed([0]));
+    for (const one of [waiting, b, commit, fetch]) await one.isHeld();
+    expect((await groups.coordinator.list())[0]).toMatchObject({ memberCount: 1 });
+    release();
+    expect(numbersOf((await waiting.answer).assignment!)).toHaveLength(1);
+    await Promise.all([b.answer, commit.answer]);
+    expect(await fetch.answer).toEqual([3]);
+  });
+
+  test('a heartbeat without news writes nothing and does not wait', async () => {
+    await using groups = await Groups.start({ engine, clock });
+    await groups.topic('t', 2, 10);
+    const a = await groups.join('a');
+    const { count } = appends;
+    appends.hold();
+    expect((await groups.heartbeat('a', a.memberEpoch, { owned: owning(a) })).assignment).toBeUndefined();
+    expect(appends.count).toBe(count);
+  });
+
+  test('what waits while a write is under way goes together in the next: 1,000 commits take a handful of appends', async () => {
+    await using groups = await Groups.start({ engine, clock });
+    await groups.topic('t', 4, 10);
+    const { memberEpoch } = await groups.join('a');
+    const { count } = appends;
+    const commits = Array.from({ length: 1000 }, (_, i) =>
+      groups.commit('a', memberEpoch, [{ partition: i % 4, offset: i % 10 }], { sequence: i + 1 }),
+    );
+    expect((await Promise.all(commits)).flat()).toEqual([]);
+    expect(appends.count - count).toBeLessThan(5);
+    expect(await groups.committed([0, 1, 2, 3])).toEqual([6, 7, 8, 9]);
+  });
+});
+
+describe('a write that fails', () => {
+  const full = new LogError('STORAGE_FULL', 'The disk is full.');
+
+  test('is undone: nobody was told, everything is as it was, and works again when writes do (invariants 8, 9)', async () => {
+    await using groups = await Groups.start({ engine, clock });
+    await groups.topic('t', 4, 10);
+    const a = await groups.join('a');
+    await groups.commit('a', a.memberEpoch, [{ partition: 0, offset: 3 }]);
+    const before = await groups.coordinator.snapshot('g');
+    const waiting = held(groups.heartbeat('a', a.memberEpoch, { owned: owning(a), maxWaitMs: 5000 }));
+    clock.advance(50);
+    appends.failure = full;
+    const failed = [
+      groups.join('b'),
+      groups.commit('a', a.memberEpoch, [{ partition: 0, offset: 5 }]),
+      groups.commit('', 0, [{ partition: 0, offset: 1 }], { groupId: 'new' }),
+      groups.reset([{ partition: 1, offset: 1 }]),
+    ];
+    for (const one of failed) one.catch(() => undefined);
+    for (const one of failed) expect((await rejection(one, 'STORAGE_FULL')).outcome).toBe('none');
+    await waiting.isHeld();
+    expect(await groups.coordinator.snapshot('g')).toEqual(before);
+    expect(await groups.committed([0])).toEqual([3]);
+    await rejection(groups.heartbeat('b', 1), 'UNKNOWN_MEMBER_ID');
+    appends.failure = undefined;
+    clock.advance(1000);
+    await groups.join('b');
+    expect(numbersOf((await waiting.answer).assignment!)).toHaveLength(2);
+  });
+
+  test('of a new group leaves none, of a deletion leaves the group', async () => {
+    await using groups = await Groups.start({ engine, clock, config: { maxGroups: 2 } });
+    await groups.topic('t', 4, 10);
+    await groups.commit('', 0, [{ partition: 0, offset: 3 }]);
+    appends.failure = full;
+    for (let i = 0; i < 3; i++) {
+      await rejection(groups.commit('', 0, [{ partition: 0, offset: 1 }], { groupId: 'new' }), 'STORAGE_FULL');
+      const deletion = groups.coordinator.delete('g');
+      const again = groups.commit('', 0, [{ partition: 1, offset: 4 }]);
+      await rejection(deletion, 'STORAGE_FULL');
+      await rejection(again, 'STORAGE_FULL');
+    }
+    expect((await groups.coordinator.list()).map(({ groupId }) => groupId)).toEqual(['g']);
+    expect(await groups.committed([0, 1])).toEqual([3, undefined]);
+    appends.failure = undefined;
+    await groups.coordinator.delete('g');
+    await groups.commit('', 0, [{ partition: 0, offset: 1 }], { groupId: 'new' });
+    expect((await groups.coordinator.list()).map(({ groupId }) => groupId)).toEqual(['new']);
+  });
+
+  test('renews sessions: the end of one that could not be written comes a session later', async () => {
+    await using groups = await Groups.start({ engine, clock });
+    await groups.topic('t', 1, 10);
+    const { memberEpoch } = await groups.join('a');
+    appends.failure = full;
+    clock.advance(45_000);
+    await until(() => appends.count > 0 && groups.logger.messages('info').length > 1, 'the session is over');
+    await until(async () => (await groups.coordinator.snapshot('g')).memberCount === 1, 'it is undone');
+    expect((await groups.heartbeat('a', memberEpoch)).assignment).toBeUndefined();
+    appends.failure = undefined;
+    clock.advance(45_000);
+    await rejection(groups.heartbeat('a', memberEpoch), 'UNKNOWN_MEMBER_ID');
+  });
+
+  test('of unknown outcome fails with that, and heartbeats go on', async () => {
+    await using groups = await Groups.start({ engine, clock });
+    await groups.topic('t', 1, 10);
+    const { memberEpoch } = await groups.join('a');
+    appends.failure = new LogError('STORAGE_ERROR', 'The disk is gone.');
+    const error = await rejection(groups.commit('a', memberEpoch, [{ partition: 0, offset: 3 }]), 'STORAGE_ERROR');
+    expect(error).toMatchObject({ outcome: 'unknown', metadata: { offsets_partition: expect.any(String) } });
+    expect((await groups.heartbeat('a', memberEpoch)).assignment).toBeUndefined();
+    appends.failure = undefined;
+  });
+
+  test('tells topics that were changed meanwhile once it can', async () => {
+    await using groups = await Groups.start({ engine, clock });
+    await groups.topic('t', 1, 10);
+    const a = await groups.join('a');
+    clock.advance(100);
+    const waiting = held(groups.heartbeat('a', a.memberEpoch, { owned: owning(a), maxWaitMs: 5000 }));
+    await groups.topics.update('t', { partitionCount: 2, setConfigs: {}, resetConfigs: [] }, false);
+    appends.failure = full;
+    const { count } = appends;
+    clock.advance(100);
+    await until(() => appends.count > count, 'the new assignment is written');
+    await waiting.isHeld();
+    appends.failure = undefined;
+    clock.advance(1000);
+    await waiting.turns();
+    clock.advance(100);
+    expect(numbersOf((await waiting.answer).assignment!)).toEqual([0, 1]);
+  });
+});
+
+describe('what is not as it should be', () => {
+  async function write(records: { key: Buffer | null; value: Buffer | null }[], partition: number): Promise<void> {
+    const groups = await Groups.start({ engine, clock });
+    await groups.topic('t', 1, 10);
+    await groups.commit('', 0, [{ partition: 0, offset: 1 }]);
+    const batch = encodeBatch(records.map((record) => ({ ...record, timestampMs: BASE_TIME })));
+    await groups.topics.partition(OFFSETS_TOPIC, '', partition).append([batch], { acks: 'durable' });
+    await groups.close();
+  }
+
+  const shard = offsetsPartitionOf('g', 4);
+
+  test('records of a later version are left alone, with one line in the log', async () => {
+    const json = (value: unknown): Buffer => Buffer.from(JSON.stringify(value));
+    await write(
+      [
+        { key: json(['share', 'g', 1]), value: json({ v: 1 }) },
+        { key: json(['group', 'g']), value: json({ v: 2, epoch: 'x' }) },
+      ],
+      shard,
+    );
+    await using groups = await restarted();
+    expect(await groups.committed([0])).toEqual([1]);
+    expect(groups.logger.messages('warn')).toEqual([
+      'records of a newer version of Tidelog are left alone; this is the first',
+    ]);
+  });
+
+  test('a record that is none keeps the groups of its partition from service, and no others', async () => {
+    await write([{ key: Buffer.from('["group","g"]'), value: Buffer.from('{"v":1,"epoch":-1}') }], shard);
+    await using groups = await restarted();
+    const error = await rejection(groups.committed([0]), 'CORRUPT_LOG');
+    expect(error.metadata).toMatchObject({ topic: OFFSETS_TOPIC, partition: String(shard), offset: '2' });
+    await rejection(groups.join('a'), 'CORRUPT_LOG');
+    const other = ['h', 'i', 'j'].find((groupId) => offsetsPartitionOf(groupId, 4) !== shard)!;
+    expect(await groups.committed([0], other)).toEqual([undefined]);
+  });
+
+  test('a partition that cannot be read for the moment is tried again', async () => {
+    await write([{ key: Buffer.from('["x"]'), value: Buffer.from('{}') }], shard);
+    appends.readFailure = new LogError('RESOURCE_LIMIT', 'Too many open files.');
+    await using groups = await restarted();
+    await rejection(groups.committed([0]), 'RESOURCE_LIMIT');
+    appends.readFailure = undefined;
+    await rejection(groups.committed([0]), 'RESOURCE_LIMIT');
+    clock.advance(1000);
+    await rejection(groups.committed([0]), 'COORDINATOR_LOAD_IN_PROGRESS');
+    await groups.loaded();
+    expect(await groups.committed([0])).toEqual([1]);
+  });
+
+  test('a member that is stored with a pattern of old goes on without topics', async () => {
+    const member = {
+      memberId: 'a',
+      instanceId: undefined,
+      clientId: '',
+      host: '',
+      subscription: { topics: [], pattern: '(' },
+      assignor: undefined,
+      sessionTimeoutMs: 45_000,
+      rebalanceTimeoutMs: 1000,
+      epoch: 1,
+      assigned: [],
+      revoking: [],
+      away: false,
+    } as const;
+    const topicId = toTopicId('00000000-0000-4000-8000-000000000001');
+    const value = { topic: 'gone', offset: 1, leaderEpoch: -1, metadata: '', commitTimeMs: 1 };
+    await write(
+      [
+        encodeMembership('g', { kind: 'member', memberId: 'a', value: member }),
+        encodeOffset('g', { topicId, partition: 3 }, value),
+      ],
+      shard,
+    );
+    await using groups = await restarted();
+    clock.advance(100);
+    expect((await groups.heartbeat('a', 1)).assignment).toBeUndefined();
+    expect((await groups.fetchAll()).map(({ topic }) => topic).sort()).toEqual(['gone', 't']);
+  });
+});

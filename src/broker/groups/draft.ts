@@ -24,6 +24,8 @@ export class Draft {
   targetDueMs: number | undefined;
   targetMadeMs: number;
   readonly removed: Removal[] = [];
+  /** What nobody holds any more since this event. */
+  readonly freed: PartitionKey[] = [];
   /** A copy of those of `before`, from the first change on. */
   #members: Map<string, Member> | undefined;
   readonly #touched = new Set<string>();
@@ -142,6 +144,18 @@ function isStoredAlike(before: Member | undefined, after: Member | undefined): b
 }
 
 function toStored(member: Member): StoredMember {
-  const { sessionDeadlineMs: _, revokeDeadlineMs: __, claimedUntilMs: ___, assigned, revoking, ...rest } = member;
-  return { ...rest, assigned: [...assigned.values()], revoking: [...revoking.values()] };
+  return {
+    memberId: member.memberId,
+    instanceId: member.instanceId,
+    clientId: member.clientId,
+    host: member.host,
+    subscription: member.subscription,
+    assignor: member.assignor,
+    sessionTimeoutMs: member.sessionTimeoutMs,
+    rebalanceTimeoutMs: member.rebalanceTimeoutMs,
+    epoch: member.epoch,
+    assigned: [...member.assigned.values()],
+    revoking: [...member.revoking.values()],
+    away: member.away,
+  };
 }

@@ -47,7 +47,11 @@ export interface HeldPartition extends GroupPartition {
 
 /** A partition that a member was told to give up, and holds until it says otherwise. */
 export interface RevokedPartition extends HeldPartition {
-  /** The member's epoch when it was told. A report that is older says nothing about it. */
+  /**
+   * The member's epoch when it was told. A report that is older says nothing about it. `since` is lower, unless the offset
+   * was reset and no answer can tell the member so any more, or it never knew that it had the partition: then it may commit
+   * nothing of it.
+   */
   readonly revokedAt: number;
 }
 
@@ -62,10 +66,15 @@ export interface Member {
   readonly rebalanceTimeoutMs: number;
   /** Rises with every change of `assigned` or `revoking`, drawn from the group's epoch. */
   readonly epoch: number;
+  /** The highest that it has sent since the broker started: it knows what it was given until then. */
+  readonly reportedEpoch: number;
   readonly assigned: ReadonlyMap<PartitionKey, HeldPartition>;
   readonly revoking: ReadonlyMap<PartitionKey, RevokedPartition>;
   readonly sessionDeadlineMs: number;
-  /** By then what is in `revoking` must have been given up; undefined while nothing is. */
+  /**
+   * By then what is in `revoking` must have been given up: a later heartbeat that does not say so is refused, and no longer
+   * keeps the session. Undefined while there is nothing to give up.
+   */
   readonly revokeDeadlineMs: number | undefined;
   /** A static member that has left for a while: its partitions wait for it until its session is over. */
   readonly away: boolean;
@@ -101,7 +110,7 @@ export interface GroupState {
 /** What is kept of a member across a restart of the broker; its session then begins anew. */
 export type StoredMember = Omit<
   Member,
-  'sessionDeadlineMs' | 'revokeDeadlineMs' | 'claimedUntilMs' | 'assigned' | 'revoking'
+  'reportedEpoch' | 'sessionDeadlineMs' | 'revokeDeadlineMs' | 'claimedUntilMs' | 'assigned' | 'revoking'
 > & {
   readonly assigned: readonly HeldPartition[];
   readonly revoking: readonly RevokedPartition[];

@@ -26,8 +26,8 @@ import type {
   TopicView,
 } from './group-types.js';
 import { adoptSubscription, join } from './join.js';
-import { acknowledge, removeMember, resetPartitions, sendAway } from './reconcile.js';
-import { adoptTopics, requestTarget, retargetWhenDue } from './target.js';
+import { acknowledge, releasedBy, removeMember, resetPartitions, sendAway } from './reconcile.js';
+import { adoptTopics, requestTarget, settle } from './target.js';
 
 type EventOf<Kind extends GroupEvent['kind']> = Extract<GroupEvent, { readonly kind: Kind }>;
 
@@ -71,16 +71,14 @@ export function transition(state: GroupState, event: GroupEvent, now: GroupNow):
   const draft = new Draft(state, now);
   const refusal = apply(draft, event);
   if (refusal !== undefined) return { state: draft.finish().state, refusal, records: [], changed: [], removed: [] };
-  retargetWhenDue(draft);
+  settle(draft);
   return draft.finish();
 }
 
 /** When a tick is next of use, by the monotonic clock; undefined: time changes nothing. */
 export function nextDeadlineMs(state: GroupState): number | undefined {
   let next = state.targetDueMs ?? Number.POSITIVE_INFINITY;
-  for (const { sessionDeadlineMs, revokeDeadlineMs } of state.members.values()) {
-    next = Math.min(next, sessionDeadlineMs, revokeDeadlineMs ?? next);
-  }
+  for (const { sessionDeadlineMs } of state.members.values()) next = Math.min(next, sessionDeadlineMs);
   return next === Number.POSITIVE_INFINITY ? undefined : next;
 }
 
@@ -107,9 +105,12 @@ export function checkMember(state: GroupState, memberId: string, epoch: number):
 /** @returns FENCED_MEMBER_EPOCH unless the member has had the partition from this epoch, or from before it, until now */
 export function checkCommittable(member: Member, epoch: number, partition: GroupPartition): LogError | undefined {
   const key = partitionKey(partition);
-  const held = member.assigned.get(key) ?? member.revoking.get(key);
+  const revoked = member.revoking.get(key);
+  const held = member.assigned.get(key) ?? revoked;
   if (held === undefined) return notOwned(member, epoch, partition);
-  if (epoch < held.since) return fencedAssignment(member, epoch, held);
+  if (epoch < held.since || (revoked !== undefined && revoked.since >= revoked.revokedAt)) {
+    return fencedAssignment(member, epoch, held);
+  }
   return epoch > member.epoch ? fencedEpoch(member, epoch) : undefined;
 }
 
@@ -132,7 +133,9 @@ function apply(draft: Draft, event: GroupEvent): LogError | undefined {
     case 'leave':
       return applyLeave(draft, event);
     case 'tick':
-      for (const member of draft.before.members.values()) endWhenOver(draft, member);
+      for (const member of draft.before.members.values()) {
+        if (member.sessionDeadlineMs <= draft.now.monotonicMs) endSession(draft, member);
+      }
       return undefined;
     case 'topics-changed':
       adoptTopics(draft, event.topics);
@@ -153,8 +156,13 @@ function applyHeartbeat(draft: Draft, event: EventOf<'heartbeat'>): LogError | u
   const refusal = checkMember(draft.before, event.memberId, event.epoch);
   if (refusal !== undefined) return refusal;
   const member = draft.member(event.memberId);
+  if (isOverdue(member, event, draft.now)) return overdue(member);
   const isUpToDate = event.epoch === member.epoch;
-  const heard = { ...member, sessionDeadlineMs: draft.now.monotonicMs + member.sessionTimeoutMs };
+  const heard = {
+    ...member,
+    reportedEpoch: Math.max(member.reportedEpoch, event.epoch),
+    sessionDeadlineMs: draft.now.monotonicMs + member.sessionTimeoutMs,
+  };
   if (event.subscription === undefined || !isUpToDate) {
     draft.put(heard);
   } else {
@@ -177,29 +185,25 @@ function applyLeave(draft: Draft, event: EventOf<'leave'>): LogError | undefined
   return undefined;
 }
 
-function endWhenOver(draft: Draft, member: Member): void {
-  const { monotonicMs } = draft.now;
-  if (member.sessionDeadlineMs <= monotonicMs) endSession(draft, member);
-  else if (member.revokeDeadlineMs !== undefined && member.revokeDeadlineMs <= monotonicMs) {
-    expel(draft, member, 'rebalance-timeout');
-  }
+/**
+ * Whether the member has had its time to give partitions up, and still has some. It is to lose its membership, but what it
+ * holds must wait until its session is over: it goes on by the last answer that it got, until it gets this one.
+ */
+function isOverdue(member: Member, { epoch, owned }: EventOf<'heartbeat'>, { monotonicMs }: GroupNow): boolean {
+  if (member.revokeDeadlineMs === undefined || member.revokeDeadlineMs > monotonicMs) return false;
+  return releasedBy(member, epoch, owned).length < member.revoking.size;
 }
 
-/** Whoever waits for its instance id finds its place kept. */
+/** Whoever waits for the member's instance id finds its place kept. */
 function endSession(draft: Draft, member: Member): void {
-  const { claimedUntilMs } = member;
-  if (member.away || claimedUntilMs === undefined || claimedUntilMs <= draft.now.monotonicMs) {
-    expel(draft, member, 'session');
+  const { monotonicMs } = draft.now;
+  const { revokeDeadlineMs, claimedUntilMs, away } = member;
+  const isLate = revokeDeadlineMs !== undefined && revokeDeadlineMs <= monotonicMs;
+  draft.removed.push({ member, why: isLate ? 'rebalance-timeout' : 'session' });
+  if (!away && claimedUntilMs !== undefined && claimedUntilMs > monotonicMs) {
+    sendAway(draft, member, claimedUntilMs);
     return;
   }
-  draft.removed.push({ member, why: 'session' });
-  sendAway(draft, draft.member(member.memberId), claimedUntilMs);
-}
-
-function expel(draft: Draft, { memberId }: Member, why: 'session' | 'rebalance-timeout'): void {
-  // As it is by now: another that has just been expelled may have left it a partition.
-  const member = draft.member(memberId);
-  draft.removed.push({ member, why });
   removeMember(draft, member);
   requestTarget(draft);
 }
@@ -211,6 +215,7 @@ function restoreMember(stored: StoredMember, now: GroupNow): Member {
     ...stored,
     assigned: new Map(assigned),
     revoking: new Map(revoking),
+    reportedEpoch: 0,
     sessionDeadlineMs: 0,
     revokeDeadlineMs: undefined,
     claimedUntilMs: undefined,
@@ -245,6 +250,15 @@ function onlyMembers({ groupId, members }: GroupState): LogError {
     `Group '${groupId}' has ${members.size} members, and only these may commit. Reset its offsets instead, or wait until ` +
       'it has no members.',
     { metadata: { group_id: groupId, member_id: '' } },
+  );
+}
+
+function overdue({ memberId, revoking, rebalanceTimeoutMs }: Member): LogError {
+  return new LogError(
+    'UNKNOWN_MEMBER_ID',
+    `Member ${memberId} has not given up ${revoking.size} partitions within its rebalance timeout of ${rebalanceTimeoutMs} ` +
+      'ms, and loses its membership. Drop everything, leave, and join anew; allow more time, or let go sooner.',
+    { metadata: { member_id: memberId, rebalance_timeout_ms: rebalanceTimeoutMs } },
   );
 }
 

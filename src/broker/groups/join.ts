@@ -55,6 +55,7 @@ function addMember(draft: Draft, event: Join): void {
   draft.put({
     ...introduction(draft, event),
     epoch: draft.drawEpoch(),
+    reportedEpoch: 0,
     assigned: new Map(),
     revoking: new Map(),
     revokeDeadlineMs: undefined,
@@ -81,6 +82,7 @@ function takeOver(draft: Draft, away: Member, event: Join): void {
     ...introduction(draft, event),
     subscription,
     epoch,
+    reportedEpoch: 0,
     assigned: new Map(
       [...away.assigned].map(([key, held]): [PartitionKey, HeldPartition] => [key, { ...held, since: epoch }]),
     ),

@@ -18,12 +18,22 @@ export function reconcile(draft: Draft): void {
   grant(draft, unheld(draft));
 }
 
+/** With the target as it was: gives what has become free. */
+export function grantFreed(draft: Draft): void {
+  if (draft.freed.length > 0) grant(draft, draft.freed);
+}
+
 /**
- * Takes what a member has let go of, by its heartbeat, and gives it to whoever is to have it.
+ * What a member has let go of, by its heartbeat.
  * @param epoch that the member sent: what it was asked for later than that, it cannot have meant
  */
+export function releasedBy(member: Member, epoch: number, owned: OwnedPartitions): [PartitionKey, RevokedPartition][] {
+  return [...member.revoking].filter(([key, { revokedAt }]) => epoch >= revokedAt && !owned.has(key));
+}
+
+/** Takes what a member has let go of. */
 export function acknowledge(draft: Draft, member: Member, epoch: number, owned: OwnedPartitions): void {
-  const released = [...member.revoking].filter(([key, { revokedAt }]) => epoch >= revokedAt && !owned.has(key));
+  const released = releasedBy(member, epoch, owned);
   if (released.length === 0) return;
   const revoking = without(member.revoking, released);
   draft.put({
@@ -32,10 +42,7 @@ export function acknowledge(draft: Draft, member: Member, epoch: number, owned: 
     revoking,
     revokeDeadlineMs: revoking.size === 0 ? undefined : member.revokeDeadlineMs,
   });
-  grant(
-    draft,
-    released.map(([key]) => key),
-  );
+  for (const [key] of released) draft.freed.push(key);
 }
 
 /** Removes a member: what it held is free at once. */
@@ -43,30 +50,32 @@ export function removeMember(draft: Draft, member: Member): void {
   draft.delete(member.memberId);
   // That the group is another is to be seen in its epoch, although no member's has changed yet.
   draft.drawEpoch();
-  grant(draft, [...member.assigned.keys(), ...member.revoking.keys()]);
+  for (const held of [member.assigned, member.revoking]) for (const key of held.keys()) draft.freed.push(key);
 }
 
 /** Keeps a member's partitions for whoever comes back as its instance; what it was asked back is free at once. */
 export function sendAway(draft: Draft, member: Member, sessionDeadlineMs: number): void {
-  const released = [...member.revoking.keys()];
+  for (const key of member.revoking.keys()) draft.freed.push(key);
   draft.put({
     ...member,
-    epoch: released.length === 0 ? member.epoch : draft.drawEpoch(),
+    epoch: member.revoking.size === 0 ? member.epoch : draft.drawEpoch(),
     revoking: new Map(),
     revokeDeadlineMs: undefined,
     sessionDeadlineMs,
     away: true,
     claimedUntilMs: undefined,
   });
-  grant(draft, released);
 }
 
-/** Makes whoever holds one of the partitions begin with it anew: what it commits of the time before is refused. */
+/**
+ * Makes whoever holds one of the partitions begin with it anew: what it commits of the time before is refused. Of one that
+ * it is giving up, nothing at all can be committed any more, since no answer would tell it that this was reset.
+ */
 export function resetPartitions(draft: Draft, partitions: ReadonlySet<PartitionKey>): void {
   const epoch = draft.drawEpoch();
   for (const member of draft.members.values()) {
     const assigned = changed(member.assigned, partitions, (held) => ({ ...held, since: epoch }));
-    const revoking = changed(member.revoking, partitions, (held) => ({ ...held, since: epoch, revokedAt: epoch }));
+    const revoking = changed(member.revoking, partitions, (held) => ({ ...held, since: epoch }));
     if (assigned === member.assigned && revoking === member.revoking) continue;
     draft.put({ ...member, epoch, assigned, revoking });
   }
@@ -82,7 +91,11 @@ function askBack(draft: Draft, member: Member): void {
     draft.put({ ...member, epoch, assigned });
     return;
   }
-  const asked = surplus.map(([key, held]): [PartitionKey, RevokedPartition] => [key, { ...held, revokedAt: epoch }]);
+  const asked = surplus.map(([key, held]): [PartitionKey, RevokedPartition] => {
+    // What it was not told of by now, be it that it was given the partition or that this was reset, it will never be.
+    const since = held.since > member.reportedEpoch ? epoch : held.since;
+    return [key, { ...held, since, revokedAt: epoch }];
+  });
   draft.put({
     ...member,
     epoch,

@@ -4,7 +4,7 @@ import { assignRange } from './assignors/range.js';
 import { assignUniformly } from './assignors/uniform.js';
 import type { Draft } from './draft.js';
 import type { AssignorName, GroupTopic, Member, Subscription, TopicView } from './group-types.js';
-import { reconcile } from './reconcile.js';
+import { grantFreed, reconcile } from './reconcile.js';
 
 /** Several members that come or go together make one new target, not one each. */
 export const TARGET_INTERVAL_MS = 50;
@@ -16,16 +16,23 @@ export function requestTarget(draft: Draft): void {
   draft.targetDueMs ??= Math.max(draft.now.monotonicMs, draft.targetMadeMs + TARGET_INTERVAL_MS);
 }
 
-/** Works the target out if it is due, and goes towards it. */
-export function retargetWhenDue(draft: Draft): void {
-  const { monotonicMs } = draft.now;
-  if (draft.targetDueMs === undefined || draft.targetDueMs > monotonicMs) return;
+/** Goes as far towards the target as can be gone, after working it out if it is due. */
+export function settle(draft: Draft): void {
+  const isDue = draft.targetDueMs !== undefined && draft.targetDueMs <= draft.now.monotonicMs;
+  if (!isDue) {
+    grantFreed(draft);
+    return;
+  }
+  makeTarget(draft);
+  reconcile(draft);
+}
+
+function makeTarget(draft: Draft): void {
   const members = [...draft.members.values()].sort(byInstanceThenId);
   draft.assignor = preferredAssignor(members);
   draft.target = ASSIGNORS[draft.assignor]({ ...subscribedTopics(members, draft.topics), current: draft.target });
   draft.targetDueMs = undefined;
-  draft.targetMadeMs = monotonicMs;
-  reconcile(draft);
+  draft.targetMadeMs = draft.now.monotonicMs;
 }
 
 /** Goes on with these topics; the target is made anew if that matters to what members subscribe to. */

@@ -2,8 +2,9 @@
  * The uniform assignor: members get as equal a number of partitions as their subscriptions allow, and keep what they have
  * as far as that allows.
  *
- * Members keep what they have and still subscribe to; what is free goes to whoever has least. Then partitions move along
- * chains: from a member with the most, by way of members that pass on one of their own for the one that they get, to one
+ * Members keep what they have and still subscribe to; what is free goes to whoever has least. Members with the same
+ * subscription are then made equal among themselves, which is all there is to do in most groups. Between subscriptions,
+ * partitions move along chains: from a member with the most, by way of members that pass on one of their own for the one that they get, to one
  * that has at least two less. When no such chain is left, no other assignment is more balanced (the optimality of
  * semi-matchings without cost-reducing paths: Harvey, Ladner, Lovász, Tamir, 2006). Each chain makes the sum of the
  * squares of the numbers smaller, so there is an end to it.
@@ -31,6 +32,7 @@ export function assignUniformly(input: AssignorInput): Map<PartitionKey, TargetP
   const shares = input.members.map((): Share => ({ byTopic: new Map(), count: 0 }));
   const free = keepCurrent(input, shares);
   placeFree(input.topics, shares, free);
+  for (const members of peers(input)) level(members, shares);
   balance(input.topics, shares);
   return toTarget(input, shares);
 }
@@ -60,6 +62,47 @@ function placeFree(topics: readonly AssignorTopic[], shares: readonly Share[], f
   }
 }
 
+/** @returns indexes of members, those with the same subscription together */
+function peers({ members }: AssignorInput): number[][] {
+  const bySubscription = new Map<ReadonlySet<string>, number[]>();
+  for (const [index, { topics }] of members.entries()) {
+    const alike = bySubscription.get(topics);
+    if (alike === undefined) bySubscription.set(topics, [index]);
+    else alike.push(index);
+  }
+  return [...bySubscription.values()];
+}
+
+/** Moves as few partitions as it takes for the numbers of these members to differ by one at most. */
+function level(members: readonly number[], shares: readonly Share[]): void {
+  const total = members.reduce((sum, member) => sum + shares[member]!.count, 0);
+  const least = Math.floor(total / members.length);
+  let withOneMore = total % members.length;
+  const surplus: [topic: number, partition: number][] = [];
+  for (const member of members) {
+    const share = shares[member]!;
+    if (share.count <= least) continue;
+    const quota = withOneMore > 0 ? least + 1 : least;
+    if (withOneMore > 0) withOneMore--;
+    for (const taken of takeDownTo(share, quota)) surplus.push(taken);
+  }
+  for (const [topic, partition] of surplus) give(shares[leastLoaded(members, shares)]!, topic, partition);
+}
+
+/** Takes of those topics of which it has most: so each topic stays spread over many members. */
+function takeDownTo(share: Share, quota: number): [topic: number, partition: number][] {
+  const taken: [number, number][] = [];
+  if (share.count <= quota) return taken;
+  let height = 0;
+  for (const { length } of share.byTopic.values()) height = Math.max(height, length);
+  for (; share.count > quota; height--) {
+    for (const [topic, partitions] of share.byTopic) {
+      if (share.count > quota && partitions.length === height) taken.push([topic, take(share, topic)]);
+    }
+  }
+  return taken;
+}
+
 function balance(topics: readonly AssignorTopic[], shares: readonly Share[]): void {
   let open = [...shares.keys()];
   for (;;) {
@@ -69,7 +112,7 @@ function balance(topics: readonly AssignorTopic[], shares: readonly Share[]): vo
     const search = new ChainSearch(topics, shares, new Set(open));
     const chain = search.from(open.filter((member) => shares[member]!.count === most));
     if (chain === undefined) open = open.filter((member) => !search.reached.has(member));
-    else for (const move of chain) carryOut(shares, move);
+    else for (const { from, to, topic } of chain) give(shares[to]!, topic, take(shares[from]!, topic));
   }
 }
 
@@ -131,11 +174,12 @@ class ChainSearch {
   }
 }
 
-/** Those of which it has most first: so each topic stays spread over many members. */
-function topicsOf({ byTopic }: Share): number[] {
-  return [...byTopic]
-    .sort(([topicA, a], [topicB, b]) => b.length - a.length || topicA - topicB)
-    .map(([topic]) => topic);
+/** The one of which it has most first, for the same reason; it is the only one that most searches need. */
+function* topicsOf({ byTopic }: Share): Generator<number> {
+  let [first, most] = [-1, 0];
+  for (const [topic, { length }] of byTopic) if (length > most) [first, most] = [topic, length];
+  if (first >= 0) yield first;
+  yield* byTopic.keys();
 }
 
 function leastLoaded(members: readonly number[], shares: readonly Share[]): number {
@@ -151,14 +195,14 @@ function give(share: Share, topic: number, partition: number): void {
   share.count++;
 }
 
-function carryOut(shares: readonly Share[], { from, to, topic }: Move): void {
-  const giver = shares[from]!;
-  const partitions = giver.byTopic.get(topic);
+/** @returns the number of a partition that it had */
+function take(share: Share, topic: number): number {
+  const partitions = share.byTopic.get(topic);
   const partition = partitions?.pop();
   assert(partitions !== undefined && partition !== undefined, 'a member gives only what it has');
-  if (partitions.length === 0) giver.byTopic.delete(topic);
-  giver.count--;
-  give(shares[to]!, topic, partition);
+  if (partitions.length === 0) share.byTopic.delete(topic);
+  share.count--;
+  return partition;
 }
 
 function toTarget({ members, topics }: AssignorInput, shares: readonly Share[]): Map<PartitionKey, TargetPartition> {

@@ -95,10 +95,9 @@ class DisturbedGroup {
 
   async check(): Promise<void> {
     await this.#run.createTopics();
-    const sending = this.#run.send(this.#ofProducers.address);
-    this.#run.watch(sending);
+    this.#run.send(this.#ofProducers.address);
+    this.#run.watch(this.#run.audit());
     await this.#run.guarded(this.#play());
-    await sending;
     await this.#run.check();
     this.#programme.tried('events', this.#run.history.events.length);
   }

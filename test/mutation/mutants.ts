@@ -2,6 +2,7 @@
 import type { Mutant } from './mutant.js';
 import { CLASSIC_MUTANTS } from './mutants/classic.js';
 import { DURABILITY_MUTANTS } from './mutants/durability.js';
+import { GROUP_MUTANTS } from './mutants/groups.js';
 import { LIFECYCLE_MUTANTS } from './mutants/lifecycle.js';
 import { READING_MUTANTS } from './mutants/reading.js';
 import { RECOVERY_MUTANTS } from './mutants/recovery.js';
@@ -17,6 +18,7 @@ export const OTHERS: readonly Mutant[] = [
   ...READING_MUTANTS,
   ...WRITING_MUTANTS,
   ...LIFECYCLE_MUTANTS,
+  ...GROUP_MUTANTS,
 ];
 
 export const MUTANTS: readonly Mutant[] = [...ALWAYS, ...OTHERS];

@@ -1,6 +1,6 @@
 /** A group over two topics while records are sent to them: what its tests of faults have in common. */
 import { setTimeout as sleep } from 'node:timers/promises';
-import { type Client, connect, string, type Topic, topic } from '../../../src/index.js';
+import { type Client, connect, LogError, string, type Topic, topic } from '../../../src/index.js';
 import type { Programme } from '../../support/programme.js';
 import { until } from '../../support/until.js';
 import { expectNoViolations } from '../checker.js';
@@ -14,10 +14,9 @@ import { TimedHistory } from '../timed-history.js';
 export const GROUP = 'billing';
 export const TOPIC_NAMES: readonly string[] = ['orders', 'payments'];
 const FIRST_PARTITIONS = 3;
-/** Sends unanswered at once, of each topic. */
-const WINDOW = 4;
-/** With this a producer sends a few hundred records a second. */
-const LINGER_MS = 10;
+/** Sends unanswered at once, of each topic, and how long they wait: a few hundred records a second, several in a batch. */
+const WINDOW = 12;
+const LINGER_MS = 40;
 /** Of each partition. */
 const KEYS = 4;
 const AUDIT_INTERVAL_MS = 20;
@@ -35,6 +34,9 @@ export class GroupRun {
   readonly #failure: Promise<never>;
   #fail: (error: unknown) => void = () => undefined;
   #sending = true;
+  #sent: Promise<void> = Promise.resolve();
+  /** Settled when the administrator is free. Never rejects. */
+  #administration: Promise<unknown> = Promise.resolve();
 
   /** @param calmAddress where nothing is done to connections; the broker there may be another one each time */
   constructor(programme: Programme, calmAddress: () => string) {
@@ -61,8 +63,13 @@ export class GroupRun {
     for (const [name, partitions] of this.#partitions) await client.admin.createTopic({ name, partitions });
   }
 
-  /** Sends to all partitions until `settle`. */
-  async send(address: string): Promise<void> {
+  /** Begins to send to all partitions, until `settle`. A failure is one of what is watched. */
+  send(address: string): void {
+    this.#sent = this.#send(address);
+    this.watch(this.#sent);
+  }
+
+  async #send(address: string): Promise<void> {
     await using client = await connect(address);
     await Promise.all(this.#topics.map((one) => this.#sendTo(client, one)));
   }
@@ -76,24 +83,33 @@ export class GroupRun {
     this.#partitions.set(name, partitions);
   }
 
+  /** Looks at what the group has committed, over and over, until `settle`. */
+  async audit(): Promise<void> {
+    while (this.#sending) {
+      await sleep(AUDIT_INTERVAL_MS);
+      await this.#administrate((admin) => admin.committed()).catch(ignoreUnavailable);
+    }
+  }
+
   /** Moves the group back in a partition of which it has committed an offset. */
   async reset(): Promise<void> {
-    using admin = this.#admin();
-    const committed = await admin.committed();
-    const from = committed[this.programme.below(committed.length)];
-    if (from === undefined) return;
-    await admin.reset({ ...from, offset: this.programme.below(from.offset + 1) });
+    await this.#administrate(async (admin) => {
+      const committed = await admin.committed();
+      const from = committed[this.programme.below(committed.length)];
+      if (from === undefined) return;
+      await admin.reset({ ...from, offset: this.programme.below(from.offset + 1) });
+    });
   }
 
   /** Resolves when nothing is sent any more and the group has committed all that was. */
   async settle(): Promise<void> {
     this.#sending = false;
+    await this.#sent;
     await using client = await this.#connect();
-    using admin = this.#admin();
     let left: unknown;
     const isDone = async (): Promise<boolean> => {
       await sleep(AUDIT_INTERVAL_MS);
-      const committed = await admin.committed();
+      const committed = await this.#administrate((admin) => admin.committed());
       left = await this.#unread(client, committed);
       return Array.isArray(left) && left.length === 0;
     };
@@ -107,8 +123,7 @@ export class GroupRun {
   /** When all members are gone: nothing was skipped, taken back, lost, or owned twice, and all was handled. */
   async check(): Promise<void> {
     await using client = await this.#connect();
-    using admin = this.#admin();
-    this.history.assign('last-member', await admin.committed(), GROUP);
+    this.history.assign('last-member', await this.#administrate((admin) => admin.committed()), GROUP);
     for (const one of this.#topics) await readAll(this.#recorded(one), client, `last-reader-${one.name}`);
     // Producers without sequences: what is sent again after a lost answer may be there twice.
     expectNoViolations(this.history, { allowDuplicates: true });
@@ -148,13 +163,23 @@ export class GroupRun {
     return { history: this.history, topic: one, partitionCount: this.#partitions.get(one.name) ?? 0 };
   }
 
-  #admin(): GroupAdmin {
-    return new GroupAdmin(this.history, GROUP, this.#calmAddress());
+  /** One call after the other. */
+  #administrate<T>(work: (admin: GroupAdmin) => Promise<T>): Promise<T> {
+    const turn = this.#administration.then(async () => {
+      using admin = new GroupAdmin(this.history, GROUP, this.#calmAddress());
+      return await work(admin);
+    });
+    this.#administration = turn.catch(() => undefined);
+    return turn;
   }
 
   #connect(): Promise<Client> {
     return connect(this.#calmAddress());
   }
+}
+
+function ignoreUnavailable(error: unknown): undefined {
+  if (!(error instanceof LogError) || !error.retryable) throw error;
 }
 
 /** Acknowledged, and finished by no member. */

@@ -12,7 +12,7 @@ export interface MemberOptions {
   readonly sessionTimeoutMs: number;
   readonly autoCommitIntervalMs: number;
   readonly requestTimeoutMs: number;
-  /** A record takes at most this long, in ms. */
+  /** Most records take at most this long, in ms. */
   readonly maxHandleMs: number;
   readonly seed: number;
   /** The file that its events go to. */

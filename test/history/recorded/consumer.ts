@@ -42,8 +42,8 @@ export class RecordedMember {
   readonly #consumer: Consumer<string, string>;
   readonly #log: EventLog;
   readonly #options: RecordedMemberOptions;
-  /** Assigned, and not read yet. */
-  readonly #unread = new Set<string>();
+  /** Assigned, and not read yet: where that begins, as far as it is known. */
+  readonly #unread = new Map<string, number | undefined>();
   /** By partition: when a record of it was handed out last. */
   readonly #lastUs = new Map<string, number>();
 
@@ -98,17 +98,18 @@ export class RecordedMember {
   }
 
   async #handleBatch(batch: ConsumedBatch<string, string>): Promise<void> {
-    await this.#handle(await batch.records());
+    const handedOutUs = nowUs();
+    await this.#handle(await batch.records(), handedOutUs);
     if (await this.#passed(batch.commit())) this.#committed(batch, batch.nextOffset);
   }
 
-  async #handle(records: readonly TextRecord[]): Promise<void> {
+  async #handle(records: readonly TextRecord[], handedOutUs: number = nowUs()): Promise<void> {
     const { process, handleMs } = this.#options;
     const places = records.map(({ topic, partition, offset }): Position => ({ topic, partition, offset }));
     const seen = records.map(({ value }, i) => ({ ...places[i]!, value: textOf(value) }));
-    for (const place of places) this.#begin(place);
-    this.#log.add({ kind: 'poll', process, records: seen, unordered: this.#isUnordered });
-    for (const place of places) this.#lastUs.set(keyOf(place), nowUs());
+    for (const place of places) this.#begin(place, handedOutUs);
+    this.#log.add({ kind: 'poll', process, records: seen, unordered: this.#isUnordered }, handedOutUs);
+    for (const place of places) this.#lastUs.set(keyOf(place), handedOutUs);
     const ms = handleMs();
     if (ms > 0) await sleep(ms);
     this.#log.add({ kind: 'finish', process, records: places });
@@ -132,17 +133,19 @@ export class RecordedMember {
 
   /** Where the consumer begins is to be seen by the first record that it hands out, if these come in order. */
   async #assigned(partitions: readonly TopicPartition[]): Promise<void> {
-    for (const partition of partitions) this.#unread.add(keyOf(partition));
+    for (const partition of partitions) this.#unread.set(keyOf(partition), undefined);
     if (!this.#isUnordered) return;
-    for (const { topic, partition, offset = 0 } of await this.#consumer.committed(partitions)) {
-      this.#begin({ topic, partition, offset });
-    }
+    for (const { offset = 0, ...at } of await this.#consumer.committed(partitions)) this.#unread.set(keyOf(at), offset);
   }
 
-  #begin(at: Position): void {
-    if (!this.#unread.delete(keyOf(at))) return;
+  /** From its first record on it acts as the owner. */
+  #begin({ offset: first, ...place }: Position, atUs: number): void {
+    const key = keyOf(place);
+    if (!this.#unread.has(key)) return;
+    const offset = this.#unread.get(key) ?? first;
+    this.#unread.delete(key);
     const { process, group } = this.#options;
-    this.#log.add({ kind: 'assign', process, group, positions: [at] });
+    this.#log.add({ kind: 'assign', process, group, positions: [{ ...place, offset }] }, atUs);
   }
 
   get #isUnordered(): boolean {
@@ -150,18 +153,18 @@ export class RecordedMember {
   }
 
   #revoked(partitions: readonly TopicPartition[]): void {
-    for (const partition of partitions) this.#unread.delete(keyOf(partition));
-    this.#log.add({ kind: 'revoke', process: this.#options.process, places: partitions.map(placeOf) });
+    for (const partition of partitions) this.#end(partition, nowUs());
   }
 
   /** When they went is not known: when the member acted on them last is. */
   #lost(partitions: readonly TopicPartition[]): void {
-    for (const partition of partitions) {
-      const place = placeOf(partition);
-      this.#unread.delete(keyOf(place));
-      const revoke = { kind: 'revoke', process: this.#options.process, places: [place] } as const;
-      this.#log.add(revoke, this.#lastUs.get(keyOf(place)));
-    }
+    for (const partition of partitions) this.#end(partition, this.#lastUs.get(keyOf(partition)) ?? nowUs());
+  }
+
+  #end({ topic, partition }: TopicPartition, atUs: number): void {
+    const place = { topic, partition };
+    const wasRead = !this.#unread.delete(keyOf(place));
+    if (wasRead) this.#log.add({ kind: 'revoke', process: this.#options.process, places: [place] }, atUs);
   }
 }
 
@@ -181,10 +184,6 @@ const FILLER = '.';
 function textOf(value: string): string {
   const end = value.indexOf(FILLER);
   return end < 0 ? value : value.slice(0, end);
-}
-
-function placeOf({ topic, partition }: TopicPartition): TopicPartition {
-  return { topic, partition };
 }
 
 function keyOf({ topic, partition }: TopicPartition): string {

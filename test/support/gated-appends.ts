@@ -4,8 +4,9 @@ import type { PartitionLog, StorageEngine } from '../../src/storage/engine.js';
 export class GatedAppends {
   /** Appends that reached the engine, those that failed included. */
   count = 0;
-  /** What every append fails with; undefined: none does. */
+  /** What every append from number `failsFrom` on fails with, counted as `count` does; undefined: none does. */
   failure: Error | undefined;
+  failsFrom = 0;
   /** The same for reads. */
   readFailure: Error | undefined;
   #gate: Promise<void> | undefined;
@@ -39,9 +40,9 @@ export class GatedAppends {
 
   #gated(log: PartitionLog): PartitionLog {
     const append: PartitionLog['append'] = async (batches, at) => {
-      this.count++;
+      const number = ++this.count;
       await this.#gate;
-      if (this.failure !== undefined) throw this.failure;
+      if (this.failure !== undefined && number >= this.failsFrom) throw this.failure;
       return await log.append(batches, at);
     };
     const read: PartitionLog['read'] = async (...range) => {

@@ -2,7 +2,7 @@
 import { LogError } from '../../core/errors.js';
 import { refuseInternal } from '../topic-errors.js';
 import { checkTopicName } from '../topic-name.js';
-import type { JoinCommand, OffsetToCommit } from './coordinator-types.js';
+import type { FetchOffsetsCommand, JoinCommand, OffsetToCommit } from './coordinator-types.js';
 import type { GroupConfig } from './group-config.js';
 import type { AssignorName, Subscription } from './group-types.js';
 
@@ -13,8 +13,8 @@ const MAX_CLIENT_ID = 255;
 const MAX_TOPICS = 1000;
 const MAX_PATTERN = 256;
 const MAX_TIMEOUT_MS = 2 ** 31 - 1;
-/** Partitions in one commit. */
-const MAX_OFFSETS = 10_000;
+/** Partitions in one commit, or asked for by name. */
+const MAX_PARTITIONS = 10_000;
 
 // biome-ignore lint/suspicious/noControlCharactersInRegex: control characters are what it looks for
 const CONTROL = /[\u0000-\u001f\u007f-\u009f]/;
@@ -132,11 +132,20 @@ function checkRebalanceTimeout(given: number, config: GroupConfig): number {
 
 /** What of a commit does not depend on the partitions. @throws LogError INVALID_REQUEST */
 export function checkOffsets(offsets: readonly OffsetToCommit[]): void {
-  if (offsets.length > MAX_OFFSETS) {
-    throw invalid(`One commit takes at most ${MAX_OFFSETS} partitions, not ${offsets.length}.`);
+  if (offsets.length > MAX_PARTITIONS) {
+    throw invalid(`One commit takes at most ${MAX_PARTITIONS} partitions, not ${offsets.length}.`);
   }
   for (const { offset, leaderEpoch } of offsets) {
     checkCounter('A committed offset', offset);
     if (!Number.isInteger(leaderEpoch) || leaderEpoch < -1) throw invalid(`${leaderEpoch} is not a leader epoch.`);
   }
+}
+
+/** @throws LogError INVALID_REQUEST */
+export function checkPartitions(asked: FetchOffsetsCommand['topics']): void {
+  const count = asked.reduce((sum, { partitions }) => sum + partitions.length, 0);
+  if (count <= MAX_PARTITIONS) return;
+  throw invalid(
+    `One request names at most ${MAX_PARTITIONS} partitions, not ${count}; none for all that was committed.`,
+  );
 }

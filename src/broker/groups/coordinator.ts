@@ -4,7 +4,15 @@ import type { Logger } from '../../core/logger.js';
 import { Slices } from '../../core/slices.js';
 import { partitionKey } from '../../core/types.js';
 import type { Topics } from '../topics.js';
-import { checkCounter, checkGroupId, checkJoin, checkMemberId, checkOffsets, checkSubscription } from './checks.js';
+import {
+  checkCounter,
+  checkGroupId,
+  checkJoin,
+  checkMemberId,
+  checkOffsets,
+  checkPartitions,
+  checkSubscription,
+} from './checks.js';
 import { allOffsets, checkCommit, findOffsets } from './commits.js';
 import type {
   CommitCommand,
@@ -244,6 +252,7 @@ export class GroupCoordinator implements GroupCoordinatorApi {
     const { groupId, memberId, topics: asked } = command;
     checkGroupId(groupId);
     checkCounter('A member epoch', command.memberEpoch);
+    checkPartitions(asked);
     const shard = this.#shards.find(groupId);
     // What could not be written has not been committed: what counts is the order.
     await shard?.settled().catch(() => undefined);
@@ -343,10 +352,18 @@ export class GroupCoordinator implements GroupCoordinatorApi {
   }
 
   #tellTopics(): void {
-    this.#telling = this.#telling.then(async () => {
-      const slices = new Slices(this.#options.clock, SLICE_MS);
+    this.#telling = this.#telling.then(() => this.#tellAll());
+  }
+
+  /** Never rejects. */
+  async #tellAll(): Promise<void> {
+    const { clock, logger } = this.#options;
+    const slices = new Slices(clock, SLICE_MS);
+    try {
       for (const shard of this.#shards.all) await shard.topicsChanged(slices);
-    });
+    } catch (error) {
+      logger.error({ err: error }, 'defect in telling groups of topics');
+    }
   }
 
   #livePatterns(): ReadonlySet<string> | undefined {

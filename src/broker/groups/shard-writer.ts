@@ -79,8 +79,10 @@ export class ShardWriter {
     const { partition, undo } = this.#options;
     try {
       await partition.append(append.take(), { acks: 'durable' });
+      this.#current = undefined;
       append.succeed();
     } catch (cause) {
+      this.#current = undefined;
       const error = notWritten(partition.index, cause);
       const lost = [append, ...this.#waiting];
       this.#waiting = [];

@@ -77,8 +77,9 @@ export class GroupShard {
     return this.#loading !== undefined;
   }
 
+  /** None before all are loaded. */
   get entries(): Iterable<GroupEntry> {
-    return this.#entries.values();
+    return this.#writer === undefined ? [] : this.#entries.values();
   }
 
   /** Of the members there are, and of those that there will be again if a write fails. */
@@ -112,7 +113,10 @@ export class GroupShard {
       const partition = this.#options.partition();
       await this.#restore(await loadShard({ ...this.#options, partition }));
       this.#writer = new ShardWriter({ ...this.#options, partition, undo: () => this.#undo() });
-      for (const entry of this.#entries.values()) entry.timer.plan();
+      for (const entry of this.#entries.values()) {
+        this.#tellTopics(entry);
+        entry.timer.plan();
+      }
     } catch (error) {
       this.#forget();
       this.#failure = notReadable(index, error);
@@ -319,7 +323,7 @@ export class GroupShard {
 
   /** Tells every group of the topics that there are now. */
   async topicsChanged(slices: Slices): Promise<void> {
-    for (const entry of [...this.#entries.values()]) {
+    for (const entry of [...this.entries]) {
       this.#tellTopics(entry);
       await slices.step();
     }

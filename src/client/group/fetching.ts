@@ -28,13 +28,13 @@ export class Fetching<K, V> {
     this.#fail = fail;
   }
 
-  /** Fetches from each one's position on, unless it is paused or not to be read. */
+  /** Fetches from each one's position on, unless it is paused, has no position yet, or another one is on its way. */
   start(holdings: Iterable<Holding<K, V>>): void {
     const sources: FetchSource[] = [];
     for (const holding of holdings) {
       const { progress, phase, assigned } = holding;
       if (progress === undefined || phase !== 'reading' || this.#context.paused.has(holding.key)) continue;
-      if (this.#stopped.signal.aborted || holding.source !== undefined) continue;
+      if (this.#stopped.signal.aborted || holding.isSeeking || holding.source !== undefined) continue;
       const { topic, topicId, partition } = assigned;
       const source = { topic, topicId, partition, start: progress.position, end: undefined };
       holding.source = source;

@@ -28,6 +28,8 @@ export class Holding<K, V> {
   refusals = 0;
   /** Rises with every seek, so that one which takes long notices that it was overtaken. */
   seeks = 0;
+  /** While the position that it was sent to is looked up. */
+  isSeeking = false;
   /** Whether the end of the assignment was told to the owner of the consumer. */
   endTold = false;
   #progress: Progress | undefined;

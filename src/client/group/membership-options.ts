@@ -13,7 +13,10 @@ export interface MembershipOptions {
   readonly assignor?: 'uniform' | 'range' | undefined;
   /** In ms; 0: the broker's default. */
   readonly sessionTimeoutMs: number;
-  /** In ms, above 0: how long the listener may take to let partitions go, less a margin of a tenth. */
+  /**
+   * In ms, above 0. The listener has less to let partitions go: a tenth is kept for the way to the broker, and up to a
+   * quarter for not knowing when the broker decided.
+   */
   readonly rebalanceTimeoutMs: number;
 }
 

@@ -102,6 +102,7 @@ export class GroupMembership implements Membership {
       if (session.wasAlive) failures = 0;
       if (!REJOIN.has(error.reason)) {
         this.#run = undefined;
+        this.#leaveAfter(() => session.tellLeft());
         this.#listener.failed(error);
         return;
       }

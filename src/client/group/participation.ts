@@ -151,12 +151,14 @@ export class Participation<K, V> implements MembershipListener {
       this.#moveTo(holding, to);
       return;
     }
+    holding.isSeeking = true;
     this.#fetching.stop([holding]);
+    const isLast = (): boolean => holding.seeks === seeks;
     try {
       const offset = await this.#context.findOffset(partition, to, this.#stopped.signal);
-      if (holding.seeks === seeks) this.#moveTo(holding, offset);
+      if (isLast()) this.#moveTo(holding, offset);
     } catch (error) {
-      if (holding.seeks === seeks) this.#fetching.start([holding]);
+      if (isLast()) this.#readOn(holding);
       throw error;
     }
   }
@@ -235,6 +237,11 @@ export class Participation<K, V> implements MembershipListener {
   #moveTo(holding: Holding<K, V>, offset: number): void {
     this.#fetching.stop([holding]);
     holding.beginAt(offset);
+    this.#readOn(holding);
+  }
+
+  #readOn(holding: Holding<K, V>): void {
+    holding.isSeeking = false;
     this.#fetching.start([holding]);
     this.onChange();
   }

@@ -18,6 +18,12 @@ import type { AssignedPartition, MembershipListener, PositionToCommit } from './
 
 /** What is left of the rebalance timeout for the way to the broker. */
 const REBALANCE_MARGIN = 0.1;
+/**
+ * The broker counts the rebalance timeout from when it decided, which may have been at any time since the heartbeat before
+ * was sent. Of a short timeout, this much at most is given up for that: then an answer that is longer on its way may be
+ * counted from too late.
+ */
+const MAX_REBALANCE_DOUBT = 0.25;
 /** The next heartbeat follows an answer without news no sooner than this after the one before, in ms. */
 const MIN_HEARTBEAT_SPACING_MS = 100;
 /** How long telling the broker that a member leaves may take, in ms: its session ends by itself otherwise. */
@@ -30,8 +36,9 @@ type SessionState = 'joining' | 'member' | 'leaving' | 'over';
 
 /**
  * Invariants: the deadline lies a session timeout after the SENDING of a request that the broker took, and a rebalance
- * timeout after the broker had not revoked anything yet, so that it is never later than the broker's; once it has passed, the session is over, whatever arrives afterwards; the assignment
- * is that of `#epoch`, which only rises; after `over` the listener hears nothing more of this session.
+ * timeout after a time at which it had not revoked anything yet, so that it is never later than the broker's; once it has
+ * passed, the session is over, whatever arrives afterwards; the assignment is that of `#epoch`, which only rises; after
+ * `over` the listener hears nothing more of this session.
  */
 export class MemberSession {
   readonly memberId: string;
@@ -278,8 +285,10 @@ export class MemberSession {
     if (change.reset.length > 0) this.#listener.lost(change.reset, offsetsReset(groupId));
     this.#wakeIfAllLetGo();
     if (change.revoked.length > 0) {
+      const nowMs = this.#context.runtime.clock.monotonic();
+      const decidedAtMs = Math.max(unknownAtMs, nowMs - rebalanceTimeoutMs * MAX_REBALANCE_DOUBT);
       // The broker's time runs from the first revocation that it has not heard the end of.
-      this.#releaseByMs = Math.min(this.#releaseByMs, unknownAtMs + rebalanceTimeoutMs);
+      this.#releaseByMs = Math.min(this.#releaseByMs, decidedAtMs + rebalanceTimeoutMs);
       this.#watchDeadline();
       this.#revoke(change.revoked, this.#releaseByMs - rebalanceTimeoutMs * REBALANCE_MARGIN);
     }

@@ -88,7 +88,7 @@ async function begin<K, V>(
     const start = found[holdings.indexOf(holding)];
     if (start === undefined) continue;
     if ('error' in start) {
-      if (start.error.reason === 'UNKNOWN_TOPIC_OR_PARTITION') later.push(holding);
+      if (start.topicGone) later.push(holding);
       else if (isStarting(holding)) throw start.error;
       continue;
     }

@@ -228,6 +228,7 @@ describe('bad input is refused with what would be right', () => {
     await rejection(groups.commit('a', memberEpoch, [{ partition: 0, offset: 1, leaderEpoch: -2 }]), 'INVALID_REQUEST');
     const many = Array(10_001).fill({ partition: 0, offset: 1 });
     await rejection(groups.commit('a', memberEpoch, many), 'INVALID_REQUEST');
+    await rejection(groups.committed(Array(10_001).fill(0)), 'INVALID_REQUEST');
     expect(await groups.coordinator.snapshot('g')).toMatchObject({ epoch: memberEpoch, offsets: [] });
   });
 

@@ -1,6 +1,7 @@
 /** The coordinator over a storage engine: membership, held heartbeats, commits. */
 import { afterEach, beforeEach, describe, expect, test } from 'vitest';
 import type { HeartbeatAnswer } from '../../../src/broker/groups/coordinator-types.js';
+import { openMemoryEngine } from '../../../src/storage/memory/engine.js';
 import { BASE_TIME } from '../../storage/support.js';
 import { ManualClock } from '../../support/manual-clock.js';
 import { rejection } from '../../support/rejection.js';
@@ -238,17 +239,31 @@ describe('topics', () => {
     expect(member!.subscription).toEqual(subscription);
   });
 
-  test('patterns that no member has any more are forgotten', async () => {
-    await groups.join('keeps', { subscription: { topics: [], pattern: 't' } });
+  test('patterns that no member has any more are forgotten, those that some have are not', async () => {
+    const kept = await groups.join('keeps', { subscription: { topics: [], pattern: 'k.*' } });
     for (let i = 0; i < 200; i++) await groups.join('a', { subscription: { topics: [], pattern: `t|x${i}` } });
-    const last = await groups.join('a', { subscription: { topics: [], pattern: 't|u' } });
-    const again = await groups.join('keeps', { subscription: { topics: [], pattern: 't' } });
-    expect(last.memberEpoch).toBeGreaterThan(0);
-    expect(numbersOf(again).length).toBeGreaterThan(0);
+    const waiting = held(groups.heartbeat('keeps', kept.memberEpoch, { maxWaitMs: 5000 }));
+    await groups.topic('k1', 1);
+    clock.advance(100);
+    expect((await waiting.answer).assignment!.partitions.map(({ topic }) => topic)).toEqual(['k1']);
   });
 });
 
 describe('limits', () => {
+  test("those on users' topics do not keep the broker from having its own, which takes nothing of them", async () => {
+    const engine = openMemoryEngine({ clock });
+    const limits = { maxPartitionsPerTopic: 2, maxPartitions: 2 };
+    await using few = await Groups.start({ clock, engine, limits, config: { offsetsTopicPartitions: 16 } });
+    await few.join('a');
+    await few.topic('t', 2);
+    await few.close();
+    await using again = await Groups.start({ clock, engine, limits, epoch: 2 });
+    expect(again.topics.get('__group_offsets').record.partitionCount).toBe(16);
+    await again.topics.delete('t');
+    await again.topic('u', 2);
+    await rejection(again.topics.create('v', 1, {}, false), 'RESOURCE_LIMIT');
+  });
+
   test('members of a group, groups, and committed offsets are bounded', async () => {
     for (const member of ['a', 'b', 'c']) await groups.join(member);
     await rejection(groups.join('d'), 'GROUP_MAX_SIZE_REACHED');

@@ -61,11 +61,14 @@ describe('after a restart', () => {
   test('sessions begin anew, and what was removed stays so', async () => {
     const before = await Groups.start({ engine, clock });
     await before.topic('t', 1, 10);
+    await before.topic('u', 1, 10);
     const a = await before.join('a');
     await before.join('b');
     await before.coordinator.leave({ groupId: 'g', memberId: 'b', temporary: false });
     await before.commit('', 0, [{ partition: 0, offset: 1 }], { groupId: 'deleted' });
+    const late = before.commit('', 0, [{ partition: 0, offset: 2, topic: 'u' }], { groupId: 'deleted' });
     await before.coordinator.delete('deleted');
+    expect(await late).toEqual([]);
     clock.advance(44_000);
     await before.close();
     clock.jump(60_000);
@@ -76,6 +79,27 @@ describe('after a restart', () => {
     await rejection(groups.heartbeat('b', 1), 'UNKNOWN_MEMBER_ID');
     clock.advance(46_000);
     await rejection(groups.heartbeat('a', a.memberEpoch), 'UNKNOWN_MEMBER_ID');
+  });
+
+  test('topics that change while groups are read are not missed', async () => {
+    const before = await Groups.start({ engine, clock });
+    await before.topic('t', 1, 10);
+    const a = await before.join('a', { subscription: { topics: [], pattern: 't|u' } });
+    await before.close();
+    await using groups = await Groups.start({ engine, clock, epoch: 2 });
+    await groups.topics.update('t', { partitionCount: 2, setConfigs: {}, resetConfigs: [] }, false);
+    clock.advance(50);
+    await groups.topic('u', 1);
+    await groups.loaded();
+    const waiting = held(groups.heartbeat('a', a.memberEpoch, { owned: owning(a), maxWaitMs: 5000 }));
+    await waiting.turns();
+    clock.advance(100);
+    const { assignment } = await waiting.answer;
+    const more = held(groups.heartbeat('a', assignment!.memberEpoch, { maxWaitMs: 100 }));
+    await more.turns();
+    clock.advance(100);
+    const { partitions } = (await more.answer).assignment ?? assignment!;
+    expect(partitions.map(({ topic, partition }) => `${topic}-${partition}`).sort()).toEqual(['t-0', 't-1', 'u-0']);
   });
 
   test('callers are told to come again while groups are read', async () => {
@@ -196,10 +220,43 @@ describe('a write that fails', () => {
     clock.advance(45_000);
     await until(() => appends.count > 0 && groups.logger.messages('info').length > 1, 'the session is over');
     await until(async () => (await groups.coordinator.snapshot('g')).memberCount === 1, 'it is undone');
-    expect((await groups.heartbeat('a', memberEpoch)).assignment).toBeUndefined();
     appends.failure = undefined;
-    clock.advance(45_000);
+    clock.advance(44_000);
+    expect((await groups.coordinator.snapshot('g')).memberCount).toBe(1);
+    clock.advance(2000);
     await rejection(groups.heartbeat('a', memberEpoch), 'UNKNOWN_MEMBER_ID');
+  });
+
+  test('takes back what was written after it, and only that (invariants 8, 9)', async () => {
+    await using groups = await Groups.start({ engine, clock });
+    await groups.topic('t', 4, 10);
+    const { memberEpoch } = await groups.join('a');
+    const release = appends.hold();
+    const first = held(Promise.all([groups.join('b'), groups.commit('a', memberEpoch, [{ partition: 0, offset: 1 }])]));
+    await first.isHeld();
+    const second = held(groups.join('c'));
+    const third = held(groups.commit('a', memberEpoch, [{ partition: 0, offset: 2 }]));
+    appends.failure = full;
+    appends.failsFrom = appends.count + 1;
+    release();
+    await first.answer;
+    await rejection(second.answer, 'STORAGE_FULL');
+    await rejection(third.answer, 'STORAGE_FULL');
+    const { members } = await groups.coordinator.snapshot('g');
+    expect(members.map(({ memberId }) => memberId)).toEqual(['a', 'b']);
+    expect(await groups.committed([0])).toEqual([1]);
+    await rejection(groups.heartbeat('c', 1), 'UNKNOWN_MEMBER_ID');
+  });
+
+  test('of another subscription is told to the member', async () => {
+    await using groups = await Groups.start({ engine, clock });
+    await groups.topic('t', 4, 10);
+    const { memberEpoch } = await groups.join('a');
+    appends.failure = full;
+    const subscription = { topics: ['u'], pattern: undefined };
+    await rejection(groups.heartbeat('a', memberEpoch, { subscription, maxWaitMs: 5000 }), 'STORAGE_FULL');
+    const [member] = (await groups.coordinator.snapshot('g')).members;
+    expect(member!.subscription.topics).toEqual(['t']);
   });
 
   test('of unknown outcome fails with that, and heartbeats go on', async () => {

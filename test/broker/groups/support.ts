@@ -12,7 +12,7 @@ import type {
   OffsetToCommit,
 } from '../../../src/broker/groups/coordinator-types.js';
 import type { GroupConfig } from '../../../src/broker/groups/group-config.js';
-import type { Topics } from '../../../src/broker/topics.js';
+import type { TopicLimits, Topics } from '../../../src/broker/topics.js';
 import type { Clock } from '../../../src/core/clock.js';
 import { LogError } from '../../../src/core/errors.js';
 import { partitionKey, toEpoch } from '../../../src/core/types.js';
@@ -23,7 +23,7 @@ import { BASE_TIME } from '../../storage/support.js';
 import { ManualClock } from '../../support/manual-clock.js';
 import { type RecordingLogger, recordingLogger } from '../../support/recording-logger.js';
 import { until } from '../../support/until.js';
-import { openTopics } from '../support.js';
+import { LIMITS, openTopics } from '../support.js';
 
 /** The defaults of the broker. */
 export const GROUP_CONFIG: GroupConfig = {
@@ -45,6 +45,7 @@ export const NOBODY_WAITS: AbortSignal = new AbortController().signal;
 export interface GroupsOptions {
   readonly engine?: StorageEngine;
   readonly config?: Partial<GroupConfig>;
+  readonly limits?: TopicLimits;
   readonly clock?: Clock;
   /** Of the broker: rises with each start. */
   readonly epoch?: number;
@@ -69,7 +70,8 @@ export class Groups implements AsyncDisposable {
     const clock = options.clock ?? new ManualClock(BASE_TIME);
     const engine = options.engine ?? openMemoryEngine({ clock });
     const logger = recordingLogger();
-    const topics = await openTopics(engine, { epoch: toEpoch(options.epoch ?? 1), clock, logger });
+    const limits = options.limits ?? LIMITS;
+    const topics = await openTopics(engine, { epoch: toEpoch(options.epoch ?? 1), clock, logger, limits });
     const config = { ...GROUP_CONFIG, ...options.config };
     return new Groups(topics, new GroupCoordinator({ topics, config, clock, logger }), logger, clock);
   }

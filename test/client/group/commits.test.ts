@@ -118,9 +118,10 @@ test('a commit that waited while its partition was reset is refused, not sent (i
 test('a commit whose stream breaks is repeated with a higher sequence and the newest offsets (invariant 8)', async () => {
   await using t = await memberOf({ 0: 1, 1: 1 });
   const first = t.membership.commit([t.position(0, 1), t.position(1, 1)]);
-  (await t.coordinator.next('commit')).cut();
-  await until(() => t.logger.messages('debug').includes('commit will be repeated'), 'it backs off');
+  const broken = await t.coordinator.next('commit');
   const second = t.membership.commit([t.position(0, 2)]);
+  broken.cut();
+  await until(() => t.logger.messages('debug').includes('commit will be repeated'), 'it backs off');
   t.clock.skip(100);
   const repeated = await t.coordinator.next('commit');
   expect(repeated.request.sequence).toBe(2);

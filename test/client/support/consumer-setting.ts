@@ -5,11 +5,12 @@ import { type Client, connect } from '../../../src/client/client.js';
 import type { Consumer } from '../../../src/client/consumer.js';
 import type { ConsumerOptions } from '../../../src/client/consumer-options.js';
 import { methods } from '../../../src/client/methods.js';
-import type { ConnectOptions } from '../../../src/client/options.js';
+import type { ConnectOptions, ProducerOptions } from '../../../src/client/options.js';
+import type { RecordInput } from '../../../src/client/record-input.js';
 import { string, type Topic, topic } from '../../../src/client/serdes.js';
 import { systemClock } from '../../../src/core/clock.js';
 import type { LogError } from '../../../src/core/errors.js';
-import type { ResetGroupOffsetsRequest } from '../../../src/rpc/group-messages.js';
+import type { GroupStateName, ResetGroupOffsetsRequest } from '../../../src/rpc/group-messages.js';
 import { TcpProxy } from '../../support/tcp-proxy.js';
 
 export const words: Topic<string, string> = topic('words', { value: string() });
@@ -44,6 +45,7 @@ export interface GroupSetting extends AsyncDisposable {
   follow(group: string, options?: FollowOptions): Follower;
   /** Sets committed offsets as an administrator does. */
   reset(group: string, request: Partial<ResetGroupOffsetsRequest>): Promise<void>;
+  stateOf(group: string): Promise<GroupStateName>;
 }
 
 /** A broker with the topic `words`. */
@@ -84,6 +86,9 @@ export async function startGroup(
       const base = { groupId, topic: 'words', partitions: [], validateOnly: false };
       await channel.unary(methods.resetGroupOffsets, { ...base, ...request }, { timeoutMs: 5_000 });
     },
+    async stateOf(groupId) {
+      return (await channel.unary(methods.getGroup, { groupId }, { timeoutMs: 5_000 })).group.state;
+    },
     follow: (group, followOptions = {}) => follow(followOptions.client ?? client, { group, ...followOptions }),
     async [Symbol.asyncDispose]() {
       await Promise.all(clients.map((one) => one.close()));
@@ -121,14 +126,29 @@ function follow(client: Client, options: FollowOptions & ConsumerOptions): Follo
 }
 
 /** One batch with the records `[from, from + count)` of a partition: `p0-0`, `p0-1`, ... */
-export async function append(client: Client, partition: number, count: number, from = 0): Promise<void> {
+export async function append(
+  client: Client,
+  partition: number,
+  count: number,
+  from = 0,
+  options: ProducerOptions = {},
+): Promise<void> {
+  await using producer = client.producer({ lingerMs: 0, ...options });
+  await producer.sendMany(words, recordsOf(partition, count, from, count));
+}
+
+/** The same with `keys` keys in turn. */
+export async function appendKeys(client: Client, partition: number, count: number, keys: number): Promise<void> {
   await using producer = client.producer({ lingerMs: 0 });
-  const records = Array.from({ length: count }, (_, i) => ({
-    key: `k${from + i}`,
+  await producer.sendMany(words, recordsOf(partition, count, 0, keys));
+}
+
+function recordsOf(partition: number, count: number, from: number, keys: number): RecordInput<string, string>[] {
+  return Array.from({ length: count }, (_, i) => ({
+    key: `k${(from + i) % keys}`,
     value: `p${partition}-${from + i}`,
     partition,
   }));
-  await producer.sendMany(words, records);
 }
 
 /** Reads until `count` records are there. */

@@ -88,8 +88,8 @@ export const WRITING_MUTANTS: readonly Mutant[] = [
     name: 'requests of a stream not charged',
     invariants: [21],
     patches: [
-      { file: 'src/listeners/grpc/produce.ts', find: 'this.#budget.charge(bytes);', replace: '' },
-      { file: 'src/listeners/grpc/produce.ts', find: 'this.#budget.release(bytes);', replace: '' },
+      { file: 'src/listeners/grpc/pipelined-stream.ts', find: 'this.#budget.charge(bytes);', replace: '' },
+      { file: 'src/listeners/grpc/pipelined-stream.ts', find: 'this.#budget.release(bytes);', replace: '' },
     ],
     guard: {
       file: 'test/listeners/grpc/produce-fetch.test.ts',

@@ -345,10 +345,11 @@ export class GroupCoordinator implements GroupCoordinatorApi {
 
   /**
    * The group that is there, or one that is from its first change on: that must follow in the same turn.
-   * @throws LogError BROKER_DRAINING, RESOURCE_LIMIT
+   * @throws LogError as `#existing`, should the shard have gone out of service since it was found; RESOURCE_LIMIT
    */
   #entryToChange(shard: GroupShard, groupId: string): GroupEntry {
     if (this.#stop.signal.aborted) throw coordinatorDraining();
+    shard.check(groupId);
     const { maxGroups } = this.#options.config;
     if (shard.find(groupId) === undefined && this.#shards.totals.groups >= maxGroups) throw tooManyGroups(maxGroups);
     return shard.findOrMake(groupId);

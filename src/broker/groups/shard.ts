@@ -350,7 +350,8 @@ export class GroupShard {
   /** Tells every group of the topics that there are now. */
   async topicsChanged(slices: Slices): Promise<void> {
     for (const entry of [...this.entries]) {
-      this.#tellTopics(entry);
+      // What was removed, or is being read again, meanwhile is not to come back by this.
+      if (this.#entries.get(entry.groupId) === entry) this.#tellTopics(entry);
       await slices.step();
     }
   }
@@ -373,6 +374,7 @@ export class GroupShard {
   /** Acts upon no deadline any more and answers every heartbeat that is held. */
   drain(): void {
     this.#catchUp?.cancel();
+    this.#catchUp = undefined;
     for (const entry of this.#entries.values()) entry.close();
   }
 

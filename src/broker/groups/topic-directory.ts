@@ -10,6 +10,13 @@ import type { GroupTopic, TopicView } from './group-types.js';
 const SLICE_MS = 4;
 /** Between two snapshots, each of which copies what there is. */
 const INTERVAL_MS = 50;
+/** Counts of all repetitions (`{N}`, `{N,M}`) of a pattern together: compiling takes time for each. Names are shorter. */
+const MAX_REPETITIONS = 300;
+/**
+ * Steps of the program that a pattern becomes: the first match of a name takes some 10 ms with as many. What grows with
+ * nested repetitions is not the pattern but this: 250 characters can make 244,000 steps, and take seconds a name.
+ */
+const MAX_STEPS = 512;
 /** Patterns that nobody may need any more are looked for when there are this many more than were needed last time. */
 const SPARE_PATTERNS = 64;
 
@@ -187,7 +194,22 @@ function summary({ record: { name, id, partitionCount } }: Topic): GroupTopic {
   return { name, id, partitionCount };
 }
 
+/** @throws LogError INVALID_REGULAR_EXPRESSION */
 function compile(pattern: string): RE2JS {
+  const repetitions = repetitionsIn(pattern);
+  if (repetitions > MAX_REPETITIONS) throw tooCostly(pattern, `repeats ${repetitions} times`, MAX_REPETITIONS);
+  const expression = parse(pattern);
+  const steps = expression.programSize();
+  if (steps > MAX_STEPS) throw tooCostly(pattern, `takes ${steps} steps`, MAX_STEPS);
+  return expression;
+}
+
+function repetitionsIn(pattern: string): number {
+  const counts = pattern.matchAll(/\{(\d+)(?:,(\d*))?\}/g);
+  return [...counts].reduce((sum, [, least, most]) => sum + Number(most || least), 0);
+}
+
+function parse(pattern: string): RE2JS {
   try {
     return RE2JS.compile(pattern);
   } catch (error) {
@@ -197,4 +219,12 @@ function compile(pattern: string): RE2JS {
       { metadata: { pattern }, cause: error },
     );
   }
+}
+
+function tooCostly(pattern: string, what: string, limit: number): LogError {
+  return new LogError(
+    'INVALID_REGULAR_EXPRESSION',
+    `${JSON.stringify(pattern)} ${what}, more than the ${limit} that a topic pattern may: use fewer or smaller repetitions.`,
+    { metadata: { pattern } },
+  );
 }

@@ -79,11 +79,44 @@ export async function startPositions(
 ): Promise<(StartPosition | NoStartPosition)[]> {
   if (partitions.length === 0) return [];
   const topics = byTopic(partitions);
-  const committed = await fetchCommittedOffsets(groupId, topics.map(describeTopic), context, signal);
+  const { committed, gone } = await fetchOfTopics(groupId, topics, context, signal);
   const resolver = new StartResolver(groupId, committed, from, context, signal);
-  const resolved = await Promise.all(topics.map((assigned) => resolver.resolve(assigned)));
+  const resolved = await Promise.all(
+    topics.map((assigned) => {
+      const error = gone.get(assigned);
+      return error === undefined ? resolver.resolve(assigned) : withoutPosition(assigned, error);
+    }),
+  );
   const starts = new Map(resolved.flat().map((start) => [start.partition, start]));
   return partitions.map((partition) => starts.get(partition) as StartPosition | NoStartPosition);
+}
+
+interface CommittedOfTopics {
+  readonly committed: readonly CommittedOffset[];
+  /** Topics that are not there any more, recreated or not, and what the broker says of them. */
+  readonly gone: ReadonlyMap<readonly AssignedPartition[], LogError>;
+}
+
+/** The broker refuses a question about several topics when one of them is gone: it is then asked about fewer. */
+async function fetchOfTopics(
+  groupId: string,
+  topics: readonly (readonly AssignedPartition[])[],
+  context: CommittedOffsetsContext,
+  signal: AbortSignal | undefined,
+): Promise<CommittedOfTopics> {
+  try {
+    const committed = await fetchCommittedOffsets(groupId, topics.map(describeTopic), context, signal);
+    return { committed, gone: new Map() };
+  } catch (thrown) {
+    const error = callFailure(thrown);
+    if (!isGone(error)) throw error;
+    const [first, ...rest] = topics;
+    if (first !== undefined && rest.length === 0) return { committed: [], gone: new Map([[first, error]]) };
+    const half = Math.ceil(topics.length / 2);
+    const before = await fetchOfTopics(groupId, topics.slice(0, half), context, signal);
+    const after = await fetchOfTopics(groupId, topics.slice(half), context, signal);
+    return { committed: [...before.committed, ...after.committed], gone: new Map([...before.gone, ...after.gone]) };
+  }
 }
 
 /** Valid offsets of a partition: from its log start offset to its high watermark. */
@@ -134,7 +167,7 @@ class StartResolver {
     } catch (thrown) {
       const error = callFailure(thrown);
       if (error.reason === 'CANCELLED' || error.reason === 'CLOSED') throw error;
-      return assigned.map((partition) => ({ partition, error, topicGone: isGone(error) }));
+      return withoutPosition(assigned, error);
     }
   }
 
@@ -237,6 +270,10 @@ function offsetOf(offsets: Offsets, { topic, partition }: AssignedPartition): nu
   const offset = offsets.get(partition);
   if (offset !== undefined) return offset;
   throw new LogError('INTERNAL', `The broker named no offset for partition ${partition} of topic ${topic}.`);
+}
+
+function withoutPosition(assigned: readonly AssignedPartition[], error: LogError): NoStartPosition[] {
+  return assigned.map((partition) => ({ partition, error, topicGone: isGone(error) }));
 }
 
 function isGone({ reason }: LogError): boolean {

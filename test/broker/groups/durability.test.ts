@@ -1,5 +1,5 @@
 /** What is kept of groups: across a restart, when writes fail, and when it is damaged. */
-import { beforeEach, describe, expect, test } from 'vitest';
+import { beforeEach, describe, expect, onTestFinished, test, vi } from 'vitest';
 import { encodeBatch } from '../../../src/batch/builder.js';
 import { OFFSETS_TOPIC, offsetsPartitionOf } from '../../../src/broker/groups/offsets-topic.js';
 import { encodeMembership, encodeOffset } from '../../../src/broker/groups/records.js';
@@ -324,6 +324,99 @@ describe('a write that fails', () => {
     await waiting.turns();
     clock.advance(100);
     expect(numbersOf((await waiting.answer).assignment!)).toEqual([0, 1]);
+  });
+});
+
+describe('what goes on in slices while groups go out of service', () => {
+  const options = { config: { offsetsTopicPartitions: 1 } };
+
+  /** Each look at the time finds that a slice is over. */
+  function slowly(): void {
+    const monotonic = vi.spyOn(clock, 'monotonic').mockImplementation(() => {
+      clock.jump(5);
+      return clock.now();
+    });
+    onTestFinished(() => monotonic.mockRestore());
+  }
+
+  /** From now on no write is known to have succeeded; those that follow would be. */
+  function loseWrite(): void {
+    appends.failure = new LogError('RESOURCE_LIMIT', 'Too many open files.');
+    appends.appendsAnyway = true;
+  }
+
+  async function readAgain(groups: Groups): Promise<void> {
+    appends.failure = undefined;
+    clock.advance(1000);
+    await rejection(groups.heartbeat('a', 1), 'COORDINATOR_LOAD_IN_PROGRESS');
+    await groups.loaded();
+  }
+
+  test('a join that waits for its pattern is refused, and leaves nothing behind', async () => {
+    await using groups = await Groups.start({ engine, clock, ...options });
+    for (let i = 0; i < 40; i++) await groups.topic(`t${i}`, 1);
+    const { memberEpoch } = await groups.join('a', { subscription: { topics: ['t0'], pattern: undefined } });
+    slowly();
+    const joining = groups.join('b', { groupId: 'new', subscription: { topics: [], pattern: 't.*' } });
+    loseWrite();
+    const commit = groups.commit('a', memberEpoch, [{ topic: 't0', partition: 0, offset: 0 }]);
+    const refusals = [rejection(commit, 'RESOURCE_LIMIT'), rejection(joining, 'RESOURCE_LIMIT')];
+    await Promise.all(refusals);
+    await readAgain(groups);
+    expect((await groups.coordinator.list()).map(({ groupId }) => groupId)).toEqual(['g']);
+  });
+
+  test('groups that are told of topics are told once they are read again, as they are then', async () => {
+    await using groups = await Groups.start({ engine, clock, ...options });
+    await groups.topic('t', 1);
+    for (let i = 0; i < 40; i++) await groups.join('a', { groupId: `g${i}` });
+    await groups.topics.update('t', { partitionCount: 2, setConfigs: {}, resetConfigs: [] }, false);
+    slowly();
+    loseWrite();
+    const { count } = appends;
+    clock.advance(100);
+    await until(() => appends.count > count, 'the first of them are told');
+    await held(groups.topics.update('t', { partitionCount: 3, setConfigs: {}, resetConfigs: [] }, false)).turns();
+    await readAgain(groups);
+    clock.advance(100);
+    await until(async () => {
+      clock.advance(100);
+      const snapshots = await Promise.all(Array.from({ length: 40 }, (_, i) => groups.coordinator.snapshot(`g${i}`)));
+      return snapshots.every(({ members }) => members.length === 1 && members[0]!.partitions.length === 3);
+    }, 'all have the new partitions');
+    expect(groups.logger.messages('error')).toEqual(['appends fail']);
+    expect((await groups.coordinator.list()).length).toBe(40);
+  });
+
+  test('groups that go back after that are told of topics all the same', async () => {
+    await using groups = await Groups.start({ engine, clock, ...options });
+    await groups.topic('t', 1);
+    const a = await groups.join('a');
+    const b = await groups.join('b', { groupId: 'b' });
+    const full = new LogError('STORAGE_FULL', 'No room.', { outcome: 'none' });
+    appends.failure = full;
+    await rejection(groups.commit('a', a.memberEpoch, [{ partition: 0, offset: 0 }]), 'STORAGE_FULL');
+    loseWrite();
+    await rejection(
+      groups.commit('b', b.memberEpoch, [{ partition: 0, offset: 0 }], { groupId: 'b' }),
+      'RESOURCE_LIMIT',
+    );
+    await readAgain(groups);
+    appends.appendsAnyway = false;
+    clock.advance(100);
+    await groups.topics.update('t', { partitionCount: 2, setConfigs: {}, resetConfigs: [] }, false);
+    appends.failure = full;
+    const { count } = appends;
+    clock.advance(100);
+    await until(() => appends.count > count, 'the new assignment is written');
+    await held(groups.committed([0])).turns();
+    appends.failure = undefined;
+    clock.advance(1000);
+    await until(async () => {
+      clock.advance(100);
+      const { members } = await groups.coordinator.snapshot('g');
+      return members[0]!.partitions.length === 2;
+    }, 'the group has the new partition');
   });
 });
 

@@ -9,6 +9,7 @@ import { toTopicId } from '../../../src/core/types.js';
 import { BASE_TIME } from '../../storage/support.js';
 import { longestTurnMs } from '../../support/loop-delay.js';
 import { ManualClock } from '../../support/manual-clock.js';
+import { rejection } from '../../support/rejection.js';
 
 const config = resolveTopicConfig({}, {});
 const TOPIC_ID = toTopicId('00000000-0000-4000-8000-000000000001');
@@ -92,6 +93,24 @@ test('a pattern that takes long to match does not keep others waiting', async ()
   const names = Array.from({ length: 2000 }, (_, i) => `${'ab'.repeat(120)}-${i}`);
   const topics = directory(names, systemClock);
   expect(await longestTurnMs(() => topics.resolve('(.*a){20}.*(b|c){3}'))).toBeLessThan(50);
+  topics.close();
+});
+
+test('a pattern that would take seconds to compile or to match is refused before it does (invariant 22)', async () => {
+  const topics = directory(
+    Array.from({ length: 4 }, (_, i) => `${'a'.repeat(248)}${i}`),
+    systemClock,
+  );
+  const many = 'a?'.repeat(120);
+  for (const pattern of [`(?:${many}){1000}`, `(?:${many}){5}`, '(?:a?){1000}'.repeat(20), '(a{0,100}){3}b{100,}']) {
+    const turnMs = await longestTurnMs(async () => {
+      await rejection(topics.resolve(pattern), 'INVALID_REGULAR_EXPRESSION');
+    });
+    expect(turnMs).toBeLessThan(100);
+  }
+  for (const pattern of [`${many}.*`, '[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}', '.{1,249}']) {
+    expect(await longestTurnMs(() => topics.resolve(pattern))).toBeLessThan(200);
+  }
   topics.close();
 });
 

@@ -187,6 +187,34 @@ test('a topic that is gone leaves its partitions without a position, and no othe
   ]);
 });
 
+test('a topic that is gone before its offsets are asked for leaves its partitions without a position, and no others', async () => {
+  await using t = await setUp();
+  const refusals: Record<string, Reason> = { a: 'UNKNOWN_TOPIC_ID', d: 'UNKNOWN_TOPIC_OR_PARTITION' };
+  const all = ['a', 'b', 'c', 'd'].map((topic, i) => assigned(0, topic, `00000000-0000-4000-8000-00000000000${i}`));
+  let isOver = false;
+  const starting = startPositions('billing', all, 'earliest', t.context).finally(() => {
+    isOver = true;
+  });
+  while (!isOver) {
+    await until(() => isOver || t.coordinator.arrived.fetch > 0, 'it asks');
+    if (isOver) break;
+    const fetch = await t.coordinator.next('fetch');
+    t.coordinator.arrived.fetch = 0;
+    const { topics } = fetch.request;
+    const gone = topics.find(({ topic }) => refusals[topic] !== undefined);
+    // As the broker does: one topic that is gone fails a question about several.
+    if (gone !== undefined) fetch.fail(new LogError(refusals[gone.topic]!, 'deleted'));
+    else
+      fetch.answer({ offsets: topics.map((one) => committedOf(assigned(0, one.topic, one.topicId), { offset: 130 })) });
+  }
+  expect(await starting).toMatchObject([
+    { partition: all[0], topicGone: true, error: { reason: 'UNKNOWN_TOPIC_ID' } },
+    { partition: all[1], offset: 130 },
+    { partition: all[2], offset: 130 },
+    { partition: all[3], topicGone: true, error: { reason: 'UNKNOWN_TOPIC_OR_PARTITION' } },
+  ]);
+});
+
 test('a coordinator that is loading is waited for, however long it takes', async () => {
   await using t = await setUp();
   const starting = startPositions('billing', [assigned(0)], undefined, t.context);

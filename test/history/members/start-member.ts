@@ -11,8 +11,8 @@ const MAX_BUFFERED_BYTES = 16_384;
 const FETCH_BYTES = 4_096;
 
 /** Some records take long: others overtake them where they may, and partitions are asked back meanwhile. */
-const SLOW_SHARE = 0.04;
-const SLOW_MS = 120;
+const SLOW_SHARE = 0.03;
+const SLOW_MS = 200;
 
 export interface StartedMember {
   /** Settled when it has ended; rejected when it may not go on. */

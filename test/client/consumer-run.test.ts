@@ -211,6 +211,32 @@ test('a partition that is paused starts no handler, what waits for its key inclu
   expect(await committedBy(t.client)).toBe(40);
 });
 
+test('records of a paused partition that wait for their key do not keep other partitions waiting', async () => {
+  await using t = await startGroup(2);
+  await appendKeys(t.client, 0, 300, 1);
+  const gates = new Gates();
+  const consumer = t.client.consumer(words, { group: 'g' });
+  const running = consumer.run(gates.handle, { concurrency: 2, orderedBy: 'key' });
+  await until(() => gates.started.length === 1, 'a handler is under way, and others wait for its key');
+  await turns(5);
+  consumer.pause(p0);
+  gates.releaseAll();
+  await until(() => gates.finished.length === 1, 'it is through');
+  await append(t.client, 1, 10);
+  await until(() => {
+    gates.releaseAll();
+    return gates.finished.length === 11;
+  }, 'the other partition is handled');
+  consumer.resume(p0);
+  await until(() => {
+    gates.releaseAll();
+    return gates.finished.length === 310;
+  }, 'all were handled');
+  expect(gates.started.filter((value) => value.startsWith('p0'))).toEqual(range(0, 300));
+  await consumer.close();
+  await running;
+});
+
 test('a partition is let go when its handlers are through, what has not begun is handled by the next owner alone (invariant 10)', async () => {
   await using t = await startGroup(1);
   await appendKeys(t.client, 0, 20, 1);

@@ -36,6 +36,7 @@ export class Runner<K, V> {
   readonly #busy = new Set<string>();
   /** Records that wait for others of their key, by key. */
   readonly #waiting = new Map<string, Task<K, V>[]>();
+  /** Of these, those that take room: not what waits for a paused partition, for however long, while others go on. */
   #waitingCount = 0;
   #failure: { readonly error: unknown } | undefined;
   #wakeFetcher: () => void = () => {};
@@ -64,7 +65,10 @@ export class Runner<K, V> {
       (error) => this.#fail(error),
     );
     participation.oldestWork = () => this.#oldest();
-    participation.onChange = () => this.#schedule();
+    participation.onChange = () => {
+      this.#countWaiting();
+      this.#schedule();
+    };
   }
 
   /**
@@ -144,8 +148,21 @@ export class Runner<K, V> {
 
   #shift(key: string, tasks: Task<K, V>[]): void {
     tasks.shift();
-    this.#waitingCount--;
+    this.#waitingCount = Math.max(0, this.#waitingCount - 1);
     if (tasks.length === 0) this.#waiting.delete(key);
+  }
+
+  /** After partitions went, were paused, resumed or sought. Forgets what will not be handled here. */
+  #countWaiting(): void {
+    this.#waitingCount = 0;
+    for (const [key, tasks] of this.#waiting) {
+      const rest = tasks.filter((task) => !isStale(task));
+      if (rest.length > 0) this.#waiting.set(key, rest);
+      else this.#waiting.delete(key);
+      this.#waitingCount += rest.filter(
+        ({ batch }) => ConsumedBatch.originOf(batch).holding.source !== undefined,
+      ).length;
+    }
   }
 
   /** The next that waits for no other one. */

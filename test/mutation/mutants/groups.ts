@@ -188,8 +188,8 @@ export const GROUP_MUTANTS: readonly Mutant[] = [
       },
     ],
     guard: {
-      file: 'test/client/consumer-run.test.ts',
-      test: 'a member that dies with handlers finished out of order skips nothing',
+      file: 'test/client/group/progress.test.ts',
+      test: 'stops at the first record that is not finished, and moves over what was finished behind it',
     },
   },
   {

@@ -7,6 +7,8 @@ export class GatedAppends {
   /** What every append from number `failsFrom` on fails with, counted as `count` does; undefined: none does. */
   failure: Error | undefined;
   failsFrom = 0;
+  /** Whether what fails is appended all the same. */
+  appendsAnyway = false;
   /** The same for reads. */
   readFailure: Error | undefined;
   #gate: Promise<void> | undefined;
@@ -42,8 +44,11 @@ export class GatedAppends {
     const append: PartitionLog['append'] = async (batches, at) => {
       const number = ++this.count;
       await this.#gate;
-      if (this.failure !== undefined && number >= this.failsFrom) throw this.failure;
-      return await log.append(batches, at);
+      const fails = this.failure !== undefined && number >= this.failsFrom;
+      if (fails && !this.appendsAnyway) throw this.failure;
+      const end = await log.append(batches, at);
+      if (fails) throw this.failure;
+      return end;
     };
     const read: PartitionLog['read'] = async (...range) => {
       if (this.readFailure !== undefined) throw this.readFailure;

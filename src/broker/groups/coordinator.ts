@@ -26,13 +26,12 @@ import type {
   JoinAnswer,
   JoinCommand,
   LeaveCommand,
-  MemberAssignment,
   RefusedOffset,
   SetOffsetsCommand,
 } from './coordinator-types.js';
-import { snapshotOf, summaryOf } from './descriptions.js';
+import { assignmentOf, snapshotOf, summaryOf, timesOf } from './descriptions.js';
 import { checkMember } from './group.js';
-import { checkGroupConfig, type GroupConfig, heartbeatIntervalMs } from './group-config.js';
+import { checkGroupConfig, type GroupConfig } from './group-config.js';
 import type { GroupEntry } from './group-entry.js';
 import {
   coordinatorDraining,
@@ -160,6 +159,7 @@ export class GroupCoordinator implements GroupCoordinatorApi {
     entry.held.add(memberId, held);
     try {
       for (;;) {
+        shard.check(command.groupId);
         const member = entry.state.members.get(memberId);
         if (member?.epoch !== memberEpoch || member.away) {
           const answer = await this.#news(shard, entry, command, member);
@@ -253,10 +253,7 @@ export class GroupCoordinator implements GroupCoordinatorApi {
     checkGroupId(groupId);
     checkCounter('A member epoch', command.memberEpoch);
     checkPartitions(asked);
-    const shard = this.#shards.find(groupId);
-    // What could not be written has not been committed: what counts is the order.
-    await shard?.settled().catch(() => undefined);
-    const entry = shard?.find(groupId);
+    const entry = await this.#settled(groupId);
     if (memberId !== '') {
       if (entry === undefined) throw noSuchMember(groupId, memberId);
       const refusal = checkMember(entry.state, memberId, command.memberEpoch);
@@ -283,9 +280,7 @@ export class GroupCoordinator implements GroupCoordinatorApi {
 
   async find(groupId: string): Promise<GroupSnapshot | undefined> {
     checkGroupId(groupId);
-    const shard = this.#shards.find(groupId);
-    await shard?.settled().catch(() => undefined);
-    const entry = shard?.find(groupId);
+    const entry = await this.#settled(groupId);
     return entry?.durable && snapshotOf(entry.durable, entry.offsets);
   }
 
@@ -315,6 +310,18 @@ export class GroupCoordinator implements GroupCoordinatorApi {
     this.#checkRoom(entry, changes);
     shard.apply(entry, { kind: 'reset', partitions: new Set(changes.map((change) => partitionKey(change))) }, changes);
     await shard.settled();
+  }
+
+  /**
+   * The group, if there is one, after every change that was on its way: what could not be written has not happened.
+   * @throws LogError COORDINATOR_LOAD_IN_PROGRESS, or why the group cannot be read, or no longer
+   */
+  async #settled(groupId: string): Promise<GroupEntry | undefined> {
+    await this.#shards
+      .find(groupId)
+      ?.settled()
+      .catch(() => undefined);
+    return this.#shards.find(groupId)?.find(groupId);
   }
 
   /** @throws LogError GROUP_ID_NOT_FOUND, BROKER_DRAINING, COORDINATOR_LOAD_IN_PROGRESS, or why it cannot be read */
@@ -387,13 +394,4 @@ export class GroupCoordinator implements GroupCoordinatorApi {
     this.drain();
     await Promise.all([this.#retention.close(), this.#telling, this.#shards.close()]);
   }
-}
-
-function assignmentOf({ epoch, assigned }: Member): MemberAssignment {
-  return { memberEpoch: epoch, partitions: [...assigned.values()] };
-}
-
-function timesOf(member: Member | undefined): Pick<JoinAnswer, 'sessionTimeoutMs' | 'heartbeatIntervalMs'> {
-  const sessionTimeoutMs = member?.sessionTimeoutMs ?? 0;
-  return { sessionTimeoutMs, heartbeatIntervalMs: heartbeatIntervalMs(sessionTimeoutMs) };
 }

@@ -1,6 +1,13 @@
-/** Groups as they are shown. */
-import type { GroupSnapshot, GroupSummary, MemberDescription } from './coordinator-types.js';
+/** Groups as they are shown, and members as they are told of themselves. */
+import type {
+  GroupSnapshot,
+  GroupSummary,
+  JoinAnswer,
+  MemberAssignment,
+  MemberDescription,
+} from './coordinator-types.js';
 import { labelOf } from './group.js';
+import { heartbeatIntervalMs } from './group-config.js';
 import type { GroupState, Member } from './group-types.js';
 import type { CommittedOffsets } from './offsets.js';
 
@@ -17,4 +24,15 @@ function describe(member: Member): MemberDescription {
   const { memberId, instanceId, clientId, host, epoch, subscription, assigned, revoking } = member;
   const partitions = [...assigned.values(), ...revoking.values()];
   return { memberId, instanceId, clientId, host, memberEpoch: epoch, subscription, partitions };
+}
+
+/** All that the member may hold. */
+export function assignmentOf({ epoch, assigned }: Member): MemberAssignment {
+  return { memberEpoch: epoch, partitions: [...assigned.values()] };
+}
+
+/** In force for the member; 0 for one that is none. */
+export function timesOf(member: Member | undefined): Pick<JoinAnswer, 'sessionTimeoutMs' | 'heartbeatIntervalMs'> {
+  const sessionTimeoutMs = member?.sessionTimeoutMs ?? 0;
+  return { sessionTimeoutMs, heartbeatIntervalMs: heartbeatIntervalMs(sessionTimeoutMs) };
 }

@@ -43,12 +43,17 @@ export function coordinatorDraining(): LogError {
   return new LogError('BROKER_DRAINING', 'The broker is stopping: groups go on after it is back.');
 }
 
-/** A change of a group could not be written, and was taken back. */
-export function notWritten(partition: number, cause: unknown): LogError {
-  const { reason, message, metadata, outcome, retryAfterMs } = toLogError(cause);
+/**
+ * A change of a group could not be written.
+ * @param isInLog whether the log has it all the same, though perhaps not for good
+ */
+export function notWritten(partition: number, cause: unknown, isInLog: boolean): LogError {
+  const { reason, message, metadata, outcome: known, retryAfterMs } = toLogError(cause);
+  const outcome = isInLog ? 'unknown' : known;
+  const became = outcome === 'none' ? 'it was taken back' : 'whether it is there, the log will show when it is read';
   return new LogError(
     reason,
-    `The group's change could not be written to ${OFFSETS_TOPIC}-${partition} and was taken back: ${message}`,
+    `A change of groups could not be written to ${OFFSETS_TOPIC}-${partition}, and ${became}: ${message}`,
     {
       cause,
       metadata: { ...metadata, offsets_partition: partition },

@@ -25,8 +25,11 @@ export interface Change {
 export interface ShardWriterOptions {
   readonly partition: Partition;
   readonly clock: Clock;
-  /** Called when changes are lost, before their writers are told: everything that is not durable is to be undone. */
-  readonly undo: (error: LogError) => void;
+  /**
+   * Called when changes are lost, before their writers are told: everything that is not durable is to be undone. With an
+   * unknown outcome the log may have some of them, now or later; this writer is of no further use then.
+   */
+  readonly lost: (error: LogError) => void;
 }
 
 /**
@@ -76,17 +79,18 @@ export class ShardWriter {
   }
 
   async #append(append: Append): Promise<void> {
-    const { partition, undo } = this.#options;
+    const { partition, lost: report } = this.#options;
+    const { logEndOffset } = partition;
     try {
       await partition.append(append.take(), { acks: 'durable' });
       this.#current = undefined;
       append.succeed();
     } catch (cause) {
       this.#current = undefined;
-      const error = notWritten(partition.index, cause);
+      const error = notWritten(partition.index, cause, partition.logEndOffset !== logEndOffset);
       const lost = [append, ...this.#waiting];
       this.#waiting = [];
-      undo(error);
+      report(error);
       for (const one of lost) one.fail(error);
     }
   }

@@ -111,8 +111,10 @@ export class GroupShard {
     this.#failure = undefined;
     try {
       const partition = this.#options.partition();
+      // What was written and not synced may be there later: it is to be there now, or not at all.
+      await partition.log.flush(partition.logEndOffset);
       await this.#restore(await loadShard({ ...this.#options, partition }));
-      this.#writer = new ShardWriter({ ...this.#options, partition, undo: () => this.#undo() });
+      this.#writer = new ShardWriter({ ...this.#options, partition, lost: (error) => this.#lost(error) });
       for (const entry of this.#entries.values()) {
         this.#tellTopics(entry);
         entry.timer.plan();
@@ -291,6 +293,30 @@ export class GroupShard {
   /** Resolves when everything that was changed before is durable. @throws LogError why not, and was undone */
   async settled(): Promise<void> {
     await this.#writer?.settled();
+  }
+
+  #lost(error: LogError): void {
+    if (error.outcome === 'none') this.#undo();
+    else this.#giveUp(error);
+  }
+
+  /**
+   * Nobody knows what the log has: until it is read again, no group is served. A member must not be told that it is one
+   * while the log may have given what it held to another.
+   */
+  #giveUp(error: LogError): void {
+    const { totals } = this.#options;
+    for (const entry of this.#dirty) {
+      // Those that were about to be removed; the others are counted with the rest.
+      if (this.#entries.get(entry.groupId) !== entry) totals.offsets -= entry.offsets.size;
+    }
+    this.#dirty.clear();
+    this.#expect(-this.#coming);
+    this.#writer = undefined;
+    this.#failure = error;
+    this.#notBeforeMs = this.now().monotonicMs + RETRY_MS;
+    this.drain();
+    this.#forget();
   }
 
   /** A write has failed: back to what is durable, in every group that went on from there. */

@@ -29,7 +29,7 @@ interface Pattern {
 }
 
 export interface TopicDirectoryOptions {
-  readonly topics: Topics;
+  readonly topics: Pick<Topics, 'list' | 'onChange'>;
   readonly clock: Clock;
   /** Called when topics have changed, with the new snapshot in `view`. */
   readonly onChange: () => void;
@@ -107,6 +107,11 @@ export class TopicDirectory {
       this.#timer = undefined;
       this.#options.onChange();
     });
+  }
+
+  /** Patterns that are known, those that nobody needs any more included. */
+  get patternCount(): number {
+    return this.#patterns.size;
   }
 
   isResolved(pattern: string): boolean {

@@ -193,7 +193,7 @@ describe('a write that fails', () => {
   });
 
   test('of a new group leaves none, of a deletion leaves the group', async () => {
-    await using groups = await Groups.start({ engine, clock, config: { maxGroups: 2 } });
+    await using groups = await Groups.start({ engine, clock, config: { maxGroups: 2, maxOffsets: 3 } });
     await groups.topic('t', 4, 10);
     await groups.commit('', 0, [{ partition: 0, offset: 3 }]);
     appends.failure = full;
@@ -259,15 +259,52 @@ describe('a write that fails', () => {
     expect(member!.subscription.topics).toEqual(['t']);
   });
 
-  test('of unknown outcome fails with that, and heartbeats go on', async () => {
+  test('of unknown outcome ends the service of the groups: a member may have lost to another what it holds (invariant 8)', async () => {
     await using groups = await Groups.start({ engine, clock });
     await groups.topic('t', 1, 10);
     const { memberEpoch } = await groups.join('a');
+    const waiting = held(groups.heartbeat('a', memberEpoch, { maxWaitMs: 5000 }));
+    await waiting.isHeld();
     appends.failure = new LogError('STORAGE_ERROR', 'The disk is gone.');
-    const error = await rejection(groups.commit('a', memberEpoch, [{ partition: 0, offset: 3 }]), 'STORAGE_ERROR');
+    const fetch = groups.committed([0]);
+    const failing = [
+      groups.commit('a', memberEpoch, [{ partition: 0, offset: 3 }]),
+      groups.committed([0]),
+      waiting.answer,
+    ];
+    for (const one of failing) one.catch(() => undefined);
+    const error = await rejection(failing[0]!, 'STORAGE_ERROR');
     expect(error).toMatchObject({ outcome: 'unknown', metadata: { offsets_partition: expect.any(String) } });
-    expect((await groups.heartbeat('a', memberEpoch)).assignment).toBeUndefined();
+    for (const one of failing) await rejection(one, 'STORAGE_ERROR');
+    expect(await fetch).toEqual([undefined]);
+    await rejection(groups.heartbeat('a', memberEpoch), 'STORAGE_ERROR');
+    await rejection(groups.coordinator.list(), 'STORAGE_ERROR');
+    clock.advance(100_000);
+    await rejection(groups.join('a'), 'STORAGE_ERROR');
     appends.failure = undefined;
+    await groups.close();
+    await using again = await restarted();
+    expect((await again.heartbeat('a', memberEpoch)).assignment).toBeUndefined();
+  });
+
+  test('after which the log has it all the same is found by reading the log again', async () => {
+    await using groups = await Groups.start({ engine, clock, config: { maxGroups: 2, maxOffsets: 2 } });
+    await groups.topic('t', 2, 10);
+    const { memberEpoch } = await groups.join('a');
+    await groups.commit('a', memberEpoch, [{ partition: 0, offset: 1 }]);
+    appends.failure = new LogError('RESOURCE_LIMIT', 'Too many open files.');
+    appends.appendsAnyway = true;
+    const commit = groups.commit('a', memberEpoch, [{ partition: 0, offset: 3 }]);
+    expect((await rejection(commit, 'RESOURCE_LIMIT')).outcome).toBe('unknown');
+    appends.failure = undefined;
+    await rejection(groups.heartbeat('a', memberEpoch), 'RESOURCE_LIMIT');
+    clock.advance(1000);
+    await rejection(groups.heartbeat('a', memberEpoch), 'COORDINATOR_LOAD_IN_PROGRESS');
+    await groups.loaded();
+    expect((await groups.heartbeat('a', memberEpoch)).assignment).toBeUndefined();
+    expect(await groups.committed([0])).toEqual([3]);
+    await groups.commit('a', memberEpoch, [{ partition: 1, offset: 4 }]);
+    await groups.join('a', { groupId: 'other' });
   });
 
   test('tells topics that were changed meanwhile once it can', async () => {

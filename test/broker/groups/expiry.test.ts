@@ -1,5 +1,6 @@
-/** Groups and committed offsets that have outlived their use (invariant 16 of what is kept, by the clock of a test). */
+/** Groups and committed offsets that have outlived their use. */
 import { afterEach, beforeEach, describe, expect, test } from 'vitest';
+import { LogError } from '../../../src/core/errors.js';
 import type { StorageEngine } from '../../../src/storage/engine.js';
 import { openMemoryEngine } from '../../../src/storage/memory/engine.js';
 import { BASE_TIME } from '../../storage/support.js';
@@ -85,7 +86,7 @@ describe('a group without members', () => {
 
   test('is tried again when it could not be removed', async () => {
     await groups.commit('', 0, [{ partition: 0, offset: 5 }]);
-    appends.failure = new Error('no');
+    appends.failure = new LogError('STORAGE_FULL', 'The disk is full.');
     await pass(7 * DAY_MS + CHECK_MS);
     await until(() => groups.logger.messages('warn').length > 0, 'it failed');
     expect(await names()).toEqual(['g']);

@@ -1,6 +1,8 @@
 /** Administration of consumer groups over the SDK. */
 import { afterEach, beforeEach, describe, expect, test } from 'vitest';
+import { startBroker } from '../../src/broker.js';
 import { type Client, connect } from '../../src/client/client.js';
+import { string, topic } from '../../src/client/serdes.js';
 import { LogError } from '../../src/core/errors.js';
 import { rejection } from '../support/rejection.js';
 import { FakeBroker } from './support/fake-broker.js';
@@ -145,4 +147,47 @@ describe('over a broker that answers as told', () => {
     fake.onUnary = () => new LogError('NON_EMPTY_GROUP', 'It has members.');
     await rejection(client.admin.deleteGroup('g'), 'NON_EMPTY_GROUP');
   });
+});
+
+test('a group is followed over its life: created by a reset, consumed, moved, deleted (invariants 7, 8)', async () => {
+  await using broker = await startBroker({ storage: 'memory' });
+  await using client = await connect(broker.address);
+  const words = topic('words', { value: string() });
+  const { topicId } = await client.admin.createTopic({ name: 'words', partitions: 1 });
+  await using producer = client.producer();
+  await producer.sendMany(
+    words,
+    ['a', 'b', 'c', 'd'].map((value) => ({ value })),
+  );
+  const reset = { group: 'g', topic: words };
+  await rejection(client.admin.getGroup('g'), 'GROUP_ID_NOT_FOUND');
+  await rejection(client.admin.resetGroupOffsets({ ...reset, to: 'current' }), 'GROUP_ID_NOT_FOUND');
+  const moved = { partition: 0, offsetBefore: undefined, offsetAfter: 1, logStartOffset: 0, highWatermark: 4 };
+  const created = { partitions: [{ ...moved, memberId: undefined }], memberCount: 0, created: true };
+  expect(await client.admin.resetGroupOffsets({ ...reset, to: 1, validateOnly: true })).toEqual(created);
+  expect(await client.admin.listGroups()).toEqual([]);
+  expect(await client.admin.resetGroupOffsets({ ...reset, to: 1 })).toEqual(created);
+
+  await using consumer = client.consumer(words, { group: 'g', autoCommit: false });
+  const seen: string[] = [];
+  for await (const record of consumer) {
+    seen.push(record.value);
+    if (seen.length === 1) {
+      await consumer.commit(record);
+      await rejection(client.admin.deleteGroup('g'), 'NON_EMPTY_GROUP');
+      const group = await client.admin.getGroup('g');
+      expect(group).toMatchObject({ groupId: 'g', state: 'stable', assignor: 'uniform', memberCount: 1 });
+      expect(group.members).toMatchObject([{ topics: ['words'], topicPattern: undefined, partitionCount: 1 }]);
+      const { memberId } = group.members[0] ?? {};
+      expect(group.partitions).toMatchObject([{ topic: 'words', topicId, committedOffset: 2, lag: 2, memberId }]);
+      const { partitions } = await client.admin.resetGroupOffsets({ ...reset, to: { shiftBy: -9 } });
+      expect(partitions).toMatchObject([{ offsetBefore: 2, offsetAfter: 0, memberId }]);
+    }
+    if (record.value === 'd' && seen.includes('a')) break;
+  }
+  // What came before the member knew of the reset, and then everything from the new offset on.
+  expect(seen.slice(-4)).toEqual(['a', 'b', 'c', 'd']);
+  expect(await client.admin.listGroups()).toMatchObject([{ groupId: 'g', state: 'empty', memberCount: 0 }]);
+  await client.admin.deleteGroup('g');
+  await rejection(client.admin.deleteGroup('g'), 'GROUP_ID_NOT_FOUND');
 });

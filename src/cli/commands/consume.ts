@@ -34,10 +34,11 @@ topic, partition, offset, timestamp (ISO, null for none), key, value, headers ([
 UTF-8 stand in Base64 as keyBase64 or valueBase64 instead.
 
 With --group the partitions are shared with the other members of the group. What was printed is committed every 5 s, and
-when the command ends: by --max or by Ctrl-C, upon which it leaves the group. Should it be killed, what was printed since
-the last commit is printed again by whoever goes on. --from (not an offset) then says where to begin in partitions that the
-group has committed no offset of, or whose committed offset was deleted; without it, such a deletion is an error. With
---instance-id a command that ends and is started again within its session timeout (45 s) finds its partitions as they were.
+when the command ends: by --max, by Ctrl-C or by a closed pipe, upon which it leaves the group. Should it be killed, its
+partitions go to others when its session is over (45 s), and what was printed since the last commit is printed again.
+--from (not an offset) then says where to begin in partitions that the group has committed no offset of, or whose committed
+offset was deleted from the log; without it, such a deletion is an error. With --instance-id a command that ends and is
+started again within the session finds its partitions as they were; two at once cannot go by one id, so one waits.
 
 Examples:
   tidelog consume orders

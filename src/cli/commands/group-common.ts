@@ -32,20 +32,32 @@ export function groupJson(group: GroupDescription): object {
   return { ...group, members: group.members.map(memberJson), partitions: group.partitions.map(partitionJson) };
 }
 
-function memberJson({ instanceId, topicPattern, ...others }: GroupMemberDescription): object {
-  return { ...others, instanceId: instanceId ?? null, topicPattern: topicPattern ?? null };
+function memberJson(member: GroupMemberDescription): object {
+  return {
+    memberId: member.memberId,
+    instanceId: member.instanceId ?? null,
+    clientId: member.clientId,
+    host: member.host,
+    memberEpoch: member.memberEpoch,
+    partitionCount: member.partitionCount,
+    topics: member.topics,
+    topicPattern: member.topicPattern ?? null,
+  };
 }
 
 function partitionJson(partition: GroupPartitionDescription): object {
-  const { commitTimeMs, ...others } = partition;
+  const { commitTimeMs } = partition;
   return {
-    ...others,
+    topic: partition.topic,
+    topicId: partition.topicId,
+    partition: partition.partition,
     committedOffset: partition.committedOffset ?? null,
     logStartOffset: partition.logStartOffset ?? null,
     highWatermark: partition.highWatermark ?? null,
     lag: partition.lag ?? null,
     lagMs: partition.lagMs ?? null,
     memberId: partition.memberId ?? null,
+    metadata: partition.metadata,
     commitTime: commitTimeMs === undefined ? null : formatTime(commitTimeMs),
   };
 }

@@ -160,7 +160,15 @@ function print(reset: Reset, json: boolean, output: Output): void {
 }
 
 function movedJson(moved: MovedPartition): object {
-  return { ...moved, offsetBefore: moved.offsetBefore ?? null, memberId: moved.memberId ?? null };
+  return {
+    topic: moved.topic,
+    partition: moved.partition,
+    offsetBefore: moved.offsetBefore ?? null,
+    offsetAfter: moved.offsetAfter,
+    logStartOffset: moved.logStartOffset,
+    highWatermark: moved.highWatermark,
+    memberId: moved.memberId ?? null,
+  };
 }
 
 const COLUMNS = ['topic', 'partition', 'current', 'new', 'change', 'lag after', 'owner'];

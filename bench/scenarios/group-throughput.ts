@@ -11,7 +11,8 @@ const GROUP = 'bench';
 const PARTITIONS = 24;
 const READERS = 3;
 const RECORD_BYTES = 1024;
-const RECORDS_EACH = 20_000;
+/** A multiple of the partitions: each has as many. */
+const RECORDS_EACH = 20_016;
 const TOTAL_RECORDS = PARTITIONS * RECORDS_EACH;
 const PASSES = 5;
 /** More often than by default, so that each pass has commits in it. */

@@ -2,6 +2,9 @@
 import { type ChildProcess, fork } from 'node:child_process';
 import { once } from 'node:events';
 import { fileURLToPath } from 'node:url';
+import { until } from '../../test/support/until.js';
+
+const LIMIT_MS = 60_000;
 
 /** ms of a clock that all processes of this machine share (Linux) and nobody sets. */
 export function sharedMs(): number {
@@ -45,20 +48,20 @@ export class Child<Reports extends Report, Orders extends object> {
     this.#listeners.delete(listener);
   }
 
-  /** The next report of this kind; rejects when the process ends before. */
-  next<Kind extends Reports['kind']>(kind: Kind): Promise<Extract<Reports, { kind: Kind }>> {
-    return new Promise((resolve, reject) => {
-      if (this.#failure !== undefined) return reject(this.#failure);
-      const ended = (): void => reject(this.#failure ?? new Error('a child has ended'));
-      const listener = (report: Reports): void => {
-        if (report.kind !== kind) return;
-        this.off(listener);
-        this.#process.off('exit', ended);
-        resolve(report as Extract<Reports, { kind: Kind }>);
-      };
-      this.on(listener);
-      this.#process.once('exit', ended);
-    });
+  /** The next report of this kind; rejects when the process ends before, or after a minute. */
+  async next<Kind extends Reports['kind']>(kind: Kind): Promise<Extract<Reports, { kind: Kind }>> {
+    let found: Reports | undefined;
+    const listener = (report: Reports): void => {
+      if (report.kind === kind) found ??= report;
+    };
+    this.on(listener);
+    try {
+      await until(() => found !== undefined || this.#failure !== undefined, `a child says ${kind}`, LIMIT_MS);
+    } finally {
+      this.off(listener);
+    }
+    if (found === undefined) throw this.#failure;
+    return found as Extract<Reports, { kind: Kind }>;
   }
 
   order(order: Orders): void {

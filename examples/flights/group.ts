@@ -27,12 +27,13 @@ export async function handleInGroup(client: Client, broker: string, directory: s
   try {
     for (let i = 0; i < 3; i++) hire();
     const victim = workers[VICTIM];
-    await watch(client, view, (group) => group.lag <= total * (1 - KILL_AT) && victim?.hasHandled === true);
+    await watch(client, view, ({ lag }) => lag <= total * (1 - KILL_AT) && victim?.hasHandled === true);
     await victim?.kill();
     view.note(`${victim?.name} was killed with -9; its session ends in ${SESSION_TIMEOUT_MS / 1000} s at most`);
     hire();
     view.note('worker-4 was started');
-    const isDone = await watch(client, view, ({ lag }) => lag === 0);
+    // On a busy machine the others may have done all the work by the time that it is there to take its share.
+    const isDone = await watch(client, view, ({ lag, group }) => lag === 0 && hasShare(group, 'worker-4'));
     view.end();
     const exitCodes = await Promise.all(workers.filter((worker) => worker !== victim).map((worker) => worker.stop()));
     const counts = countHandled(workers, ends);
@@ -40,8 +41,8 @@ export async function handleInGroup(client: Client, broker: string, directory: s
     checks.check('the lag has fallen to 0', isDone);
     checks.check(`each of ${total.toLocaleString('en-US')} records was handled at least once`, counts.missing === 0);
     checks.check(
-      'worker-4 took part, and the other workers left in order',
-      workers[3]?.hasHandled === true && exitCodes.every((code) => code === 0),
+      'worker-4 has its share of the partitions, and all workers but the killed one left in order',
+      isDone && exitCodes.every((code) => code === 0),
     );
   } finally {
     view.end();
@@ -58,18 +59,22 @@ async function endOffsets(client: Client): Promise<readonly number[]> {
 async function watch(
   client: Client,
   view: GroupView,
-  isReached: (group: { readonly lag: number }) => boolean,
+  isReached: (at: { readonly lag: number; readonly group: GroupDescription }) => boolean,
 ): Promise<boolean> {
   const limit = performance.now() + LIMIT_MS;
   while (performance.now() < limit) {
     const group = await currentGroup(client);
     if (group !== undefined) {
       const lag = view.show(group);
-      if (isReached({ lag })) return true;
+      if (isReached({ lag, group })) return true;
     }
     await sleep(POLL_MS);
   }
   return false;
+}
+
+function hasShare({ members }: GroupDescription, name: string): boolean {
+  return members.some(({ clientId, partitionCount }) => clientId === name && partitionCount > 0);
 }
 
 /** Undefined until the first worker has joined. */

@@ -23,6 +23,8 @@ test(
     const { stdout, stderr } = await run(process.execPath, args, {
       cwd: ROOT,
       env: { ...process.env, TMPDIR: temporary },
+    }).catch((failure: { readonly stdout: string; readonly stderr: string }) => {
+      throw new Error(`the demo failed:\n${failure.stdout}\n${failure.stderr}`);
     });
     expect(stderr).toBe('');
     expect(stdout).not.toContain('FAILED');

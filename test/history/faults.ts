@@ -65,12 +65,14 @@ export class MutableHistory {
    * A record in one of these polls, with the index of the poll; not of a transaction, for if that ended nobody knows how,
    * this poll may be all that shows its commit.
    */
-  finalRecord(): { readonly record: SeenRecord; readonly at: number } | undefined {
+  finalRecord(
+    isWanted: (record: SeenRecord) => boolean = () => true,
+  ): { readonly record: SeenRecord; readonly at: number } | undefined {
     const transactional = new Set(
       this.indexes('send', ({ transaction }) => transaction !== undefined).map((at) => this.at(at, 'send').value),
     );
     const records = this.finalPolls().flatMap((at) => this.at(at, 'poll').records.map((record) => ({ record, at })));
-    return this.pick(records.filter(({ record }) => !transactional.has(record.value)));
+    return this.pick(records.filter(({ record }) => !transactional.has(record.value) && isWanted(record)));
   }
 
   /** The end of partition 0 of `plain`. */
@@ -199,17 +201,17 @@ export const FAULTS: Readonly<Record<ViolationKind, Fault>> = {
   },
 
   'group-skip': (history) => {
-    const chosen = history.finalRecord();
+    const commitAbove = (record: SeenRecord): number | undefined =>
+      history.indexes('commit', ({ positions }) => positions.some((position) => isAbove(position, record)))[0];
+    const chosen = history.finalRecord((record) => commitAbove(record) !== undefined)?.record;
     if (chosen === undefined) return undefined;
-    const isChosen = ({ topic, partition, offset }: Position): boolean =>
-      topic === chosen.record.topic && partition === chosen.record.partition && offset === chosen.record.offset;
+    const isOther = ({ topic, partition, offset }: Position): boolean =>
+      topic !== chosen.topic || partition !== chosen.partition || offset !== chosen.offset;
     for (const at of history.indexes('finish')) {
       const { records, ...rest } = history.at(at, 'finish');
-      history.events[at] = { ...rest, records: records.filter((record) => !isChosen(record)) };
+      history.events[at] = { ...rest, records: records.filter(isOther) };
     }
-    return history.indexes('commit', ({ positions }) =>
-      positions.some((position) => isAbove(position, chosen.record)),
-    )[0];
+    return commitAbove(chosen);
   },
 
   'two-owners': (history) => {

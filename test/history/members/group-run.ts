@@ -15,7 +15,7 @@ export const GROUP = 'billing';
 export const TOPIC_NAMES: readonly string[] = ['orders', 'payments'];
 const FIRST_PARTITIONS = 3;
 /** Sends unanswered at once, of each topic, and how long they wait: a few hundred records a second, several in a batch. */
-const WINDOW = 12;
+const WINDOW = 9;
 const LINGER_MS = 40;
 /** Of each partition. */
 const KEYS = 4;

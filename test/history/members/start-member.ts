@@ -10,9 +10,9 @@ import type { MemberOptions } from './member-options.js';
 const MAX_BUFFERED_BYTES = 16_384;
 const FETCH_BYTES = 4_096;
 
-/** Some records take long: others overtake them where they may. */
-const SLOW_SHARE = 0.02;
-const SLOW_MS = 100;
+/** Some records take long: others overtake them where they may, and partitions are asked back meanwhile. */
+const SLOW_SHARE = 0.03;
+const SLOW_MS = 200;
 
 export interface StartedMember {
   /** Settled when it has ended; rejected when it may not go on. */

@@ -44,6 +44,9 @@ export class RecordedMember {
   readonly #options: RecordedMemberOptions;
   /** Assigned, and not read yet: where that begins, as far as it is known. */
   readonly #unread = new Map<string, number | undefined>();
+  /** By partition: records that are being handled. */
+  readonly #inHand = new Map<string, number>();
+  #broken: Error | undefined;
   /** By partition: when a record of it was handed out last. */
   readonly #lastUs = new Map<string, number>();
 
@@ -56,13 +59,17 @@ export class RecordedMember {
     consumer.on('lost', (partitions) => this.#lost(partitions));
   }
 
-  /** Goes on until the consumer is closed, or its signal aborts. @throws LogError when it may not go on */
+  /**
+   * Goes on until the consumer is closed, or its signal aborts.
+   * @throws LogError when it may not go on; Error when a partition was given up while a record of it was being handled
+   */
   async run(): Promise<void> {
     try {
       await this.#consume();
     } catch (error) {
       if (!(error instanceof LogError) || (error.reason !== 'CANCELLED' && error.reason !== 'CLOSED')) throw error;
     }
+    if (this.#broken !== undefined) throw this.#broken;
   }
 
   async #consume(): Promise<void> {
@@ -110,9 +117,15 @@ export class RecordedMember {
     for (const place of places) this.#begin(place, handedOutUs);
     this.#log.add({ kind: 'poll', process, records: seen, unordered: this.#isUnordered }, handedOutUs);
     for (const place of places) this.#lastUs.set(keyOf(place), handedOutUs);
+    this.#take(places, 1);
     const ms = handleMs();
     if (ms > 0) await sleep(ms);
     this.#log.add({ kind: 'finish', process, records: places });
+    this.#take(places, -1);
+  }
+
+  #take(places: readonly Position[], change: 1 | -1): void {
+    for (const place of places) this.#inHand.set(keyOf(place), (this.#inHand.get(keyOf(place)) ?? 0) + change);
   }
 
   /** Whether a commit was acknowledged. @throws LogError when it had no reason to fail */
@@ -153,7 +166,12 @@ export class RecordedMember {
   }
 
   #revoked(partitions: readonly TopicPartition[]): void {
-    for (const partition of partitions) this.#end(partition, nowUs());
+    for (const partition of partitions) {
+      const { topic, partition: number } = partition;
+      const inHand = this.#inHand.get(keyOf(partition)) ?? 0;
+      if (inHand > 0) this.#broken = new Error(`${topic}/${number} is given up with ${inHand} records of it in hand`);
+      this.#end(partition, nowUs());
+    }
   }
 
   /** When they went is not known: when the member acted on them last is. */

@@ -218,8 +218,8 @@ export const GROUP_MUTANTS: readonly Mutant[] = [
       },
     ],
     guard: {
-      file: 'test/history/groups.test.ts',
-      test: 'groups whose members come and go skip nothing, go back nowhere and never share a partition',
+      file: 'test/client/consumer-groups.test.ts',
+      test: 'the record in hand when its group is reset cannot be committed',
     },
   },
 ];

@@ -1,6 +1,6 @@
 /** `consumer.run` against the production broker in memory: parallel handlers, their order, what is committed. */
 import { expect, test } from 'vitest';
-import type { HandlingOrder } from '../../src/client/consumer-options.js';
+import type { ConsumerOptions, HandlingOrder, RunOptions } from '../../src/client/consumer-options.js';
 import { randomFrom } from '../support/random.js';
 import { recordingLogger } from '../support/recording-logger.js';
 import { rejection } from '../support/rejection.js';
@@ -167,6 +167,28 @@ test('the signal ends a run with CANCELLED once the handlers under way are throu
   await closing;
   await again;
   expect(await committedBy(t.client)).toBe(2);
+});
+
+test.each<[string, Partial<ConsumerOptions>, RunOptions]>([
+  ['as much as may be buffered has been taken', { maxBufferedBytes: 100 }, { concurrency: 3 }],
+  ['many records wait for their key', {}, { concurrency: 2, orderedBy: 'key' }],
+])('a run ends also while %s', async (_, options, runOptions) => {
+  await using t = await startGroup(1);
+  for (let from = 0; from < 300; from += 50) await append(t.client, 0, 50, from);
+  await appendKeys(t.client, 0, 300, 1);
+  const gates = new Gates();
+  const consumer = t.client.consumer(words, { group: 'g', ...options });
+  const running = consumer.run(gates.handle, runOptions);
+  await until(() => gates.started.length >= 1, 'a handler is under way');
+  for (let i = 0; i < 305; i++) {
+    await turns(1);
+    gates.releaseAll();
+  }
+  await turns(20);
+  const closing = consumer.close();
+  gates.releaseAll();
+  await Promise.all([closing, running]);
+  expect(await committedBy(t.client)).toBe(gates.finished.length);
 });
 
 test('without auto-commit a handler commits its own record, and the offset stops at a hole', async () => {

@@ -144,8 +144,9 @@ export function checkOffsets(offsets: readonly OffsetToCommit[]): void {
 /** @throws LogError INVALID_REQUEST */
 export function checkPartitions(asked: FetchOffsetsCommand['topics']): void {
   const count = asked.reduce((sum, { partitions }) => sum + partitions.length, 0);
-  if (count <= MAX_PARTITIONS) return;
+  if (count <= MAX_PARTITIONS && asked.length <= MAX_PARTITIONS) return;
   throw invalid(
-    `One request names at most ${MAX_PARTITIONS} partitions, not ${count}; none for all that was committed.`,
+    `One request names at most ${MAX_PARTITIONS} partitions and as many topics, not ${count} of ${asked.length}; ` +
+      'none for all that was committed.',
   );
 }

@@ -29,7 +29,7 @@ import type {
   RefusedOffset,
   SetOffsetsCommand,
 } from './coordinator-types.js';
-import { assignmentOf, snapshotOf, summaryOf, timesOf } from './descriptions.js';
+import { assignmentOf, snapshotOf, summariesOf, timesOf } from './descriptions.js';
 import { checkMember } from './group.js';
 import { checkGroupConfig, type GroupConfig } from './group-config.js';
 import type { GroupEntry } from './group-entry.js';
@@ -265,11 +265,7 @@ export class GroupCoordinator implements GroupCoordinatorApi {
 
   async list(): Promise<readonly GroupSummary[]> {
     this.#shards.checkAll();
-    const summaries: GroupSummary[] = [];
-    for (const shard of this.#shards.all) {
-      for (const { durable } of shard.entries) if (durable !== undefined) summaries.push(summaryOf(durable));
-    }
-    return summaries.sort((a, b) => (a.groupId < b.groupId ? -1 : 1));
+    return await summariesOf(this.#shards.all, this.#options.clock);
   }
 
   async snapshot(groupId: string): Promise<GroupSnapshot> {

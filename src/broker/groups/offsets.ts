@@ -4,8 +4,7 @@ import type { CommittedOffset, StoredOffset } from './coordinator-types.js';
 import type { OffsetPlace } from './records.js';
 
 interface TopicOffsets {
-  /** As it was when the last offset was committed. */
-  name: string;
+  readonly name: string;
   lastCommitMs: number;
   readonly partitions: Map<number, StoredOffset>;
 }
@@ -13,6 +12,8 @@ interface TopicOffsets {
 export class CommittedOffsets {
   /** By id: a topic that was created anew begins without any. */
   readonly #topics = new Map<TopicId, TopicOffsets>();
+  /** Ids of those that had a name one after the other: whoever begins to read asks for them topic by topic. */
+  readonly #idsOf = new Map<string, Set<TopicId>>();
   #size = 0;
   #lastCommitMs = Number.NEGATIVE_INFINITY;
 
@@ -30,8 +31,9 @@ export class CommittedOffsets {
     if (topic === undefined) {
       topic = { name: offset.topic, lastCommitMs: offset.commitTimeMs, partitions: new Map() };
       this.#topics.set(topicId, topic);
+      const ids = this.#idsOf.get(topic.name) ?? new Set();
+      this.#idsOf.set(topic.name, ids.add(topicId));
     }
-    topic.name = offset.topic;
     topic.lastCommitMs = Math.max(topic.lastCommitMs, offset.commitTimeMs);
     this.#lastCommitMs = Math.max(this.#lastCommitMs, offset.commitTimeMs);
     if (!topic.partitions.has(partition)) this.#size++;
@@ -42,7 +44,14 @@ export class CommittedOffsets {
     const topic = this.#topics.get(topicId);
     if (topic?.partitions.delete(partition) !== true) return;
     this.#size--;
-    if (topic.partitions.size === 0) this.#topics.delete(topicId);
+    if (topic.partitions.size === 0) this.#forget(topicId, topic);
+  }
+
+  #forget(topicId: TopicId, { name }: TopicOffsets): void {
+    this.#topics.delete(topicId);
+    const ids = this.#idsOf.get(name);
+    ids?.delete(topicId);
+    if (ids?.size === 0) this.#idsOf.delete(name);
   }
 
   get({ topicId, partition }: OffsetPlace): StoredOffset | undefined {
@@ -60,9 +69,9 @@ export class CommittedOffsets {
   /** Of another topic that had the name, the one with the latest commit. */
   earlierTopicId(name: string, topicId: TopicId): TopicId | undefined {
     let latest: { readonly id: TopicId; readonly commitMs: number } | undefined;
-    for (const [id, topic] of this.#topics) {
-      if (topic.name !== name || id === topicId) continue;
-      if (latest === undefined || topic.lastCommitMs > latest.commitMs) latest = { id, commitMs: topic.lastCommitMs };
+    for (const id of this.#idsOf.get(name) ?? []) {
+      const commitMs = id === topicId ? undefined : this.#topics.get(id)?.lastCommitMs;
+      if (commitMs !== undefined && (latest === undefined || commitMs > latest.commitMs)) latest = { id, commitMs };
     }
     return latest?.id;
   }

@@ -9,6 +9,9 @@ import type { ClientRuntime } from '../options.js';
 import { DEFAULT_BACKOFF, withRetries } from '../retry.js';
 import type { AssignedPartition } from './types.js';
 
+/** Partitions that one request may ask for. */
+const MAX_PARTITIONS = 10_000;
+
 /** Where a group begins that has committed nothing. A Date: at the first record at or after it. */
 export type StartPolicy = 'earliest' | 'latest' | Date;
 
@@ -78,7 +81,7 @@ export async function startPositions(
   signal?: AbortSignal,
 ): Promise<(StartPosition | NoStartPosition)[]> {
   if (partitions.length === 0) return [];
-  const topics = byTopic(partitions);
+  const topics = byTopic(partitions).flatMap(inParts);
   const { committed, gone } = await fetchOfTopics(groupId, topics, context, signal);
   const resolver = new StartResolver(groupId, committed, from, context, signal);
   const resolved = await Promise.all(
@@ -97,25 +100,33 @@ interface CommittedOfTopics {
   readonly gone: ReadonlyMap<readonly AssignedPartition[], LogError>;
 }
 
-/** The broker refuses a question about several topics when one of them is gone: it is then asked about fewer. */
+/**
+ * The broker refuses a question about too many partitions, and one about several topics when one of them is gone: it is
+ * then asked about fewer.
+ */
 async function fetchOfTopics(
   groupId: string,
   topics: readonly (readonly AssignedPartition[])[],
   context: CommittedOffsetsContext,
   signal: AbortSignal | undefined,
 ): Promise<CommittedOfTopics> {
+  const half = Math.ceil(topics.length / 2);
+  const inHalves = async (): Promise<CommittedOfTopics> => {
+    const before = await fetchOfTopics(groupId, topics.slice(0, half), context, signal);
+    const after = await fetchOfTopics(groupId, topics.slice(half), context, signal);
+    return { committed: [...before.committed, ...after.committed], gone: new Map([...before.gone, ...after.gone]) };
+  };
+  const [first, ...rest] = topics;
+  if (first === undefined) return { committed: [], gone: new Map() };
+  const partitionCount = topics.reduce((count, { length }) => count + length, 0);
+  if (partitionCount > MAX_PARTITIONS && rest.length > 0) return await inHalves();
   try {
     const committed = await fetchCommittedOffsets(groupId, topics.map(describeTopic), context, signal);
     return { committed, gone: new Map() };
   } catch (thrown) {
     const error = callFailure(thrown);
     if (!isGone(error)) throw error;
-    const [first, ...rest] = topics;
-    if (first !== undefined && rest.length === 0) return { committed: [], gone: new Map([[first, error]]) };
-    const half = Math.ceil(topics.length / 2);
-    const before = await fetchOfTopics(groupId, topics.slice(0, half), context, signal);
-    const after = await fetchOfTopics(groupId, topics.slice(half), context, signal);
-    return { committed: [...before.committed, ...after.committed], gone: new Map([...before.gone, ...after.gone]) };
+    return rest.length === 0 ? { committed: [], gone: new Map([[first, error]]) } : await inHalves();
   }
 }
 
@@ -259,6 +270,11 @@ function byTopic(partitions: readonly AssignedPartition[]): AssignedPartition[][
     else known.push(partition);
   }
   return [...topics.values()];
+}
+
+function inParts(assigned: readonly AssignedPartition[]): (readonly AssignedPartition[])[] {
+  const count = Math.ceil(assigned.length / MAX_PARTITIONS);
+  return Array.from({ length: count }, (_, i) => assigned.slice(i * MAX_PARTITIONS, (i + 1) * MAX_PARTITIONS));
 }
 
 function describeTopic(assigned: readonly AssignedPartition[]): TopicPartitionsMessage {

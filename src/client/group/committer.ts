@@ -1,13 +1,21 @@
 /** The commits of one member: one request under way at a time, and whatever is asked for meanwhile goes with the next. */
 import type { Timer } from '../../core/clock.js';
 import { LogError } from '../../core/errors.js';
-import type { CommitOffsetsRequest, CommitOffsetsResponse, OffsetToCommitMessage } from '../../rpc/group-messages.js';
+import type {
+  CommitOffsetsRequest,
+  CommitOffsetsResponse,
+  OffsetToCommitMessage,
+  RefusedOffsetMessage,
+} from '../../rpc/group-messages.js';
 import { fromStatusMessage } from '../../rpc/status-codec.js';
 import { callFailure, closedError } from '../failures.js';
 import type { ClientRuntime } from '../options.js';
 import { backoffMs, DEFAULT_BACKOFF } from '../retry.js';
 import type { CommitStreams } from './commit-stream.js';
 import type { AssignedPartition, PositionToCommit, TopicPartition } from './types.js';
+
+/** Offsets that one request may commit. */
+const MAX_OFFSETS = 10_000;
 
 /** Whose offsets are committed. */
 export interface CommittingMember {
@@ -38,8 +46,9 @@ interface WaitingCommit {
 }
 
 /**
- * Invariants: at most one request is under way; a request carries whole calls, so that a call is refused as a whole
- * before it was sent; sequences rise with every request, repetitions included, so that a delayed one undoes nothing.
+ * Invariants: at most one request is under way; calls are sent whole, in one request unless they are too large for that,
+ * so that a call is refused as a whole before it was sent; sequences rise with every request, repetitions included, so
+ * that a delayed one undoes nothing.
  */
 export class Committer {
   readonly #member: CommittingMember;
@@ -96,11 +105,14 @@ export class Committer {
     return waiting.filter((call) => !call.settled);
   }
 
-  /** Sends one request for these calls; returns the error after which they wait to be repeated, if so. */
+  /** Sends what these calls come to; returns the error after which they wait to be repeated, if so. */
   async #send(calls: readonly WaitingCommit[]): Promise<LogError | undefined> {
     try {
-      const response = await this.#context.commitStreams.send(this.#request(calls));
-      settleAll(calls, response);
+      const refused: RefusedOffsetMessage[] = [];
+      for (const request of this.#requests(calls)) {
+        refused.push(...(await this.#context.commitStreams.send(request)).refused);
+      }
+      settleAll(calls, { refused });
       return undefined;
     } catch (thrown) {
       const error = callFailure(thrown);
@@ -116,7 +128,8 @@ export class Committer {
     }
   }
 
-  #request(calls: readonly WaitingCommit[]): CommitOffsetsRequest {
+  /** All under the epoch of now: by a later one, an offset could be taken for one of an assignment that came later. */
+  #requests(calls: readonly WaitingCommit[]): CommitOffsetsRequest[] {
     const newest = new Map<string, OffsetToCommitMessage>();
     for (const { positions } of calls) {
       for (const { partition: held, offset, leaderEpoch, metadata } of positions) {
@@ -126,7 +139,13 @@ export class Committer {
       }
     }
     const { groupId, memberId, epoch: memberEpoch } = this.#member;
-    return { groupId, memberId, memberEpoch, sequence: ++this.#sequence, offsets: [...newest.values()] };
+    const offsets = [...newest.values()];
+    const requests: CommitOffsetsRequest[] = [];
+    for (let from = 0; from < offsets.length; from += MAX_OFFSETS) {
+      const some = offsets.slice(from, from + MAX_OFFSETS);
+      requests.push({ groupId, memberId, memberEpoch, sequence: ++this.#sequence, offsets: some });
+    }
+    return requests;
   }
 
   async #backOff(failures: number, error: LogError): Promise<void> {

@@ -90,9 +90,9 @@ export class Runner<K, V> {
     throw this.#failure?.error;
   }
 
-  /** Resolves when handlers wait for records. */
+  /** Resolves when handlers wait for records, or none will begin any more, however much was taken for them. */
   async #hungry(): Promise<void> {
-    while (!this.#isHungry() && this.#failure === undefined) {
+    while (!this.#isHungry() && !this.#isStopped) {
       await new Promise<void>((resolve) => {
         this.#wakeFetcher = resolve;
       });

@@ -229,6 +229,9 @@ describe('bad input is refused with what would be right', () => {
     const many = Array(10_001).fill({ partition: 0, offset: 1 });
     await rejection(groups.commit('a', memberEpoch, many), 'INVALID_REQUEST');
     await rejection(groups.committed(Array(10_001).fill(0)), 'INVALID_REQUEST');
+    const topics = Array(10_001).fill({ topic: 't', topicId: '', partitions: [] });
+    const asked = groups.coordinator.fetchOffsets({ groupId: 'g', memberId: '', memberEpoch: 0, topics });
+    await rejection(asked, 'INVALID_REQUEST');
     expect(await groups.coordinator.snapshot('g')).toMatchObject({ epoch: memberEpoch, offsets: [] });
   });
 

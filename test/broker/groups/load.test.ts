@@ -1,10 +1,13 @@
 /** Many of everything: how long loading takes, and that nobody has to wait for it. */
 import { expect, test } from 'vitest';
 import { BatchBuilder } from '../../../src/batch/builder.js';
+import { summariesOf } from '../../../src/broker/groups/descriptions.js';
+import { emptyGroup } from '../../../src/broker/groups/group.js';
+import { CommittedOffsets } from '../../../src/broker/groups/offsets.js';
 import { OFFSETS_TOPIC, OFFSETS_TOPIC_CONFIG, offsetsPartitionOf } from '../../../src/broker/groups/offsets-topic.js';
 import { encodeOffset } from '../../../src/broker/groups/records.js';
 import { systemClock } from '../../../src/core/clock.js';
-import { toTopicId } from '../../../src/core/types.js';
+import { type TopicId, toTopicId } from '../../../src/core/types.js';
 import type { Partition } from '../../../src/partition/partition.js';
 import { openMemoryEngine } from '../../../src/storage/memory/engine.js';
 import { longestTurnMs } from '../../support/loop-delay.js';
@@ -47,4 +50,43 @@ test('100,000 committed offsets are loaded in under two seconds, and no turn of 
   expect((user + system) / 1000).toBeLessThan(2000);
   expect(longestMs).toBeLessThan(50);
   await groups!.close();
+});
+
+test('100,000 groups are listed by name, and others get their turns meanwhile (invariant 22)', async () => {
+  const view = { get: () => undefined, matching: () => new Set<string>() };
+  const shards = Array.from({ length: 16 }, (_, shard) => ({
+    check: () => undefined,
+    entries: Array.from({ length: 100_000 / 16 }, (_unused, i) => {
+      const name = `group ${((i * 16 + shard) * 7919) % 100_003}`;
+      return { durable: emptyGroup(name, view, { monotonicMs: 0, wallMs: 0 }) };
+    }),
+  }));
+  let names: string[] = [];
+  const longestMs = await longestTurnMs(async () => {
+    names = (await summariesOf(shards, systemClock)).map(({ groupId }) => groupId);
+  });
+  expect(names).toHaveLength(100_000);
+  expect(names).toEqual([...names].sort());
+  expect(longestMs).toBeLessThan(150);
+});
+
+test('which earlier topics a group knows is told topic by topic, however many there are (invariant 22)', async () => {
+  const offsets = new CommittedOffsets();
+  const idOf = (topic: number, life: number): TopicId =>
+    toTopicId(`00000000-0000-4000-800${life}-${topic.toString(16).padStart(12, '0')}`);
+  const commit = (topic: number, life: number): void => {
+    const value = { topic: `t${topic}`, offset: 1, leaderEpoch: 0, metadata: '', commitTimeMs: 1000 - life };
+    offsets.set({ topicId: idOf(topic, life), partition: 0 }, value);
+  };
+  for (let topic = 0; topic < 10_000; topic++) for (const life of [0, 1]) commit(topic, life);
+  const turnMs = await longestTurnMs(async () => {
+    for (let topic = 0; topic < 10_000; topic++) {
+      if (offsets.earlierTopicId(`t${topic}`, idOf(topic, 2)) !== idOf(topic, 0)) throw new Error('another topic');
+    }
+  });
+  expect(turnMs).toBeLessThan(200);
+  offsets.delete({ topicId: idOf(0, 0), partition: 0 });
+  expect(offsets.earlierTopicId('t0', idOf(0, 2))).toBe(idOf(0, 1));
+  offsets.delete({ topicId: idOf(0, 1), partition: 0 });
+  expect(offsets.earlierTopicId('t0', idOf(0, 2))).toBeUndefined();
 });

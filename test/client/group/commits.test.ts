@@ -69,6 +69,20 @@ test('commits made while one is under way share the next request, and the last o
   expect(t.coordinator.arrived.commit).toBe(2);
 });
 
+test('a member of more partitions than a request takes commits them in several, under one epoch', async () => {
+  const epochs = Object.fromEntries(Array.from({ length: 12_000 }, (_, partition) => [partition, 1]));
+  await using t = await memberOf(epochs);
+  const committing = t.membership.commit(Object.keys(epochs).map((partition) => t.position(Number(partition), 7)));
+  const first = await t.coordinator.next('commit');
+  expect([first.request.sequence, first.request.offsets.length]).toEqual([1, 10_000]);
+  const refusal = new LogError('OFFSET_OUT_OF_RANGE', 'beyond the end');
+  first.answer({ refused: [{ topic: 'words', partition: 3, error: toStatusMessage(refusal) }] });
+  const second = await t.coordinator.next('commit');
+  expect([second.request.sequence, second.request.offsets.length]).toEqual([2, 2000]);
+  second.answer(NONE_REFUSED);
+  await rejection(committing, 'OFFSET_OUT_OF_RANGE');
+});
+
 test('a refused partition fails the commits that it is part of, and no others', async () => {
   await using t = await memberOf({ 0: 1, 1: 1 });
   const first = t.membership.commit([t.position(0, 1)]);

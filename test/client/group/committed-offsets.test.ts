@@ -215,6 +215,25 @@ test('a topic that is gone before its offsets are asked for leaves its partition
   ]);
 });
 
+test('more partitions than a request takes are asked for in several', async () => {
+  await using t = await setUp();
+  const all = Array.from({ length: 21_000 }, (_, i) =>
+    assigned(i % 12_000, i < 12_000 ? 'words' : 'other', i < 12_000 ? TOPIC_ID : EARLIER),
+  );
+  const starting = startPositions('billing', all, undefined, t.context);
+  let answered = 0;
+  while (answered < all.length) {
+    const fetch = await t.coordinator.next('fetch');
+    const count = fetch.request.topics.reduce((sum, { partitions }) => sum + partitions.length, 0);
+    expect(count).toBeLessThanOrEqual(10_000);
+    answered += count;
+    fetch.answer({ offsets: [] });
+  }
+  const starts = await starting;
+  expect(starts.map(({ partition }) => partition)).toEqual(all);
+  expect(starts.every((start) => 'offset' in start && start.offset === 100)).toBe(true);
+});
+
 test('a coordinator that is loading is waited for, however long it takes', async () => {
   await using t = await setUp();
   const starting = startPositions('billing', [assigned(0)], undefined, t.context);

@@ -62,12 +62,11 @@ test('the next heartbeat follows an answer at once, but never in a tight loop', 
   await t.join(1, { 0: 1 });
   const first = await t.coordinator.next('heartbeat');
   t.clock.skip(INTERVAL_MS);
+  const beforeSecondMs = performance.now();
   first.answer(noNews(1));
-  const second = await t.coordinator.next('heartbeat');
-  second.answer(noNews(1));
-  const answeredAtMs = performance.now();
+  (await t.coordinator.next('heartbeat')).answer(noNews(1));
   await t.coordinator.next('heartbeat');
-  expect(performance.now() - answeredAtMs).toBeGreaterThan(50);
+  expect(performance.now() - beforeSecondMs).toBeGreaterThan(90);
 });
 
 test('a partition that is revoked stays held until the listener has let it go, which is reported at once (invariants 9, 10)', async () => {

@@ -3,7 +3,7 @@ import type { ClientReadableStream } from '@grpc/grpc-js';
 import { LogError } from '../core/errors.js';
 import type { FetchedPartition, FetchStreamResponse } from '../rpc/messages.js';
 import { fromStatusMessage } from '../rpc/status-codec.js';
-import type { Channel } from './channel.js';
+import { type Channel, cancelCall } from './channel.js';
 import { callFailure } from './failures.js';
 import { Fifo } from './fifo.js';
 import { methods } from './methods.js';
@@ -294,8 +294,9 @@ export class FetchSession {
     const call = this.#call;
     this.#call = undefined;
     // The listener for errors stays on: a cancelled call reports its cancellation.
-    call?.cancel();
-    call?.resume();
+    if (call === undefined) return;
+    cancelCall(call);
+    call.resume();
   }
 
   #release(): void {

@@ -1,8 +1,10 @@
 /** One ProduceStream call: requests out, results in, nothing about retries. */
+
 import type { ClientDuplexStream } from '@grpc/grpc-js';
 import { LogError } from '../core/errors.js';
 import type { AcksName, ProduceStreamRequest, ProduceStreamResponse, ProduceStreamResult } from '../rpc/messages.js';
 import { fromStatusMessage } from '../rpc/status-codec.js';
+import { cancelCall } from './channel.js';
 import { callFailure } from './failures.js';
 import type { Lane } from './lane.js';
 import type { ProducerBatch } from './producer-batch.js';
@@ -95,7 +97,7 @@ export class ProduceStream {
   abort(error: LogError): void {
     if (this.ended) return;
     this.#failure = error;
-    this.#call.cancel();
+    cancelCall(this.#call);
     this.#onOver(error);
   }
 

@@ -25,6 +25,19 @@ export async function executed(broker: string, args: readonly string[], confirm?
   });
   const output = new Output(stream);
   const { exitCode, line } = await execute(args, { output, environment: { TIDELOG_BROKER: broker }, confirm });
+  forgetInterrupts();
   await output.flush();
   return { code: exitCode, stdout, line };
+}
+
+const SIGNALS = ['SIGINT', 'SIGTERM'] as const;
+const OWN_LISTENERS = new Map(SIGNALS.map((signal) => [signal, process.listeners(signal)]));
+
+/** A command that ends with its process leaves it listening to signals; here one after the other would. */
+function forgetInterrupts(): void {
+  for (const signal of SIGNALS) {
+    for (const listener of process.listeners(signal)) {
+      if (!OWN_LISTENERS.get(signal)?.includes(listener)) process.removeListener(signal, listener);
+    }
+  }
 }

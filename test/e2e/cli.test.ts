@@ -2,6 +2,10 @@
 import { cpSync, readdirSync, readFileSync, truncateSync, writeFileSync } from 'node:fs';
 import path from 'node:path';
 import { afterAll, beforeAll, describe, expect, test } from 'vitest';
+import { connect } from '../../src/client/client.js';
+import type { RecordInput } from '../../src/client/record-input.js';
+import { string, topic } from '../../src/client/serdes.js';
+import { executed } from '../cli/in-process.js';
 import { type Finished, type Process, type Server, tidelog, Workplace } from '../cli/support.js';
 import { until } from '../support/until.js';
 
@@ -15,8 +19,18 @@ beforeAll(async () => {
 
 afterAll(() => workplace.clean());
 
-/** Runs a client command against the broker of this file. */
-function run(args: readonly string[], input?: string | Buffer): Promise<Finished> {
+/** A command that takes no input and needs no process of its own, against the broker of this file. */
+function run(args: readonly string[]): Promise<Finished> {
+  return runOn(server, args);
+}
+
+async function runOn({ address }: Server, args: readonly string[]): Promise<Finished> {
+  const { code, stdout, line } = await executed(address, args);
+  return { code, stdout, stderr: line === undefined ? '' : `${line}\n` };
+}
+
+/** A command as a process that is given its input. */
+function piped(args: readonly string[], input: string | Buffer = ''): Promise<Finished> {
   return tidelog(args, input, { TIDELOG_BROKER: server.address });
 }
 
@@ -26,6 +40,17 @@ function follow(args: readonly string[]): Process {
 
 async function create(topic: string, ...options: string[]): Promise<void> {
   expect(await run(['topic', 'create', topic, ...options])).toMatchObject({ code: 0, stderr: '' });
+}
+
+/** One batch of records. */
+async function produce(
+  { address }: Server,
+  name: string,
+  ...records: readonly RecordInput<string, string>[]
+): Promise<void> {
+  await using client = await connect(address);
+  await using producer = client.producer();
+  await Promise.all(records.map((record) => producer.send(topic(name, { key: string(), value: string() }), record)));
 }
 
 function jsonLines(text: string): Record<string, unknown>[] {
@@ -75,9 +100,8 @@ describe.concurrent('topics', () => {
 
 describe.concurrent('topics that live', () => {
   /** Values at these times, one record each, in partition 0. */
-  async function produceAt(topic: string, ...times: string[]): Promise<void> {
-    const lines = times.map((timestamp) => JSON.stringify({ value: timestamp, timestamp, partition: 0 }));
-    expect(await run(['produce', topic, '--format', 'json'], lines.join('\n'))).toMatchObject({ code: 0 });
+  async function produceAt(name: string, ...times: string[]): Promise<void> {
+    await produce(server, name, ...times.map((value) => ({ value, timestampMs: Date.parse(value), partition: 0 })));
   }
 
   test('are altered, and say what has changed and where each value comes from', async () => {
@@ -121,14 +145,11 @@ describe.concurrent('topics that live', () => {
 
   test('take the values of the broker where they have none, and tell so', async () => {
     const own = await workplace.serve('own-defaults', '--log-retention-ms', '-1', '--log-cleanup-policy', 'compact');
-    const on = { TIDELOG_BROKER: own.address };
-    expect(await tidelog(['topic', 'create', 't', '--config', 'cleanup.policy=delete'], '', on)).toMatchObject({
-      code: 0,
-    });
-    const { stdout } = await tidelog(['topic', 'describe', 't'], '', on);
+    expect(await runOn(own, ['topic', 'create', 't', '--config', 'cleanup.policy=delete'])).toMatchObject({ code: 0 });
+    const { stdout } = await runOn(own, ['topic', 'describe', 't']);
     expect(stdout).toMatch(/retention\.ms +-1 +broker\n/);
     expect(stdout).toMatch(/cleanup\.policy +delete +topic\n/);
-    const reset = await tidelog(['topic', 'alter', 't', '--config', '-cleanup.policy'], '', on);
+    const reset = await runOn(own, ['topic', 'alter', 't', '--config', '-cleanup.policy']);
     expect(reset.stdout).toBe('cleanup.policy: delete -> compact (broker)\n');
     const stopped = await own.stop();
     const logged = jsonLines(stopped.stderr).find(({ msg }) => msg === 'topic configuration changed');
@@ -192,13 +213,13 @@ describe.concurrent('produce and consume', () => {
   test('lines go in and come out, byte for byte, and standard error says where they went', async () => {
     await create('lines');
     const input = Buffer.concat([Buffer.from('one\n\ntwo '), Buffer.from([0xff, 0xfe]), Buffer.from('\nlast')]);
-    const produced = await run(['produce', 'lines'], input);
+    const produced = await piped(['produce', 'lines'], input);
     expect(produced).toEqual({
       code: 0,
       stdout: '',
       stderr: '4 records delivered to lines (partition 0: 4)\n',
     });
-    const output = await run(['consume', 'lines', '--to', 'end']);
+    const output = await piped(['consume', 'lines', '--to', 'end']);
     expect(output).toEqual({ code: 0, stdout: `${input.toString('utf8')}\n`, stderr: '' });
     const [, , third] = jsonLines((await run(['consume', 'lines', '--to', 'end', '--format', 'json'])).stdout);
     expect(third).toMatchObject({
@@ -213,13 +234,14 @@ describe.concurrent('produce and consume', () => {
     await create('keyed', '--partitions', '4');
     const file = workplace.path('keyed.txt');
     writeFileSync(file, Array.from({ length: 1000 }, (_, i) => `k${i % 10}=value ${i}\n`).join(''));
-    for (const codec of ['none', 'gzip', 'snappy', 'lz4', 'zstd']) {
+    const produceFile = async (codec: string): Promise<void> => {
       const options = ['--file', file, '--key-separator', '=', '--compression', codec, '--acks', 'written'];
-      expect(await run(['produce', 'keyed', ...options])).toMatchObject({
+      expect(await piped(['produce', 'keyed', ...options])).toMatchObject({
         code: 0,
-        stderr: /^1,000 records delivered/,
+        stderr: expect.stringMatching(/^1,000 records delivered/),
       });
-    }
+    };
+    await Promise.all(['none', 'gzip', 'snappy', 'lz4', 'zstd'].map(produceFile));
     // What was only written becomes visible once it is synced, which nobody waited for.
     await until(async () => {
       const { stdout } = await run(['consume', 'keyed', '--to', 'end']);
@@ -244,9 +266,9 @@ describe.concurrent('produce and consume', () => {
       { keyBase64: '/w==', valueBase64: '/v8=', partition: 0 },
     ];
     const input = lines.map((line) => JSON.stringify(line)).join('\n');
-    expect(await run(['produce', 'json-a', '--format', 'json'], input)).toMatchObject({ code: 0 });
+    expect(await piped(['produce', 'json-a', '--format', 'json'], input)).toMatchObject({ code: 0 });
     const first = await run(['consume', 'json-a', '--to', 'end', '--format', 'json']);
-    expect(await run(['produce', 'json-b', '--format', 'json'], first.stdout)).toMatchObject({ code: 0 });
+    expect(await piped(['produce', 'json-b', '--format', 'json'], first.stdout)).toMatchObject({ code: 0 });
     const second = await run(['consume', 'json-b', '--to', 'end', '--format', 'json']);
     const sorted = (text: string): unknown[] =>
       jsonLines(text.replaceAll('json-b', 'json-a')).sort((a, b) => Number(a.partition) - Number(b.partition));
@@ -264,7 +286,7 @@ describe.concurrent('produce and consume', () => {
 
   test('a bad line ends produce with its number, and the lines before it are delivered', async () => {
     await create('bad-line');
-    const produced = await run(
+    const produced = await piped(
       ['produce', 'bad-line', '--format', 'json'],
       '{"value":"a"}\n{"value":"b"}\n{oops\n{"value":"c"}\n',
     );
@@ -278,10 +300,12 @@ describe.concurrent('produce and consume', () => {
   test('consume begins and ends at offsets, times and counts', async () => {
     await create('bounds', '--partitions', '2');
     const days = [1, 2, 3, 4, 5, 6];
-    const lines = days.map((day) =>
-      JSON.stringify({ value: `d${day}`, timestamp: `2024-05-0${day}`, partition: day % 2 }),
+    const timestampOf = (day: number): number => Date.UTC(2024, 4, day);
+    await produce(
+      server,
+      'bounds',
+      ...days.map((day) => ({ value: `d${day}`, timestampMs: timestampOf(day), partition: day % 2 })),
     );
-    expect(await run(['produce', 'bounds', '--format', 'json'], lines.join('\n'))).toMatchObject({ code: 0 });
     const values = async (...options: string[]): Promise<string[]> => {
       const { stdout, stderr } = await run(['consume', 'bounds', ...options]);
       expect(stderr).toBe('');
@@ -302,10 +326,10 @@ describe.concurrent('produce and consume', () => {
     const consumer = follow(['consume', 'tail', '--from', 'latest']);
     // Without a line to wait for, the consumer is known to be reading once it prints what is produced again and again.
     await until(async () => {
-      await run(['produce', 'tail'], 'tick\n');
+      await produce(server, 'tail', { value: 'tick' });
       return consumer.stdout.includes('tick\n');
     }, 'the consumer follows');
-    await run(['produce', 'tail'], 'tock\n');
+    await produce(server, 'tail', { value: 'tock' });
     await consumer.printed('tock\n');
     consumer.child.kill('SIGINT');
     expect(await consumer.finished()).toMatchObject({ code: 0, stderr: '' });
@@ -329,7 +353,7 @@ describe.concurrent('produce and consume', () => {
   test('a closed pipe ends consume quietly with 0, though there is more to print', async () => {
     await create('pipe');
     const lines = Array.from({ length: 30_000 }, (_, i) => `${i} ${'x'.repeat(100)}\n`).join('');
-    expect(await run(['produce', 'pipe'], lines)).toMatchObject({ code: 0 });
+    expect(await piped(['produce', 'pipe'], lines)).toMatchObject({ code: 0 });
     const consumer = follow(['consume', 'pipe']);
     await consumer.printed('\n');
     consumer.child.stdout.destroy();
@@ -356,7 +380,7 @@ describe.concurrent('failures', () => {
     ['no such log file', ['log', 'dump', '/nowhere/0.log'], ['INVALID_REQUEST', '/nowhere/0.log']],
     ['no such data directory', ['log', 'verify', '/nowhere'], ['DATA_DIR_UNUSABLE', '/nowhere']],
   ])('%s: one line says what, where and what to do, and the exit code is 1', async (_, args, parts) => {
-    expectFailure(await run(args, 'x\n'), ...parts);
+    expectFailure(await run(args), ...parts);
   });
 
   test('an unknown partition, an offset beyond the end and an input that is not there', async () => {
@@ -367,7 +391,7 @@ describe.concurrent('failures', () => {
       '9',
     );
     expectFailure(await run(['consume', 'small', '--from', '9', '--to', 'end']), 'OFFSET_OUT_OF_RANGE', '9');
-    expectFailure(await run(['produce', 'small', '--partition', '9'], 'x\n'), 'UNKNOWN_TOPIC_OR_PARTITION', '9');
+    expectFailure(await piped(['produce', 'small', '--partition', '9'], 'x\n'), 'UNKNOWN_TOPIC_OR_PARTITION', '9');
     expectFailure(await run(['produce', 'small', '--file', '/nowhere']), 'There is no file /nowhere');
     expectFailure(await run(['produce', 'small', '--file', workplace.directory]), 'is a directory');
     expectFailure(await run(['topic', 'create', 'small']), 'TOPIC_ALREADY_EXISTS', 'small');
@@ -375,7 +399,7 @@ describe.concurrent('failures', () => {
 
   test('a record that is too large says how large it may be', async () => {
     await create('narrow', '--config', 'max.message.bytes=1000');
-    expectFailure(await run(['produce', 'narrow'], `${'x'.repeat(5000)}\n`), 'MESSAGE_TOO_LARGE', '1000');
+    expectFailure(await piped(['produce', 'narrow'], `${'x'.repeat(5000)}\n`), 'MESSAGE_TOO_LARGE', '1000');
   });
 });
 
@@ -417,11 +441,10 @@ describe.concurrent('log files', () => {
   /** The data directory that a broker has left. */
   async function stoppedBroker(): Promise<string> {
     const own = await workplace.serve('stopped');
-    const broker = { TIDELOG_BROKER: own.address };
-    expect(await tidelog(['topic', 'create', 't'], '', broker)).toMatchObject({ code: 0 });
-    for (const line of ['{"key":"k","value":"one"}', '{"value":"two"}\n{"value":"three"}', '{"value":"four"}']) {
-      expect(await tidelog(['produce', 't', '--format', 'json'], line, broker)).toMatchObject({ code: 0 });
-    }
+    expect(await runOn(own, ['topic', 'create', 't'])).toMatchObject({ code: 0 });
+    await produce(own, 't', { key: 'k', value: 'one' });
+    await produce(own, 't', { value: 'two' }, { value: 'three' });
+    await produce(own, 't', { value: 'four' });
     expect((await own.stop()).code).toBe(0);
     return workplace.path('stopped');
   }
@@ -435,7 +458,7 @@ describe.concurrent('log files', () => {
       /^offsets 1-2 {2}position \d+ {2}size \d+ {2}codec none {2}count 2 {2}timestamps \S+Z\.\.\S+Z {2}producer -1\/-1\/-1 {2}.*crc [0-9a-f]{8} ok$/,
     );
     expect(lines[3]).toBe('3 intact batches, 4 records');
-    const withRecords = await tidelog(['log', 'dump', file, '--records']);
+    const withRecords = await run(['log', 'dump', file, '--records']);
     const records = withRecords.stdout.split('\n').filter((line) => line.startsWith('  '));
     expect(records.map((line) => (JSON.parse(line) as { value: string }).value)).toEqual([
       'one',
@@ -443,7 +466,7 @@ describe.concurrent('log files', () => {
       'three',
       'four',
     ]);
-    expect(await tidelog(['log', 'verify', workplace.path('dump')])).toMatchObject({
+    expect(await run(['log', 'verify', workplace.path('dump')])).toMatchObject({
       code: 0,
       stdout: expect.stringMatching(
         /^Checked 1 partition in .*: 1 segment, 3 batches, 4 records, [\d,]+ bytes\.\nNo corruption\.\n$/,
@@ -458,10 +481,10 @@ describe.concurrent('log files', () => {
     const secondBatch = bytes.readInt32BE(8) + 12;
     bytes[secondBatch + 70] = (bytes[secondBatch + 70] ?? 0) ^ 1;
     writeFileSync(file, bytes);
-    const dumped = await tidelog(['log', 'dump', file]);
+    const dumped = await run(['log', 'dump', file]);
     expect(dumped.stdout).toMatch(new RegExp(`\\noffsets 1-2 {2}position ${secondBatch} {2}size \\d+ {2}BAD: .*CRC`));
     expectFailure(dumped, 'CORRUPT_LOG', file, `byte ${secondBatch}`, 'offset 1');
-    const verified = await tidelog(['log', 'verify', workplace.path('flipped')]);
+    const verified = await run(['log', 'verify', workplace.path('flipped')]);
     expect(verified.stdout).toContain(`corrupt: ${file}, byte ${secondBatch}, offset 1: `);
     expectFailure(verified, 'CORRUPT_LOG', '1 problem', file);
   });
@@ -469,26 +492,25 @@ describe.concurrent('log files', () => {
   test('a truncated file and a foreign one are refused', async () => {
     const file = await stoppedDirectory('truncated');
     truncateSync(file, readFileSync(file).length - 5);
-    const dumped = await tidelog(['log', 'dump', file]);
+    const dumped = await run(['log', 'dump', file]);
     expect(dumped.stdout).toContain('2 intact batches, 3 records');
     expectFailure(dumped, 'CORRUPT_LOG', 'truncated or damaged', 'offset 3');
-    expectFailure(await tidelog(['log', 'verify', workplace.path('truncated')]), 'CORRUPT_LOG');
+    expectFailure(await run(['log', 'verify', workplace.path('truncated')]), 'CORRUPT_LOG');
     const foreign = workplace.path('foreign.log');
     writeFileSync(foreign, 'Nov 24 00:00:01 host app[1]: not ours\n'.repeat(20));
-    expectFailure(await tidelog(['log', 'dump', foreign]), 'INVALID_REQUEST', 'no log file');
+    expectFailure(await run(['log', 'dump', foreign]), 'INVALID_REQUEST', 'no log file');
   });
 
   test('a torn tail after a kill is a note of verify, not a failure', async () => {
     const own = await workplace.serve('torn');
-    const broker = { TIDELOG_BROKER: own.address };
-    expect(await tidelog(['topic', 'create', 't'], '', broker)).toMatchObject({ code: 0 });
-    expect(await tidelog(['produce', 't'], 'one\n', broker)).toMatchObject({ code: 0 });
+    expect(await runOn(own, ['topic', 'create', 't'])).toMatchObject({ code: 0 });
+    await produce(own, 't', { value: 'one' });
     await own.stop('SIGKILL');
     const logs = path.join(workplace.path('torn'), 'logs');
     const file = path.join(logs, readdirSync(logs)[0] ?? '', '00000000000000000000.log');
     const bytes = readFileSync(file);
     writeFileSync(file, Buffer.concat([bytes, Buffer.from([0, 0, 0, 0, 0, 0, 0, 1, 0, 0])]));
-    const { code, stdout, stderr } = await tidelog(['log', 'verify', workplace.path('torn')]);
+    const { code, stdout, stderr } = await run(['log', 'verify', workplace.path('torn')]);
     expect({ code, stderr }).toEqual({ code: 0, stderr: '' });
     expect(stdout).toContain(`torn tail: ${file}, byte ${bytes.length}, 10 bytes`);
     expect(stdout).toContain('was not stopped cleanly');

@@ -10,7 +10,7 @@ import type {
   CommitOffsetsStreamResult,
 } from '../../rpc/group-messages.js';
 import { fromStatusMessage } from '../../rpc/status-codec.js';
-import type { Channel } from '../channel.js';
+import { type Channel, cancelCall } from '../channel.js';
 import { callFailure, closedError } from '../failures.js';
 import { methods } from '../methods.js';
 
@@ -62,7 +62,7 @@ class OpenStream {
   /** Gives the call up: what is unanswered fails with `error`. */
   abort(error: LogError): void {
     if (this.#over) return;
-    this.#call.cancel();
+    cancelCall(this.#call);
     this.#end(error);
   }
 

@@ -122,7 +122,7 @@ async function createTopic(broker: BrokerProcess): Promise<void> {
   await client.admin.createTopic({
     name: 'orders',
     partitions: ALL_PARTITIONS.length,
-    configs: { 'segment.bytes': '8192' },
+    configs: { 'segment.bytes': '16384' },
   });
 }
 

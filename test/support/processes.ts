@@ -13,10 +13,10 @@ const SHARING = /^(batch|broker|cli|client|config|core|docs|listeners|partition|
 
 /**
  * What does not go with sharing: hooks that a shared module registers once (programme, properties), modules and timers
- * that are replaced, and looking at the process as a whole.
+ * that are replaced, and looking at the process as a whole: its handles, its memory, how long its turns take.
  */
 const NOT_SHARING =
-  /support\/(programme|properties)\.js'|vi\.(mock|doMock|hoisted|useFakeTimers|stub\w*)\b|process\.(on|env|chdir)\b|\/proc\/self|memoryUsage|stackTraceLimit|openHandles/;
+  /support\/(programme|properties)\.js'|vi\.(mock|doMock|hoisted|useFakeTimers|stub\w*)\b|process\.(on|env|chdir)\b|\/proc\/self|memoryUsage|cpuUsage|loop-delay|stackTraceLimit|openHandles/;
 
 /** Patterns of the files that share, for the configuration. */
 export function sharingFiles(): string[] {

@@ -17,9 +17,14 @@ export class Slices {
     this.#sliceEndMs = clock.monotonic() + sliceMs;
   }
 
+  /** Whether this turn has lasted long enough. */
+  get isOver(): boolean {
+    return this.#clock.monotonic() >= this.#sliceEndMs;
+  }
+
   /** To be called after each step: a promise of the next turn when this one has lasted long enough. */
   step(): Promise<void> | undefined {
-    if (++this.#steps % STEPS_PER_LOOK !== 0 || this.#clock.monotonic() < this.#sliceEndMs) return undefined;
+    if (++this.#steps % STEPS_PER_LOOK !== 0 || !this.isOver) return undefined;
     return this.pause();
   }
 

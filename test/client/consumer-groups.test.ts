@@ -1,5 +1,7 @@
 /** Several consumers of a group against the production broker in memory: hand-overs, crashes, resets, recreated topics. */
 import { expect, test } from 'vitest';
+import type { Consumer } from '../../src/client/consumer.js';
+import { longestTurnMs } from '../support/loop-delay.js';
 import { recordingLogger } from '../support/recording-logger.js';
 import { rejection } from '../support/rejection.js';
 import { until } from '../support/until.js';
@@ -225,4 +227,41 @@ test('a static member comes back to its partitions within its session, without m
   expect(again.consumer.assignment()).toEqual(mine);
   expect(events).toEqual([]);
   await Promise.all([a.stop(), again.stop()]);
+});
+
+test.each<[string, (consumer: Consumer<string, string>, handle: (value: string) => boolean) => Promise<void>]>([
+  [
+    'a loop over records',
+    async (consumer, handle) => {
+      for await (const { value } of consumer) if (handle(value)) break;
+    },
+  ],
+  [
+    'a loop over batches',
+    async (consumer, handle) => {
+      for await (const batch of consumer.batches()) {
+        const values = (await batch.records()).map(({ value }) => value);
+        if (values.map(handle).at(-1)) break;
+      }
+    },
+  ],
+  [
+    'a run',
+    (consumer, handle) =>
+      consumer.run(({ value }) => {
+        if (handle(value)) void consumer.close();
+      }),
+  ],
+])('%s whose work never waits gives turns to heartbeats and commits', async (_, read) => {
+  await using t = await startGroup(1);
+  for (let from = 0; from < 600; from += 60) await append(t.client, 0, 60, from);
+  const consumer = t.client.consumer(words, { group: 'g' });
+  const seen: string[] = [];
+  const work = (value: string): boolean => {
+    const untilMs = performance.now() + 1;
+    while (performance.now() < untilMs); // computes
+    return seen.push(value) === 600;
+  };
+  expect(await longestTurnMs(() => read(consumer, work))).toBeLessThan(200);
+  expect(seen).toEqual(range(0, 600));
 });

@@ -92,7 +92,8 @@ abstract class Loop<K, V, T> implements AsyncIterableIterator<T> {
   next(): Promise<IteratorResult<T>> {
     if (this.#turn === undefined && this.#participation !== undefined && this.#hand !== undefined) {
       this.#hand.takeBack();
-      const value = this.atHand(this.#participation, this.#hand);
+      const isOver = this.#participation.slices.isOver;
+      const value = isOver ? undefined : this.atHand(this.#participation, this.#hand);
       if (value !== undefined) return Promise.resolve({ done: false, value });
     }
     const turn = this.#turn === undefined ? this.#next() : this.#turn.then(() => this.#next());
@@ -118,6 +119,7 @@ abstract class Loop<K, V, T> implements AsyncIterableIterator<T> {
     const hand = this.#hand as Hand<K, V>;
     hand.takeBack();
     try {
+      if (participation.slices.isOver) await participation.slices.pause();
       if (participation.stoppedBy !== undefined) throw participation.stoppedBy;
       participation.goOn();
       return { done: false, value: await this.advance(participation, hand) };

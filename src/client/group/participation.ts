@@ -1,6 +1,7 @@
 /** A consumer's time in its group: from joining, at the first record asked for, until it has left. */
 
 import { LogError, toLogError } from '../../core/errors.js';
+import { Slices } from '../../core/slices.js';
 import type { OffsetSpec } from '../admin.js';
 import { closedError } from '../failures.js';
 import { BatchFeed } from './batch-feed.js';
@@ -14,6 +15,12 @@ import { startHoldings } from './starting.js';
 import type { AssignedPartition, Membership, MembershipListener, TopicPartition } from './types.js';
 
 /**
+ * Work that never waits gives a turn to timers and the connection after this, in ms: heartbeats and commits depend on it,
+ * and it may be minutes until what was fetched ahead is worked off.
+ */
+const SLICE_MS = 20;
+
+/**
  * Invariants: `#holdings` has what the membership has told of as assigned and not as gone; after `stop` nothing is handed
  * out; `end` leaves the group exactly once.
  */
@@ -21,6 +28,8 @@ export class Participation<K, V> implements MembershipListener {
   readonly membership: Membership;
   readonly commits: Commits;
   readonly feed: BatchFeed<K, V>;
+  /** Whoever hands records out looks whether its slice is over before each, and pauses then. */
+  readonly slices: Slices;
   /** The oldest work under way, for the processing deadline. Set by whoever hands records out. */
   oldestWork: () => Work | undefined = () => undefined;
   /** Called when partitions may be handed out, or not, in another way than before. */
@@ -37,6 +46,7 @@ export class Participation<K, V> implements MembershipListener {
   constructor(context: ConsumerContext<K, V>) {
     const { options, runtime } = context;
     this.#context = context;
+    this.slices = new Slices(runtime.clock, SLICE_MS);
     this.membership = context.createMembership(this);
     this.commits = new Commits({
       membership: this.membership,

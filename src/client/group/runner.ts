@@ -39,6 +39,8 @@ export class Runner<K, V> {
   /** Of these, those that take room: not what waits for a paused partition, for however long, while others go on. */
   #waitingCount = 0;
   #failure: { readonly error: unknown } | undefined;
+  /** Between two slices of starting handlers. */
+  #isPausing = false;
   #wakeFetcher: () => void = () => {};
   #wakeDrained: () => void = () => {};
 
@@ -113,6 +115,10 @@ export class Runner<K, V> {
   #schedule(): void {
     try {
       while (!this.#isStopped && this.#running.size < this.#options.concurrency) {
+        if (this.#participation.slices.isOver) {
+          this.#goOnAfterPause();
+          break;
+        }
         const task = this.#takeWaiting() ?? this.#takeNew();
         if (task === undefined) break;
         this.#start(task);
@@ -121,6 +127,15 @@ export class Runner<K, V> {
       this.#fail(error);
     }
     this.#wakeFetcher();
+  }
+
+  #goOnAfterPause(): void {
+    if (this.#isPausing) return;
+    this.#isPausing = true;
+    void this.#participation.slices.pause().then(() => {
+      this.#isPausing = false;
+      this.#schedule();
+    });
   }
 
   get #isStopped(): boolean {

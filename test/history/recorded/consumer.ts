@@ -35,6 +35,12 @@ export interface RecordedMemberOptions {
   readonly handleMs: () => number;
 }
 
+interface Unread {
+  readonly assignedUs: number;
+  /** Where that begins, if it is known already. */
+  readonly offset: number | undefined;
+}
+
 type TextRecord = ReadRecord<string, string>;
 
 /** A consumer from its start to its end: a process of the history. */
@@ -42,8 +48,8 @@ export class RecordedMember {
   readonly #consumer: Consumer<string, string>;
   readonly #log: EventLog;
   readonly #options: RecordedMemberOptions;
-  /** Assigned, and not read yet: where that begins, as far as it is known. */
-  readonly #unread = new Map<string, number | undefined>();
+  /** Assigned, and not read yet. */
+  readonly #unread = new Map<string, Unread>();
   /** By partition: records that are being handled. */
   readonly #inHand = new Map<string, number>();
   #broken: Error | undefined;
@@ -81,7 +87,7 @@ export class RecordedMember {
       case 'commits':
         for await (const record of consumer) {
           await this.#handle([record]);
-          if (await this.#passed(consumer.commit(record))) this.#committed(record, record.offset + 1);
+          if (await this.#passed(() => consumer.commit(record))) this.#committed(record, record.offset + 1);
         }
         return;
       case 'batches':
@@ -97,7 +103,7 @@ export class RecordedMember {
         return await consumer.run(
           async (record) => {
             await this.#handle([record]);
-            await this.#passed(consumer.commit(record));
+            await this.#passed(() => consumer.commit(record));
           },
           { concurrency: CONCURRENCY, orderedBy: 'none' },
         );
@@ -107,14 +113,14 @@ export class RecordedMember {
   async #handleBatch(batch: ConsumedBatch<string, string>): Promise<void> {
     const handedOutUs = nowUs();
     await this.#handle(await batch.records(), handedOutUs);
-    if (await this.#passed(batch.commit())) this.#committed(batch, batch.nextOffset);
+    if (await this.#passed(() => batch.commit())) this.#committed(batch, batch.nextOffset);
   }
 
   async #handle(records: readonly TextRecord[], handedOutUs: number = nowUs()): Promise<void> {
     const { process, handleMs } = this.#options;
     const places = records.map(({ topic, partition, offset }): Position => ({ topic, partition, offset }));
     const seen = records.map(({ value }, i) => ({ ...places[i]!, value: textOf(value) }));
-    for (const place of places) this.#begin(place, handedOutUs);
+    for (const place of places) this.#begin(place);
     this.#log.add({ kind: 'poll', process, records: seen, unordered: this.#isUnordered }, handedOutUs);
     for (const place of places) this.#lastUs.set(keyOf(place), handedOutUs);
     this.#take(places, 1);
@@ -128,14 +134,21 @@ export class RecordedMember {
     for (const place of places) this.#inHand.set(keyOf(place), (this.#inHand.get(keyOf(place)) ?? 0) + change);
   }
 
-  /** Whether a commit was acknowledged. @throws LogError when it had no reason to fail */
-  async #passed(commit: Promise<void>): Promise<boolean> {
-    try {
-      await commit;
-      return true;
-    } catch (error) {
-      if (error instanceof LogError && (error.retryable || MAY_END_COMMITS.has(error.reason))) return false;
-      throw error;
+  /**
+   * Commits until it passes, for nothing else would commit the last record of a partition.
+   * @returns whether it passed; not if the partition is gone
+   * @throws LogError when it had no reason to fail
+   */
+  async #passed(commit: () => Promise<void>): Promise<boolean> {
+    for (;;) {
+      try {
+        await commit();
+        return true;
+      } catch (error) {
+        if (!(error instanceof LogError)) throw error;
+        if (ENDS_COMMITS.has(error.reason)) return false;
+        if (!error.retryable && error.reason !== 'REQUEST_TIMED_OUT') throw error;
+      }
     }
   }
 
@@ -146,19 +159,23 @@ export class RecordedMember {
 
   /** Where the consumer begins is to be seen by the first record that it hands out, if these come in order. */
   async #assigned(partitions: readonly TopicPartition[]): Promise<void> {
-    for (const partition of partitions) this.#unread.set(keyOf(partition), undefined);
+    const assignedUs = nowUs();
+    for (const partition of partitions) this.#unread.set(keyOf(partition), { assignedUs, offset: undefined });
     if (!this.#isUnordered) return;
-    for (const { offset = 0, ...at } of await this.#consumer.committed(partitions)) this.#unread.set(keyOf(at), offset);
+    for (const { offset = 0, ...at } of await this.#consumer.committed(partitions)) {
+      this.#unread.set(keyOf(at), { assignedUs, offset });
+    }
   }
 
-  /** From its first record on it acts as the owner. */
-  #begin({ offset: first, ...place }: Position, atUs: number): void {
+  /** Written down with its first record, for without one it is not to be known whether it still had the partition. */
+  #begin({ offset: first, ...place }: Position): void {
     const key = keyOf(place);
-    if (!this.#unread.has(key)) return;
-    const offset = this.#unread.get(key) ?? first;
+    const unread = this.#unread.get(key);
+    if (unread === undefined) return;
     this.#unread.delete(key);
     const { process, group } = this.#options;
-    this.#log.add({ kind: 'assign', process, group, positions: [{ ...place, offset }] }, atUs);
+    const positions = [{ ...place, offset: unread.offset ?? first }];
+    this.#log.add({ kind: 'assign', process, group, positions }, unread.assignedUs);
   }
 
   get #isUnordered(): boolean {
@@ -187,14 +204,7 @@ export class RecordedMember {
 }
 
 /** With these a commit fails whose partition went to another member, or whose consumer was closed. */
-const MAY_END_COMMITS: ReadonlySet<string> = new Set([
-  'FENCED_MEMBER_EPOCH',
-  'UNKNOWN_MEMBER_ID',
-  'CLOSED',
-  'CANCELLED',
-  'REQUEST_TIMED_OUT',
-  'CONNECTION_LOST',
-]);
+const ENDS_COMMITS: ReadonlySet<string> = new Set(['FENCED_MEMBER_EPOCH', 'UNKNOWN_MEMBER_ID', 'CLOSED', 'CANCELLED']);
 
 const FILLER = '.';
 

@@ -128,6 +128,7 @@ export interface GroupMemberMessage {
   topics: string[];
   topicPattern: string;
   partitionCount: number;
+  away: boolean;
 }
 export interface GroupPartitionMessage {
   topic: string;

@@ -222,6 +222,13 @@ test('a static member comes back to its partitions within its session, without m
   const events: string[] = [];
   for (const event of ['assigned', 'revoked', 'lost'] as const) a.consumer.on(event, () => void events.push(event));
   await b.stop();
+  const away = (await t.client.admin.getGroup('g')).members.map((member) => [member.instanceId, member.away]);
+  expect(new Map(away as [string | undefined, boolean][])).toEqual(
+    new Map([
+      [undefined, false],
+      ['b', true],
+    ]),
+  );
   const again = t.follow('g', { client: await t.connect(), instanceId: 'b' });
   await until(() => again.consumer.assignment().length === 1, 'it is back');
   expect(again.consumer.assignment()).toEqual(mine);

@@ -137,6 +137,8 @@ export interface MemberDescription {
   readonly host: string;
   readonly memberEpoch: number;
   readonly subscription: Subscription;
+  /** Of a static member that left for a while: its partitions wait for it until its session is over. */
+  readonly away: boolean;
   /** Held, those that are being given up included. */
   readonly partitions: readonly HeldPartition[];
 }

@@ -31,7 +31,7 @@ export class DemoWorker {
   }
 
   handled(): readonly HandledRange[] {
-    return handledRanges(readFileSync(this.#file, 'utf8'));
+    return this.hasHandled ? handledRanges(readFileSync(this.#file, 'utf8')) : [];
   }
 
   /** Leaves in order. Resolves to the exit code. */

@@ -125,9 +125,12 @@ function checkSessionTimeout(given: number, config: GroupConfig): number {
   if (given === 0) return config.sessionTimeoutMs;
   const { minSessionTimeoutMs: min, maxSessionTimeoutMs: max } = config;
   if (Number.isInteger(given) && given >= min && given <= max) return given;
-  throw new LogError('INVALID_SESSION_TIMEOUT', `A session lasts ${min} to ${max} ms on this broker, not ${given}.`, {
-    metadata: { session_timeout_ms: given, min_ms: min, max_ms: max },
-  });
+  throw new LogError(
+    'INVALID_SESSION_TIMEOUT',
+    `A session lasts ${min} to ${max} ms on this broker, not ${given} (group.min.session.timeout.ms, ` +
+      'group.max.session.timeout.ms).',
+    { metadata: { session_timeout_ms: given, min_ms: min, max_ms: max } },
+  );
 }
 
 function checkRebalanceTimeout(given: number, config: GroupConfig): number {

@@ -6,9 +6,13 @@ import { OFFSETS_TOPIC } from './offsets-topic.js';
 const LOAD_RETRY_MS = 100;
 
 export function groupNotFound(groupId: string): LogError {
-  return new LogError('GROUP_ID_NOT_FOUND', `There is no group ${JSON.stringify(groupId)}.`, {
-    metadata: { group_id: groupId },
-  });
+  return new LogError(
+    'GROUP_ID_NOT_FOUND',
+    `There is no group ${JSON.stringify(groupId)}. List those that there are: tidelog group list.`,
+    {
+      metadata: { group_id: groupId },
+    },
+  );
 }
 
 /** The member of a group that is not there. */

@@ -114,6 +114,7 @@ export interface CommittedOffsetMessage {
   commitTimeMs: number;
   topicCommitted: boolean;
   earlierTopicId: string;
+  addedLater: boolean;
 }
 export interface FetchOffsetsResponse {
   offsets: CommittedOffsetMessage[];

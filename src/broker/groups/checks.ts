@@ -11,6 +11,8 @@ const MAX_MEMBER_ID = 100;
 const MAX_INSTANCE_ID = 249;
 const MAX_CLIENT_ID = 255;
 const MAX_TOPICS = 1000;
+/** Characters of all names of a subscription together: each member keeps its own. */
+const MAX_TOPICS_TEXT = 16 * 1024;
 const MAX_PATTERN = 256;
 const MAX_TIMEOUT_MS = 2 ** 31 - 1;
 /** Partitions in one commit, or asked for by name. */
@@ -63,6 +65,10 @@ export function checkSubscription({ topics, pattern }: Subscription): Subscripti
   }
   if (topics.length > MAX_TOPICS) {
     throw invalid(`A subscription names at most ${MAX_TOPICS} topics, not ${topics.length}: use a pattern.`);
+  }
+  const textLength = topics.reduce((sum, { length }) => sum + length, 0);
+  if (textLength > MAX_TOPICS_TEXT) {
+    throw invalid(`The names of a subscription have at most ${MAX_TOPICS_TEXT} characters together: use a pattern.`);
   }
   if (pattern !== undefined && pattern.length > MAX_PATTERN) {
     throw new LogError(

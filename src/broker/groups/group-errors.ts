@@ -86,6 +86,14 @@ export function tooManyGroups(limit: number): LogError {
   );
 }
 
+export function tooManyMembers(limit: number): LogError {
+  return new LogError(
+    'RESOURCE_LIMIT',
+    `The groups of this broker have at most ${limit} members together (members.max). Join when others have left.`,
+    { metadata: { limit } },
+  );
+}
+
 export function tooManyOffsets(limit: number): LogError {
   return new LogError(
     'RESOURCE_LIMIT',

@@ -22,7 +22,7 @@ const ROUNDS = inForm({ short: 20, long: 500 });
 const ROUNDS_OF_A_HISTORY = 20;
 const ALL_PARTITIONS = [0, 1, 2, 3];
 /** Acknowledgements in one round before the kill: at least 1, at most this. */
-const MAX_ACKS_BEFORE_KILL = 2000;
+const MAX_ACKS_BEFORE_KILL = inForm({ short: 800, long: 2000 });
 /** A start takes about this long, most of it before the data is looked at, in ms. */
 const START_MS = 500;
 
@@ -122,7 +122,7 @@ async function createTopic(broker: BrokerProcess): Promise<void> {
   await client.admin.createTopic({
     name: 'orders',
     partitions: ALL_PARTITIONS.length,
-    configs: { 'segment.bytes': '16384' },
+    configs: { 'segment.bytes': '8192' },
   });
 }
 

@@ -14,7 +14,8 @@ import {
   string,
   topic,
 } from '../../src/index.js';
-import { type Finished, Server, tidelog, Workplace } from '../cli/support.js';
+import { executed } from '../cli/in-process.js';
+import { Server, Workplace } from '../cli/support.js';
 import { SkippingClock } from '../client/support/skipping-clock.js';
 import { expectNoViolations } from '../history/checker.js';
 import { History } from '../history/history.js';
@@ -33,10 +34,8 @@ const workplace = new Workplace();
 afterAll(() => workplace.clean());
 
 /** A command on a running broker, which must succeed. */
-async function run(server: Server, ...args: string[]): Promise<Finished> {
-  const finished = await tidelog([...args, '--broker', server.address]);
-  expect(finished).toMatchObject({ code: 0, stderr: '' });
-  return finished;
+async function run(server: Server, ...args: string[]): Promise<void> {
+  expect(await executed(server.address, args)).toMatchObject({ code: 0, line: undefined });
 }
 
 /** The broker's log lines with a message. */

@@ -75,6 +75,8 @@ export interface BrokerGroups {
   readonly maxMembers?: number;
   /** Groups. Default 100,000. */
   readonly maxGroups?: number;
+  /** Members of all groups together. Default 10,000. */
+  readonly maxMembersInAll?: number;
   /** Committed offsets of all groups together. Default 1,000,000. */
   readonly maxOffsets?: number;
   /** How long a group without members is kept, in ms. Default 7 days. */
@@ -244,6 +246,7 @@ function groupsOf(given: BrokerGroups): GroupConfig {
     rebalanceTimeoutMs: checked('group.rebalance.timeout.ms', given.rebalanceTimeoutMs),
     maxMembers: checked('group.max.size', given.maxMembers),
     maxGroups: checked('groups.max', given.maxGroups),
+    maxMembersInAll: checked('members.max', given.maxMembersInAll),
     maxOffsets: checked('offsets.max', given.maxOffsets),
     offsetsRetentionMs: checked('offsets.retention.ms', given.offsetsRetentionMs),
     retentionCheckIntervalMs: checked('offsets.retention.check.interval.ms', given.retentionCheckIntervalMs),
@@ -267,6 +270,7 @@ type CheckedName =
   | 'group.rebalance.timeout.ms'
   | 'group.max.size'
   | 'groups.max'
+  | 'members.max'
   | 'offsets.max'
   | 'offsets.retention.ms'
   | 'offsets.retention.check.interval.ms'

@@ -60,7 +60,7 @@ export {
   type TopicSerdes,
   topic,
 } from './client/serdes.js';
-export { type Subscribed, type TopicPattern, topicPattern } from './client/topic-pattern.js';
+export { type KeyOf, type Subscribed, type TopicPattern, topicPattern, type ValueOf } from './client/topic-pattern.js';
 export type { Clock, Timer } from './core/clock.js';
 export { type ErrorMetadata, type GrpcCodeName, LogError, type Outcome, type Reason } from './core/errors.js';
 export type { Logger } from './core/logger.js';

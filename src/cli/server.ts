@@ -142,6 +142,7 @@ async function start({ config, topicDefaults }: LoadedConfig, logger: PinoLogger
       rebalanceTimeoutMs: config['group.rebalance.timeout.ms'],
       maxMembers: config['group.max.size'],
       maxGroups: config['groups.max'],
+      maxMembersInAll: config['members.max'],
       maxOffsets: config['offsets.max'],
       offsetsRetentionMs: config['offsets.retention.ms'],
       retentionCheckIntervalMs: config['offsets.retention.check.interval.ms'],

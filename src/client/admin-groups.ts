@@ -47,6 +47,8 @@ export interface GroupMemberDescription {
   readonly topicPattern: string | undefined;
   /** Partitions that it holds. */
   readonly partitionCount: number;
+  /** A static member that left for a while: nobody works on its partitions, which wait for it until its session is over. */
+  readonly away: boolean;
 }
 
 /** A partition that the group has committed an offset of, or that a member owns. */

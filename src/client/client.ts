@@ -21,7 +21,7 @@ import { Producer } from './producer.js';
 import { type ReadOptions, resolveReadOptions } from './read-options.js';
 import { TopicReader } from './reader.js';
 import type { Topic } from './serdes.js';
-import type { Subscribed } from './topic-pattern.js';
+import type { KeyOf, Subscribed, ValueOf } from './topic-pattern.js';
 
 /** Anything that the client made and must close with itself. */
 interface Closable {
@@ -94,7 +94,13 @@ export class Client implements AsyncDisposable {
    * Nothing happens before that begins.
    * @throws LogError INVALID_REQUEST, INVALID_GROUP_ID, INVALID_CONFIG, CLOSED
    */
-  consumer<K, V>(topics: Subscribed<K, V>, options: ConsumerOptions): Consumer<K, V> {
+  consumer<K, V>(topics: Subscribed<K, V>, options: ConsumerOptions): Consumer<K, V>;
+  /** The same with topics of different types: a record has those of one of them. */
+  consumer<T extends Topic<unknown, unknown>>(
+    topics: readonly T[],
+    options: ConsumerOptions,
+  ): Consumer<KeyOf<T>, ValueOf<T>>;
+  consumer(topics: Subscribed<unknown, unknown>, options: ConsumerOptions): Consumer<unknown, unknown> {
     this.#throwIfClosed();
     const client = {
       channel: this.#channel,

@@ -45,6 +45,8 @@ export interface ConsumerParts
     options: ResolvedConsumerOptions,
     ...listener: Parameters<ConsumerContext<unknown, unknown>['createMembership']>
   ) => ReturnType<ConsumerContext<unknown, unknown>['createMembership']>;
+  /** Warns of topics that do not exist: they are waited for, but somebody may have mistyped a name. Never rejects. */
+  readonly warnOfMissing: (topics: readonly string[], signal: AbortSignal) => Promise<void>;
   readonly findCommitted: (
     partitions: readonly (TopicPartition & { readonly topicId: string })[],
   ) => Promise<CommittedPosition[]>;
@@ -256,6 +258,8 @@ export class Consumer<K, V> implements AsyncIterable<ReadRecord<K, V>>, AsyncDis
     });
     this.#current = participation;
     this.#parts.open.add(this.#closable);
+    const { wanted } = this.#subscription;
+    if ('topics' in wanted) void this.#parts.warnOfMissing(wanted.topics, participation.stopped);
     this.#stopListening = onAbort(signal, () => participation.stop(cancelled(signal as AbortSignal)));
     return participation;
   }

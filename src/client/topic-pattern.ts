@@ -19,6 +19,12 @@ export function topicPattern<V = Buffer | null, K = string>(
   return { pattern, key, value };
 }
 
+/** What the keys of a topic's records are; of several topics, one of theirs. */
+export type KeyOf<T extends Topic<unknown, unknown>> = T extends Topic<infer K, unknown> ? K : never;
+
+/** What the values of a topic's records are; of several topics, one of theirs. */
+export type ValueOf<T extends Topic<unknown, unknown>> = T extends Topic<unknown, infer V> ? V : never;
+
 /** One topic, several, or all that match a pattern. */
 export type Subscribed<K, V> = Topic<K, V> | readonly Topic<K, V>[] | TopicPattern<K, V>;
 

@@ -44,6 +44,7 @@ type OwnKeys = {
   readonly 'group.rebalance.timeout.ms': ConfigKey<number>;
   readonly 'group.max.size': ConfigKey<number>;
   readonly 'groups.max': ConfigKey<number>;
+  readonly 'members.max': ConfigKey<number>;
   readonly 'offsets.max': ConfigKey<number>;
   readonly 'offsets.retention.ms': ConfigKey<number>;
   readonly 'offsets.retention.check.interval.ms': ConfigKey<number>;
@@ -146,11 +147,12 @@ const OWN_KEYS: OwnKeys = {
   ),
   'group.max.size': integer(1000, 1, 100_000, 'Members of one consumer group.'),
   'groups.max': integer(100_000, 1, 10_000_000, 'Consumer groups.'),
+  'members.max': integer(10_000, 1, 1_000_000, 'Members of all consumer groups together.'),
   'offsets.max': integer(
     1_000_000,
     1,
     100_000_000,
-    'Committed offsets of all consumer groups together; each takes some 200 bytes of memory.',
+    'Committed offsets of all consumer groups together, 200 characters of their metadata counting as one more; each takes some 300 bytes of memory.',
   ),
   'offsets.retention.ms': integer(
     7 * 24 * 3_600_000,

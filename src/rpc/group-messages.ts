@@ -114,6 +114,7 @@ export interface CommittedOffsetMessage {
   commitTimeMs: number;
   topicCommitted: boolean;
   earlierTopicId: string;
+  addedLater: boolean;
 }
 export interface FetchOffsetsResponse {
   offsets: CommittedOffsetMessage[];
@@ -128,6 +129,7 @@ export interface GroupMemberMessage {
   topics: string[];
   topicPattern: string;
   partitionCount: number;
+  away: boolean;
 }
 export interface GroupPartitionMessage {
   topic: string;

@@ -31,6 +31,7 @@ const members = [
     memberEpoch: 11,
     topics: ['a', 'b'],
     partitionCount: 2,
+    away: true,
   },
   {
     memberId: MEMBER_B,
@@ -39,6 +40,7 @@ const members = [
     memberEpoch: 12,
     topicPattern: '[ab].*',
     partitionCount: 1,
+    away: false,
   },
 ];
 
@@ -124,20 +126,20 @@ test('a group is described, and what cannot be read any more is warned of', asyn
   expect((await run(['describe', 'billing', '--members'])).stdout).toMatchInlineSnapshot(`
     "Group billing: stable, epoch 12, assignor uniform, 2 members
 
-    TOPIC  PARTITION  COMMITTED  HIGH WATERMARK   LAG  LAG TIME  MEMBER                                CLIENT ID  HOST
-    a              0        120             150    30  1.2 s     6f0c1a52-0000-4000-8000-00000000000a  billing    10.0.0.7
-    a              1          -            1500  1500  2 d       6f0c1a52-0000-4000-8000-00000000000b  billing    10.0.0.8
-    a              2          5               8     3  -         -                                     -          -
-    b              0          9               7     0  0 s       6f0c1a52-0000-4000-8000-00000000000a  billing    10.0.0.7
-    gone           0          4               -     -  -         -                                     -          -
+    TOPIC  PARTITION  COMMITTED  HIGH WATERMARK   LAG  LAG TIME  MEMBER                                       CLIENT ID  HOST
+    a              0        120             150    30  1.2 s     6f0c1a52-0000-4000-8000-00000000000a (away)  billing    10.0.0.7
+    a              1          -            1500  1500  2 d       6f0c1a52-0000-4000-8000-00000000000b         billing    10.0.0.8
+    a              2          5               8     3  -         -                                            -          -
+    b              0          9               7     0  0 s       6f0c1a52-0000-4000-8000-00000000000a (away)  billing    10.0.0.7
+    gone           0          4               -     -  -         -                                            -          -
 
     Total lag: 1,533 records in 4 partitions, 2 d at most; unknown for 1 partition
     Warning: a-2 begins at offset 8: up to 3 records behind the committed offset were deleted.
     Warning: b-0 ends at offset 7, below the committed offset: its log was truncated.
 
-    MEMBER                                INSTANCE ID  CLIENT ID  HOST      EPOCH  PARTITIONS  SUBSCRIPTION
-    6f0c1a52-0000-4000-8000-00000000000a  w1           billing    10.0.0.7     11           2  a, b
-    6f0c1a52-0000-4000-8000-00000000000b  -            billing    10.0.0.8     12           1  pattern [ab].*
+    MEMBER                                       INSTANCE ID  CLIENT ID  HOST      EPOCH  PARTITIONS  SUBSCRIPTION
+    6f0c1a52-0000-4000-8000-00000000000a (away)  w1           billing    10.0.0.7     11           2  a, b
+    6f0c1a52-0000-4000-8000-00000000000b         -            billing    10.0.0.8     12           1  pattern [ab].*
     "
   `);
   fake.onGroups = () => ({

@@ -47,7 +47,15 @@ describe('over a broker that answers as told', () => {
   });
 
   test('what a group, a member or a partition does not have is undefined', async () => {
-    const member = { memberId: 'm', clientId: 'c', host: '::1', memberEpoch: 5, topics: ['a'], partitionCount: 1 };
+    const member = {
+      memberId: 'm',
+      clientId: 'c',
+      host: '::1',
+      memberEpoch: 5,
+      topics: ['a'],
+      partitionCount: 1,
+      away: true,
+    };
     const partition = { topic: 'a', topicId: 'id', partition: 0 };
     answer(() => ({ group: { groupId: 'g', ...summary, state: 9, members: [member], partitions: [partition] } }));
     expect(await client.admin.getGroup('g')).toEqual({

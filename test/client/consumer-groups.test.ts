@@ -191,6 +191,24 @@ test('a topic that is deleted leaves the group waiting for it, and others go on'
   expect(seen).toEqual(range(0, 1));
 });
 
+test('members that begin together at the latest record all begin there, and none reads the history', async () => {
+  await using t = await startGroup(4);
+  for (const partition of [0, 1, 2, 3]) await append(t.client, partition, 20);
+  const clients = [await t.connect(), await t.connect(), await t.connect()];
+  const all = clients.map((client) => t.follow('g', { from: 'latest', client }));
+  await until(() => all.every(({ consumer }) => consumer.assignment().length >= 1), 'each has some');
+  await until(async () => {
+    const committed = await all[0]!.consumer.committed(
+      [0, 1, 2, 3].map((partition) => ({ topic: 'words', partition })),
+    );
+    return committed.every(({ offset }) => offset === 20);
+  }, 'the start of each partition is committed');
+  for (const partition of [0, 1, 2, 3]) await append(t.client, partition, 1, 20);
+  await until(() => all.flatMap(({ seen }) => seen).length >= 4, 'what is new was handed out');
+  for (const member of all) await member.stop();
+  expect(all.flatMap(({ seen }) => seen).sort()).toEqual(['p0-20', 'p1-20', 'p2-20', 'p3-20']);
+});
+
 test('partitions that are added to a topic are read from their beginning', async () => {
   await using t = await startGroup(1);
   const a = t.follow('g', { from: 'latest' });
@@ -222,6 +240,13 @@ test('a static member comes back to its partitions within its session, without m
   const events: string[] = [];
   for (const event of ['assigned', 'revoked', 'lost'] as const) a.consumer.on(event, () => void events.push(event));
   await b.stop();
+  const away = (await t.client.admin.getGroup('g')).members.map((member) => [member.instanceId, member.away]);
+  expect(new Map(away as [string | undefined, boolean][])).toEqual(
+    new Map([
+      [undefined, false],
+      ['b', true],
+    ]),
+  );
   const again = t.follow('g', { client: await t.connect(), instanceId: 'b' });
   await until(() => again.consumer.assignment().length === 1, 'it is back');
   expect(again.consumer.assignment()).toEqual(mine);

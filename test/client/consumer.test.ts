@@ -1,7 +1,8 @@
 /** The consumer against the production broker in memory: what it hands out, finishes and commits. */
 import { expect, test } from 'vitest';
 import type { Consumer } from '../../src/client/consumer.js';
-import { string, topic } from '../../src/client/serdes.js';
+import type { ConsumerEvent } from '../../src/client/group/consumer-events.js';
+import { json, string, topic } from '../../src/client/serdes.js';
 import { topicPattern } from '../../src/client/topic-pattern.js';
 import { recordingLogger } from '../support/recording-logger.js';
 import { rejection } from '../support/rejection.js';
@@ -442,15 +443,31 @@ test('a pattern follows every topic that it matches, those to come included', as
 test('several topics are read at once, each with its own serdes', async () => {
   await using t = await startGroup(1);
   await t.client.admin.createTopic({ name: 'numbers', partitions: 1 });
-  const numbers = topic<string, string>('numbers', {
-    value: { ...string(), deserialize: (bytes: Buffer) => `number ${bytes}` },
-  });
+  const numbers = topic('numbers', { value: json<number>() });
   await append(t.client, 0, 1);
   await using producer = t.client.producer({ lingerMs: 0 });
-  await producer.send(numbers, { value: '7' });
+  await producer.send(numbers, { value: 7 });
+  const seen: (string | number)[] = [];
+  for await (const { value } of t.client.consumer([words, numbers], { group: 'g' })) {
+    seen.push(value);
+    if (seen.length === 2) break;
+  }
+  expect(seen.sort()).toEqual([7, 'p0-0']);
+});
+
+test('a topic that does not exist is warned of, once, and waited for', async () => {
+  const logger = recordingLogger();
+  await using t = await startGroup(1, { logger });
+  const late = topic('late', { value: string() });
   const seen: string[] = [];
-  await collectInto(seen, t.client.consumer([words, numbers], { group: 'g' }), 2);
-  expect(seen.sort()).toEqual(['number 7', 'p0-0']);
+  const reading = collectInto(seen, t.client.consumer([words, late], { group: 'g' }), 1);
+  await until(() => logger.messages('warn').length === 1, 'it is warned of');
+  expect(logger.lines.find(({ level }) => level === 'warn')?.fields).toEqual({ group: 'g', topic: 'late' });
+  await t.client.admin.createTopic({ name: 'late', partitions: 1 });
+  await using producer = t.client.producer({ lingerMs: 0 });
+  await producer.send(late, { value: 'a' });
+  await reading;
+  expect([seen, logger.messages('warn').length]).toEqual([['a'], 1]);
 });
 
 test('options and groups that make no sense are refused', async () => {
@@ -464,6 +481,8 @@ test('options and groups that make no sense are refused', async () => {
   await refused({ maxPollIntervalMs: 0 }, 'INVALID_CONFIG');
   await refused({ instanceId: '' }, 'INVALID_REQUEST');
   await rejection(async () => t.client.consumer([], { group: 'g' }), 'INVALID_REQUEST');
+  const unknownEvent = 'gone' as unknown as ConsumerEvent;
+  await rejection(async () => t.client.consumer(words, { group: 'g' }).on(unknownEvent, () => {}), 'INVALID_REQUEST');
   await rejection(async () => t.client.consumer([words, words], { group: 'g' }), 'INVALID_REQUEST');
   await rejection(collect(t.client.consumer(topicPattern('('), { group: 'g' })), 'INVALID_REGULAR_EXPRESSION');
   const internal = topic('__group_offsets', { value: string() });

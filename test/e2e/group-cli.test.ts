@@ -6,6 +6,7 @@ import { type Client, connect } from '../../src/client/client.js';
 import { string, topic } from '../../src/client/serdes.js';
 import { type Executed, executed } from '../cli/in-process.js';
 import { type Process, Workplace } from '../cli/support.js';
+import { TcpProxy } from '../support/tcp-proxy.js';
 import { until } from '../support/until.js';
 
 const workplace = new Workplace();
@@ -83,6 +84,21 @@ describe.concurrent('a group', () => {
     expect(described).toMatch(/^Group resume: empty, epoch \d+, assignor uniform, 0 members\n\n/);
     expect(described).toMatch(/\nresume +0 +4 +6 +2 +[\d,]+ d +- +- +-\n\nTotal lag: 2 records in 1 partition, /);
     expect(described).toMatch(/\nThere are no members\.\n$/);
+  });
+
+  test('Ctrl-C while no broker answers says what it waits for, and a second one ends it', async () => {
+    await client.admin.createTopic({ name: 'cut', partitions: 1 });
+    await produce('cut', 0, 'a');
+    const proxy = await TcpProxy.start(broker.address);
+    const consumer = workplace.start(['consume', 'cut', '--group', 'cut'], { TIDELOG_BROKER: proxy.address });
+    await consumer.printed('a\n');
+    proxy.refuses = true;
+    proxy.cutAll('reset');
+    consumer.child.kill('SIGINT');
+    await until(() => consumer.stderr.includes('Ctrl-C again ends it at once'), 'it says so');
+    consumer.child.kill('SIGINT');
+    expect(await consumer.finished()).toMatchObject({ code: 130, stdout: 'a\n' });
+    await proxy.stop();
   });
 
   test('whose output is closed leaves, and has committed nothing that nobody took', async () => {

@@ -11,6 +11,8 @@ const MAX_MEMBER_ID = 100;
 const MAX_INSTANCE_ID = 249;
 const MAX_CLIENT_ID = 255;
 const MAX_TOPICS = 1000;
+/** Characters of all names of a subscription together: each member keeps its own. */
+const MAX_TOPICS_TEXT = 16 * 1024;
 const MAX_PATTERN = 256;
 const MAX_TIMEOUT_MS = 2 ** 31 - 1;
 /** Partitions in one commit, or asked for by name. */
@@ -63,6 +65,10 @@ export function checkSubscription({ topics, pattern }: Subscription): Subscripti
   }
   if (topics.length > MAX_TOPICS) {
     throw invalid(`A subscription names at most ${MAX_TOPICS} topics, not ${topics.length}: use a pattern.`);
+  }
+  const textLength = topics.reduce((sum, { length }) => sum + length, 0);
+  if (textLength > MAX_TOPICS_TEXT) {
+    throw invalid(`The names of a subscription have at most ${MAX_TOPICS_TEXT} characters together: use a pattern.`);
   }
   if (pattern !== undefined && pattern.length > MAX_PATTERN) {
     throw new LogError(
@@ -119,9 +125,12 @@ function checkSessionTimeout(given: number, config: GroupConfig): number {
   if (given === 0) return config.sessionTimeoutMs;
   const { minSessionTimeoutMs: min, maxSessionTimeoutMs: max } = config;
   if (Number.isInteger(given) && given >= min && given <= max) return given;
-  throw new LogError('INVALID_SESSION_TIMEOUT', `A session lasts ${min} to ${max} ms on this broker, not ${given}.`, {
-    metadata: { session_timeout_ms: given, min_ms: min, max_ms: max },
-  });
+  throw new LogError(
+    'INVALID_SESSION_TIMEOUT',
+    `A session lasts ${min} to ${max} ms on this broker, not ${given} (group.min.session.timeout.ms, ` +
+      'group.max.session.timeout.ms).',
+    { metadata: { session_timeout_ms: given, min_ms: min, max_ms: max } },
+  );
 }
 
 function checkRebalanceTimeout(given: number, config: GroupConfig): number {

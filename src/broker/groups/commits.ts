@@ -4,9 +4,9 @@ import type { Partition } from '../../partition/partition.js';
 import { refuseInternal, unknownPartition } from '../topic-errors.js';
 import type { Topics } from '../topics.js';
 import type { FetchOffsetsCommand, FoundOffset, OffsetToCommit, RefusedOffset } from './coordinator-types.js';
-import { checkCommittable } from './group.js';
+import { checkCommittable, wasAddedLater } from './group.js';
 import { metadataTooLarge, uncommittableOffset } from './group-errors.js';
-import type { Member } from './group-types.js';
+import type { GroupState, Member } from './group-types.js';
 import type { CommittedOffsets } from './offsets.js';
 import type { OffsetChange } from './shard.js';
 
@@ -72,23 +72,25 @@ function checkRange(given: OffsetToCommit, { logStartOffset, highWatermark }: Pa
 
 /**
  * What is known of the committed offsets of the partitions that are asked for.
- * @param offsets undefined: the group has committed nothing
+ * @param group undefined: there is none, so nothing was committed
  * @throws LogError UNKNOWN_TOPIC_OR_PARTITION, UNKNOWN_TOPIC_ID
  */
 export function findOffsets(
   asked: FetchOffsetsCommand['topics'],
-  offsets: CommittedOffsets | undefined,
+  group: { readonly state: GroupState; readonly offsets: CommittedOffsets } | undefined,
   topics: Topics,
 ): FoundOffset[] {
   return asked.flatMap(({ topic: name, topicId: knownId, partitions }) => {
     const { record } = knownId === '' ? topics.get(name) : topics.withId(name, knownId);
+    const offsets = group?.offsets;
     const topicCommitted = offsets?.hasTopic(record.id) === true;
     const earlierTopicId = offsets?.earlierTopicId(name, record.id);
     return partitions.map((partition): FoundOffset => {
       if (!isPartition(partition, record.partitionCount))
         throw unknownPartition(name, partition, record.partitionCount);
       const committed = offsets?.get({ topicId: record.id, partition });
-      return { topic: name, topicId: record.id, partition, committed, topicCommitted, earlierTopicId };
+      const addedLater = group !== undefined && wasAddedLater(group.state, record.id, partition);
+      return { topic: name, topicId: record.id, partition, committed, topicCommitted, addedLater, earlierTopicId };
     });
   });
 }
@@ -101,6 +103,7 @@ function isPartition(partition: number, partitionCount: number): boolean {
 export function allOffsets(offsets: CommittedOffsets): FoundOffset[] {
   return [...offsets.all()].map(({ topicId, partition, ...committed }) => {
     const { topic } = committed;
-    return { topic, topicId, partition, committed, topicCommitted: true, earlierTopicId: undefined };
+    const fields = { topicCommitted: true, addedLater: false, earlierTopicId: undefined };
+    return { topic, topicId, partition, committed, ...fields };
   });
 }

@@ -118,6 +118,8 @@ export interface FoundOffset {
   readonly committed: StoredOffset | undefined;
   /** Whether the group has committed any offset of this topic. */
   readonly topicCommitted: boolean;
+  /** Whether the partition came to its topic after the group had begun to read that. */
+  readonly addedLater: boolean;
   /** Of an earlier topic of this name that the group has offsets of. */
   readonly earlierTopicId: string | undefined;
 }
@@ -137,6 +139,8 @@ export interface MemberDescription {
   readonly host: string;
   readonly memberEpoch: number;
   readonly subscription: Subscription;
+  /** Of a static member that left for a while: its partitions wait for it until its session is over. */
+  readonly away: boolean;
   /** Held, those that are being given up included. */
   readonly partitions: readonly HeldPartition[];
 }
@@ -162,10 +166,11 @@ export interface SetOffsetsCommand {
  */
 export interface GroupCoordinatorApi {
   /**
+   * @param signal aborted when nobody waits for the answer any more
    * @throws LogError INVALID_REQUEST, INVALID_TOPIC (an internal one is subscribed to), INVALID_REGULAR_EXPRESSION,
    *   INVALID_SESSION_TIMEOUT, UNSUPPORTED_ASSIGNOR, UNRELEASED_INSTANCE_ID, GROUP_MAX_SIZE_REACHED, RESOURCE_LIMIT
    */
-  join(command: JoinCommand): Promise<JoinAnswer>;
+  join(command: JoinCommand, signal?: AbortSignal): Promise<JoinAnswer>;
   /**
    * Resolves when there is news, or after `maxWaitMs`, or when `signal` says that nobody waits any more.
    * @throws LogError GROUP_ID_NOT_FOUND, UNKNOWN_MEMBER_ID, FENCED_MEMBER_EPOCH, and as `join` for a subscription

@@ -40,6 +40,7 @@ import {
   noSuchMember,
   overtakenCommit,
   tooManyGroups,
+  tooManyMembers,
   tooManyOffsets,
 } from './group-errors.js';
 import type { Member, Subscription } from './group-types.js';
@@ -107,12 +108,15 @@ export class GroupCoordinator implements GroupCoordinatorApi {
     });
   }
 
-  async join(command: JoinCommand): Promise<JoinAnswer> {
+  async join(command: JoinCommand, signal?: AbortSignal): Promise<JoinAnswer> {
     const { config } = this.#options;
     const member = checkJoin(command, config);
     const shard = this.#shardToChange(command.groupId) ?? (await this.#shards.create(command.groupId));
     if (this.#isUnresolved(member.subscription)) await this.#directory.resolve(member.subscription.pattern);
+    // Whoever gave up waiting may have left already, and would be a member that nobody speaks for.
+    signal?.throwIfAborted();
     const entry = this.#entryToChange(shard, command.groupId);
+    this.#checkMemberRoom(entry, member.memberId);
     const refusal = shard.apply(entry, {
       kind: 'join',
       ...member,
@@ -123,6 +127,12 @@ export class GroupCoordinator implements GroupCoordinatorApi {
     const joined = entry.state.members.get(member.memberId)!;
     await shard.settled();
     return { ...assignmentOf(joined), ...timesOf(joined) };
+  }
+
+  #checkMemberRoom({ state }: GroupEntry, memberId: string): void {
+    const { maxMembersInAll } = this.#options.config;
+    if (this.#shards.memberCount >= maxMembersInAll && !state.members.has(memberId))
+      throw tooManyMembers(maxMembersInAll);
   }
 
   async heartbeat(command: HeartbeatCommand, signal: AbortSignal): Promise<HeartbeatAnswer> {
@@ -243,8 +253,7 @@ export class GroupCoordinator implements GroupCoordinatorApi {
   #checkRoom(entry: GroupEntry, changes: readonly OffsetChange[]): void {
     const { maxOffsets } = this.#options.config;
     const { offsets, coming } = this.#shards.totals;
-    if (offsets + coming + changes.length <= maxOffsets) return;
-    const added = changes.filter((change) => !entry.offsets.has(change)).length;
+    const added = entry.offsets.unitsAdded(changes);
     if (added > 0 && offsets + coming + added > maxOffsets) throw tooManyOffsets(maxOffsets);
   }
 
@@ -259,7 +268,7 @@ export class GroupCoordinator implements GroupCoordinatorApi {
       const refusal = checkMember(entry.state, memberId, command.memberEpoch);
       if (refusal !== undefined) throw refusal;
     }
-    if (asked.length > 0) return findOffsets(asked, entry?.offsets, this.#options.topics);
+    if (asked.length > 0) return findOffsets(asked, entry, this.#options.topics);
     return entry === undefined ? [] : allOffsets(entry.offsets);
   }
 

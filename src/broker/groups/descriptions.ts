@@ -57,9 +57,9 @@ export function snapshotOf(state: GroupState, offsets: CommittedOffsets): GroupS
 }
 
 function describe(member: Member): MemberDescription {
-  const { memberId, instanceId, clientId, host, epoch, subscription, assigned, revoking } = member;
+  const { memberId, instanceId, clientId, host, epoch, subscription, away, assigned, revoking } = member;
   const partitions = [...assigned.values(), ...revoking.values()];
-  return { memberId, instanceId, clientId, host, memberEpoch: epoch, subscription, partitions };
+  return { memberId, instanceId, clientId, host, memberEpoch: epoch, subscription, away, partitions };
 }
 
 /** All that the member may hold. */

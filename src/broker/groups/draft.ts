@@ -1,7 +1,9 @@
 /** A group while one event changes it: collects the changes and tells at the end what became of whom. */
 import { assert } from '../../core/assert.js';
+import type { TopicId } from '../../core/types.js';
 import type {
   AssignorName,
+  BegunTopic,
   GroupNow,
   GroupState,
   GroupTransition,
@@ -19,6 +21,7 @@ export class Draft {
   readonly before: GroupState;
   readonly now: GroupNow;
   topics: TopicView;
+  begun: ReadonlyMap<TopicId, BegunTopic>;
   assignor: AssignorName;
   target: ReadonlyMap<PartitionKey, TargetPartition>;
   targetDueMs: number | undefined;
@@ -35,6 +38,7 @@ export class Draft {
     this.before = before;
     this.now = now;
     this.topics = before.topics;
+    this.begun = before.begun;
     this.assignor = before.assignor;
     this.target = before.target;
     this.targetDueMs = before.targetDueMs;
@@ -91,6 +95,7 @@ export class Draft {
       targetDueMs: this.targetDueMs,
       targetMadeMs: this.targetMadeMs,
       topics: this.topics,
+      begun: this.begun,
       emptySinceMs: this.#emptySinceMs,
     };
   }
@@ -110,6 +115,7 @@ export class Draft {
     if (group.epoch !== this.before.epoch || group.emptySinceMs !== this.before.emptySinceMs) {
       records.push({ kind: 'group', value: group });
     }
+    if (this.begun !== this.before.begun) records.push({ kind: 'topics', value: [...this.begun.values()] });
     for (const memberId of this.#touched) {
       const before = this.before.members.get(memberId);
       const after = this.members.get(memberId);

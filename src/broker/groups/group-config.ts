@@ -14,6 +14,8 @@ export interface GroupConfig {
   readonly maxMembers: number;
   /** Groups, and committed offsets of all groups together (`groups.max`, `offsets.max`). */
   readonly maxGroups: number;
+  /** Members of all groups together (`members.max`). */
+  readonly maxMembersInAll: number;
   readonly maxOffsets: number;
   /** How long a group without members is kept, and how often that is looked at (`offsets.retention.ms`). */
   readonly offsetsRetentionMs: number;

@@ -6,9 +6,13 @@ import { OFFSETS_TOPIC } from './offsets-topic.js';
 const LOAD_RETRY_MS = 100;
 
 export function groupNotFound(groupId: string): LogError {
-  return new LogError('GROUP_ID_NOT_FOUND', `There is no group ${JSON.stringify(groupId)}.`, {
-    metadata: { group_id: groupId },
-  });
+  return new LogError(
+    'GROUP_ID_NOT_FOUND',
+    `There is no group ${JSON.stringify(groupId)}. List those that there are: tidelog group list.`,
+    {
+      metadata: { group_id: groupId },
+    },
+  );
 }
 
 /** The member of a group that is not there. */
@@ -78,6 +82,14 @@ export function tooManyGroups(limit: number): LogError {
   return new LogError(
     'RESOURCE_LIMIT',
     `This broker keeps at most ${limit} groups (groups.max). Delete some: tidelog group delete NAME.`,
+    { metadata: { limit } },
+  );
+}
+
+export function tooManyMembers(limit: number): LogError {
+  return new LogError(
+    'RESOURCE_LIMIT',
+    `The groups of this broker have at most ${limit} members together (members.max). Join when others have left.`,
     { metadata: { limit } },
   );
 }

@@ -103,6 +103,8 @@ export interface GroupState {
   /** When that was last done. */
   readonly targetMadeMs: number;
   readonly topics: TopicView;
+  /** Topics that members have subscribed to, as they were when the group began with them. */
+  readonly begun: ReadonlyMap<TopicId, BegunTopic>;
   /** Wall clock since when the group has no members; undefined while it has some. */
   readonly emptySinceMs: number | undefined;
 }
@@ -116,6 +118,9 @@ export type StoredMember = Omit<
   readonly revoking: readonly RevokedPartition[];
 };
 
+/** A topic when a group began with it: partitions from this number on were added later. */
+export type BegunTopic = GroupTopic;
+
 /** What is kept of a group besides its members and its offsets. */
 export interface StoredGroup {
   readonly epoch: number;
@@ -125,6 +130,7 @@ export interface StoredGroup {
 /** A change to be made durable; `undefined` removes what there was. */
 export type MembershipRecord =
   | { readonly kind: 'group'; readonly value: StoredGroup | undefined }
+  | { readonly kind: 'topics'; readonly value: readonly BegunTopic[] | undefined }
   | { readonly kind: 'member'; readonly memberId: string; readonly value: StoredMember | undefined };
 
 /** What members hold, by topic id. */

@@ -8,10 +8,11 @@
  * - `since` of a partition <= epoch of its member <= epoch of the group, and the last only rises (invariant 9).
  */
 import { LogError } from '../../core/errors.js';
-import { partitionKey } from '../../core/types.js';
+import { partitionKey, type TopicId } from '../../core/types.js';
 import type { GroupStateLabel } from './coordinator-types.js';
 import { Draft } from './draft.js';
 import type {
+  BegunTopic,
   GroupEvent,
   GroupNow,
   GroupPartition,
@@ -41,6 +42,7 @@ export function emptyGroup(groupId: string, topics: TopicView, now: GroupNow): G
     targetDueMs: undefined,
     targetMadeMs: Number.NEGATIVE_INFINITY,
     topics,
+    begun: new Map(),
     emptySinceMs: now.wallMs,
   };
 }
@@ -51,7 +53,11 @@ export function emptyGroup(groupId: string, topics: TopicView, now: GroupNow): G
  */
 export function restoreGroup(
   groupId: string,
-  stored: { readonly group: StoredGroup | undefined; readonly members: readonly StoredMember[] },
+  stored: {
+    readonly group: StoredGroup | undefined;
+    readonly topics: readonly BegunTopic[];
+    readonly members: readonly StoredMember[];
+  },
   topics: TopicView,
   now: GroupNow,
 ): GroupState {
@@ -60,6 +66,7 @@ export function restoreGroup(
     ...emptyGroup(groupId, topics, now),
     epoch: Math.max(stored.group?.epoch ?? 0, ...members.map(({ epoch }) => epoch)),
     members: new Map(members.map((member) => [member.memberId, member])),
+    begun: new Map(stored.topics.map((topic) => [topic.id, topic])),
     // So that a sticky assignor leaves everything where it is.
     target: new Map(members.flatMap(targetOf)),
     targetDueMs: members.length === 0 ? undefined : now.monotonicMs,
@@ -112,6 +119,12 @@ export function checkCommittable(member: Member, epoch: number, partition: Group
     return fencedAssignment(member, epoch, held);
   }
   return epoch > member.epoch ? fencedEpoch(member, epoch) : undefined;
+}
+
+/** Whether the partition came to its topic after the group had begun to read that. */
+export function wasAddedLater({ begun }: GroupState, topicId: TopicId, partition: number): boolean {
+  const topic = begun.get(topicId);
+  return topic !== undefined && partition >= topic.partitionCount;
 }
 
 export function labelOf(state: GroupState): GroupStateLabel {

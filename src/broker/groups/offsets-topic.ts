@@ -7,10 +7,12 @@ export const OFFSETS_TOPIC = '__group_offsets';
 /** Whatever the broker sets for the topics of its users. */
 export const OFFSETS_TOPIC_CONFIG: TopicOverrides = {
   'cleanup.policy': 'compact',
-  'segment.bytes': String(100 * 1024 * 1024),
+  // The last segment is never compacted, and all of it is read at a start.
+  'segment.bytes': String(32 * 1024 * 1024),
   'segment.ms': String(7 * 24 * 3_600_000),
-  // All that one event changes is one batch, so that a crash leaves all of it or nothing.
-  'max.message.bytes': String(64 * 1024 * 1024),
+  // All that one event changes is one batch, so that a crash leaves all of it or nothing: this takes 1,000 members of the
+  // largest subscription.
+  'max.message.bytes': String(32 * 1024 * 1024),
   'message.timestamp.type': 'CreateTime',
   'message.timestamp.after.max.ms': String(Number.MAX_SAFE_INTEGER),
   'message.timestamp.before.max.ms': String(Number.MAX_SAFE_INTEGER),

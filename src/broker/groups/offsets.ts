@@ -9,16 +9,30 @@ interface TopicOffsets {
   readonly partitions: Map<number, StoredOffset>;
 }
 
+/** Metadata of this length weighs as much as another offset. */
+const METADATA_PER_UNIT = 200;
+
+/** What an offset counts for where all of them are bounded; undefined: nothing. */
+export function unitsOf(offset: StoredOffset | undefined): number {
+  return offset === undefined ? 0 : 1 + Math.floor(offset.metadata.length / METADATA_PER_UNIT);
+}
+
 export class CommittedOffsets {
   /** By id: a topic that was created anew begins without any. */
   readonly #topics = new Map<TopicId, TopicOffsets>();
   /** Ids of those that had a name one after the other: whoever begins to read asks for them topic by topic. */
   readonly #idsOf = new Map<string, Set<TopicId>>();
   #size = 0;
+  #units = 0;
   #lastCommitMs = Number.NEGATIVE_INFINITY;
 
   get size(): number {
     return this.#size;
+  }
+
+  /** See `unitsOf`. */
+  get units(): number {
+    return this.#units;
   }
 
   /** Wall clock of the latest commit there was; -Infinity without one. */
@@ -36,14 +50,19 @@ export class CommittedOffsets {
     }
     topic.lastCommitMs = Math.max(topic.lastCommitMs, offset.commitTimeMs);
     this.#lastCommitMs = Math.max(this.#lastCommitMs, offset.commitTimeMs);
-    if (!topic.partitions.has(partition)) this.#size++;
+    const before = topic.partitions.get(partition);
+    if (before === undefined) this.#size++;
+    this.#units += unitsOf(offset) - unitsOf(before);
     topic.partitions.set(partition, offset);
   }
 
   delete({ topicId, partition }: OffsetPlace): void {
     const topic = this.#topics.get(topicId);
-    if (topic?.partitions.delete(partition) !== true) return;
+    const before = topic?.partitions.get(partition);
+    if (topic === undefined || before === undefined) return;
+    topic.partitions.delete(partition);
     this.#size--;
+    this.#units -= unitsOf(before);
     if (topic.partitions.size === 0) this.#forget(topicId, topic);
   }
 
@@ -58,8 +77,9 @@ export class CommittedOffsets {
     return this.#topics.get(topicId)?.partitions.get(partition);
   }
 
-  has(place: OffsetPlace): boolean {
-    return this.get(place) !== undefined;
+  /** The units that come on top when these are set. */
+  unitsAdded(changes: readonly (OffsetPlace & { readonly value: StoredOffset | undefined })[]): number {
+    return changes.reduce((sum, change) => sum + Math.max(0, unitsOf(change.value) - unitsOf(this.get(change))), 0);
   }
 
   hasTopic(topicId: TopicId): boolean {

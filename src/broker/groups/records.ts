@@ -6,6 +6,8 @@
  *                     "metadata": text, "commitTimeMs": ms since the epoch}
  *     group   key    ["group", group id]
  *             value  {"v":1, "epoch": n, "emptySinceMs": ms since the epoch, absent while it has members}
+ *     topics  key    ["topics", group id]
+ *             value  {"v":1, "topics": [[name, topic id, number of partitions when the group began with it]*]}
  *     member  key    ["member", group id, member id]
  *             value  {"v":1, "instanceId"?, "clientId", "host", "topics": names, "pattern"?, "assignor"?,
  *                     "sessionTimeoutMs", "rebalanceTimeoutMs", "epoch", "away",
@@ -19,7 +21,14 @@
 import * as v from 'valibot';
 import { type TopicId, toTopicId } from '../../core/types.js';
 import type { StoredOffset } from './coordinator-types.js';
-import type { HeldPartition, MembershipRecord, RevokedPartition, StoredGroup, StoredMember } from './group-types.js';
+import type {
+  BegunTopic,
+  HeldPartition,
+  MembershipRecord,
+  RevokedPartition,
+  StoredGroup,
+  StoredMember,
+} from './group-types.js';
 
 const VERSION = 1;
 
@@ -39,6 +48,7 @@ export interface OffsetPlace {
 export type GroupRecord =
   | ({ readonly kind: 'offset'; readonly groupId: string; readonly value: StoredOffset | undefined } & OffsetPlace)
   | { readonly kind: 'group'; readonly groupId: string; readonly value: StoredGroup | undefined }
+  | { readonly kind: 'topics'; readonly groupId: string; readonly value: readonly BegunTopic[] | undefined }
   | {
       readonly kind: 'member';
       readonly groupId: string;
@@ -59,8 +69,13 @@ export function encodeOffset(groupId: string, place: OffsetPlace, value: StoredO
 
 export function encodeMembership(groupId: string, change: MembershipRecord): EncodedRecord {
   if (change.kind === 'group') return record(['group', groupId], change.value);
+  if (change.kind === 'topics') return record(['topics', groupId], change.value && storedTopics(change.value));
   const { memberId, value } = change;
   return record(['member', groupId, memberId], value === undefined ? undefined : storedMember(value));
+}
+
+function storedTopics(topics: readonly BegunTopic[]): object {
+  return { topics: topics.map(({ name, id, partitionCount }) => [name, id, partitionCount]) };
 }
 
 function storedMember(member: StoredMember): object {
@@ -111,6 +126,8 @@ const OFFSET_VALUE = v.object({
   commitTimeMs: v.number(),
 });
 
+const TOPICS_VALUE = v.object({ topics: v.array(v.tuple([v.string(), TOPIC_ID, COUNTER])) });
+
 const GROUP_VALUE = v.object({ epoch: COUNTER, emptySinceMs: v.optional(v.number()) });
 
 const HELD = v.array(
@@ -137,6 +154,7 @@ const MEMBER_VALUE = v.object({
 
 const OFFSET_KEY = v.tuple([v.literal('offset'), v.string(), TOPIC_ID, COUNTER]);
 const GROUP_KEY = v.tuple([v.literal('group'), v.string()]);
+const TOPICS_KEY = v.tuple([v.literal('topics'), v.string()]);
 const MEMBER_KEY = v.tuple([v.literal('member'), v.string(), v.string()]);
 
 /** Of a later Tidelog. */
@@ -150,13 +168,17 @@ export function decodeRecord(key: Buffer, value: Buffer | null): GroupRecord | t
   const parts = parseJson('key', key);
   const kind = Array.isArray(parts) ? parts[0] : undefined;
   if (typeof kind !== 'string') throw new Error(`its key is ${key.toString('utf8').slice(0, 300)}`);
-  if (kind !== 'offset' && kind !== 'group' && kind !== 'member') return UNKNOWN_RECORD;
+  if (kind !== 'offset' && kind !== 'group' && kind !== 'topics' && kind !== 'member') return UNKNOWN_RECORD;
   const contents = value === null ? undefined : parseJson('value', value);
   if (contents !== undefined && isNewer(contents)) return UNKNOWN_RECORD;
   if (kind === 'offset') return decodeOffset(parts, contents);
   if (kind === 'group') {
     const [, groupId] = parse(GROUP_KEY, parts);
     return { kind, groupId, value: contents === undefined ? undefined : decodeGroup(contents) };
+  }
+  if (kind === 'topics') {
+    const [, groupId] = parse(TOPICS_KEY, parts);
+    return { kind, groupId, value: contents === undefined ? undefined : decodeTopics(contents) };
   }
   const [, groupId, memberId] = parse(MEMBER_KEY, parts);
   return { kind, groupId, memberId, value: contents === undefined ? undefined : decodeMember(memberId, contents) };
@@ -197,6 +219,10 @@ function decodeOffset(parts: unknown, contents: unknown): GroupRecord {
 function decodeGroup(contents: unknown): StoredGroup {
   const { epoch, emptySinceMs } = parse(GROUP_VALUE, contents);
   return { epoch, emptySinceMs };
+}
+
+function decodeTopics(contents: unknown): BegunTopic[] {
+  return parse(TOPICS_VALUE, contents).topics.map(([name, id, partitionCount]) => ({ name, id, partitionCount }));
 }
 
 function decodeMember(memberId: string, contents: unknown): StoredMember {

@@ -8,7 +8,7 @@ import { Slices } from '../../core/slices.js';
 import type { TopicId } from '../../core/types.js';
 import type { Partition } from '../../partition/partition.js';
 import type { StoredOffset } from './coordinator-types.js';
-import type { StoredGroup, StoredMember } from './group-types.js';
+import type { BegunTopic, StoredGroup, StoredMember } from './group-types.js';
 import { OFFSETS_TOPIC } from './offsets-topic.js';
 import { decodeRecord, type GroupRecord, UNKNOWN_RECORD } from './records.js';
 
@@ -19,6 +19,7 @@ const READ_BYTES = 1024 * 1024;
 /** What the log has of one group. */
 export interface LoadedGroup {
   group: StoredGroup | undefined;
+  topics: readonly BegunTopic[];
   readonly members: Map<string, StoredMember>;
   readonly offsets: Map<TopicId, Map<number, StoredOffset>>;
 }
@@ -106,6 +107,7 @@ class ShardLoad {
   #apply(record: GroupRecord): void {
     const group = this.#group(record.groupId);
     if (record.kind === 'group') group.group = record.value;
+    else if (record.kind === 'topics') group.topics = record.value ?? [];
     else if (record.kind === 'member') setOrDelete(group.members, record.memberId, record.value);
     else this.#applyOffset(group, record);
   }
@@ -129,7 +131,7 @@ class ShardLoad {
   #group(groupId: string): LoadedGroup {
     let group = this.#groups.get(groupId);
     if (group === undefined) {
-      group = { group: undefined, members: new Map(), offsets: new Map() };
+      group = { group: undefined, topics: [], members: new Map(), offsets: new Map() };
       this.#groups.set(groupId, group);
     }
     return group;

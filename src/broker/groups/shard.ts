@@ -27,7 +27,7 @@ export interface OffsetChange extends OffsetPlace {
   readonly value: StoredOffset | undefined;
 }
 
-/** Over all shards. */
+/** Over all shards; offsets in the units of `unitsOf`. */
 export interface Totals {
   groups: number;
   /** Committed offsets that are durable. */
@@ -59,6 +59,7 @@ export class GroupShard {
   #loading: Promise<void> | undefined;
   #failure: LogError | undefined;
   #notBeforeMs = Number.NEGATIVE_INFINITY;
+  #memberCount = 0;
   /** This shard's part of `Totals.coming`. */
   #coming = 0;
   /** Tells groups that have gone back of the topics there are, once a write may succeed again. */
@@ -71,6 +72,11 @@ export class GroupShard {
       notBeforeMs: () => this.#notBeforeMs,
       tick: (entry) => void this.apply(entry, { kind: 'tick' }),
     };
+  }
+
+  /** Members of the groups that are served now. */
+  get memberCount(): number {
+    return this.#memberCount;
   }
 
   get isLoading(): boolean {
@@ -151,25 +157,27 @@ export class GroupShard {
     }
   }
 
-  #add(groupId: string, { group, members, offsets }: LoadedGroup): void {
+  #add(groupId: string, { group, topics: begun, members, offsets }: LoadedGroup): void {
     const { totals, directory } = this.#options;
     const topics = members.size === 0 ? NO_TOPICS : directory.view;
-    const state = restoreGroup(groupId, { group, members: [...members.values()] }, topics, this.now());
+    const state = restoreGroup(groupId, { group, topics: begun, members: [...members.values()] }, topics, this.now());
     const entry = new GroupEntry(state, this.#timing);
     entry.durable = state;
     for (const [topicId, partitions] of offsets) {
       for (const [partition, offset] of partitions) entry.offsets.set({ topicId, partition }, offset);
     }
     totals.groups++;
-    totals.offsets += entry.offsets.size;
+    totals.offsets += entry.offsets.units;
+    this.#memberCount += members.size;
     this.#entries.set(groupId, entry);
   }
 
   /** Takes back what a load that failed has come to. */
   #forget(): void {
     const { totals } = this.#options;
-    for (const { offsets } of this.#entries.values()) totals.offsets -= offsets.size;
+    for (const { offsets } of this.#entries.values()) totals.offsets -= offsets.units;
     totals.groups -= this.#entries.size;
+    this.#memberCount = 0;
     this.#entries.clear();
   }
 
@@ -205,6 +213,7 @@ export class GroupShard {
     const { state, refusal, records, changed, removed } = transition(before, event, this.now());
     if (records.length === 0 && offsets.length === 0) entry.adopt(state);
     else void this.#write(entry, state, records, offsets);
+    this.#memberCount += state.members.size - before.members.size;
     for (const memberId of changed) entry.held.wake(memberId);
     for (const removal of removed) this.#logRemoval(entry, removal);
     // Heartbeats that are no news only move deadlines away.
@@ -227,7 +236,7 @@ export class GroupShard {
     const all = this.#isNew(entry) ? this.#enter(entry, state, membership) : membership;
     const records = all.map((change) => encodeMembership(groupId, change));
     for (const change of offsets) records.push(encodeOffset(groupId, change, change.value));
-    const coming = offsets.filter((change) => change.value !== undefined && !entry.offsets.has(change)).length;
+    const coming = entry.offsets.unitsAdded(offsets);
     this.#expect(coming);
     entry.state = state;
     entry.queuedCount++;
@@ -241,9 +250,9 @@ export class GroupShard {
     });
   }
 
-  #expect(offsetCount: number): void {
-    this.#coming += offsetCount;
-    this.#options.totals.coming += offsetCount;
+  #expect(units: number): void {
+    this.#coming += units;
+    this.#options.totals.coming += units;
   }
 
   #isNew(entry: GroupEntry): boolean {
@@ -261,12 +270,12 @@ export class GroupShard {
 
   #applied(entry: GroupEntry, state: GroupState, offsets: readonly OffsetChange[]): void {
     const { totals } = this.#options;
-    const before = entry.offsets.size;
+    const before = entry.offsets.units;
     for (const change of offsets) {
       if (change.value === undefined) entry.offsets.delete(change);
       else entry.offsets.set(change, change.value);
     }
-    totals.offsets += entry.offsets.size - before;
+    totals.offsets += entry.offsets.units - before;
     entry.queuedCount--;
     // Without changes on their way, the log has all that there is to have.
     entry.durable = entry.queuedCount === 0 ? entry.state : state;
@@ -279,12 +288,13 @@ export class GroupShard {
     const { groupId } = entry;
     const records = [...entry.offsets.all()].map((offset) => encodeOffset(groupId, offset, undefined));
     records.push(encodeMembership(groupId, { kind: 'group', value: undefined }));
+    if (entry.state.begun.size > 0) records.push(encodeMembership(groupId, { kind: 'topics', value: undefined }));
     this.#entries.delete(groupId);
     totals.groups--;
     this.#dirty.add(entry);
     const apply = (): void => {
       this.#dirty.delete(entry);
-      totals.offsets -= entry.offsets.size;
+      totals.offsets -= entry.offsets.units;
       entry.close();
     };
     return this.#writer!.write({ records, apply });
@@ -308,7 +318,7 @@ export class GroupShard {
     const { totals } = this.#options;
     for (const entry of this.#dirty) {
       // Those that were about to be removed; the others are counted with the rest.
-      if (this.#entries.get(entry.groupId) !== entry) totals.offsets -= entry.offsets.size;
+      if (this.#entries.get(entry.groupId) !== entry) totals.offsets -= entry.offsets.units;
     }
     this.#dirty.clear();
     this.#expect(-this.#coming);
@@ -332,6 +342,7 @@ export class GroupShard {
         this.#entries.delete(entry.groupId);
         totals.groups--;
       }
+      this.#memberCount -= entry.state.members.size;
       entry.undo(now);
     }
     // Only then, for a group that was removed may have been made anew since.
@@ -339,6 +350,7 @@ export class GroupShard {
       if (entry.durable === undefined) continue;
       this.#entries.set(entry.groupId, entry);
       totals.groups++;
+      this.#memberCount += entry.state.members.size;
       entry.timer.plan();
     }
     this.#catchUp ??= clock.setTimer(RETRY_MS, () => {

@@ -39,6 +39,10 @@ export class GroupShards {
     for (const shard of shards) if (!this.#options.signal.aborted) await shard.load();
   }
 
+  get memberCount(): number {
+    return this.#shards.reduce((count, shard) => count + shard.memberCount, 0);
+  }
+
   get isLoading(): boolean {
     return this.#shards.some(({ isLoading }) => isLoading);
   }

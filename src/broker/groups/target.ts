@@ -1,9 +1,11 @@
 /** Who is to hold what in the end: worked out from what members subscribe to, but not more often than is useful. */
+
+import type { TopicId } from '../../core/types.js';
 import type { Assignor, AssignorMember, AssignorTopic } from './assignors/assignor.js';
 import { assignRange } from './assignors/range.js';
 import { assignUniformly } from './assignors/uniform.js';
 import type { Draft } from './draft.js';
-import type { AssignorName, GroupTopic, Member, Subscription, TopicView } from './group-types.js';
+import type { AssignorName, BegunTopic, GroupTopic, Member, Subscription, TopicView } from './group-types.js';
 import { grantFreed, reconcile } from './reconcile.js';
 
 /** Several members that come or go together make one new target, not one each. */
@@ -30,9 +32,27 @@ export function settle(draft: Draft): void {
 function makeTarget(draft: Draft): void {
   const members = [...draft.members.values()].sort(byInstanceThenId);
   draft.assignor = preferredAssignor(members);
-  draft.target = ASSIGNORS[draft.assignor]({ ...subscribedTopics(members, draft.topics), current: draft.target });
+  const subscribed = subscribedTopics(members, draft.topics);
+  draft.target = ASSIGNORS[draft.assignor]({ ...subscribed, current: draft.target });
+  draft.begun = withBegun(draft.begun, subscribed.topics, draft.topics);
   draft.targetDueMs = undefined;
   draft.targetMadeMs = draft.now.monotonicMs;
+}
+
+/** With topics that are new to the group, without those that are gone; the map itself when there are none of either. */
+function withBegun(
+  begun: ReadonlyMap<TopicId, BegunTopic>,
+  subscribed: readonly GroupTopic[],
+  topics: TopicView,
+): ReadonlyMap<TopicId, BegunTopic> {
+  const added = subscribed.filter(({ id }) => !begun.has(id));
+  const kept = [...begun].filter(([id, { name }]) => topics.get(name)?.id === id);
+  if (added.length === 0 && kept.length === begun.size) return begun;
+  const addedNow = added.map(({ id, name, partitionCount }): [TopicId, BegunTopic] => [
+    id,
+    { id, name, partitionCount },
+  ]);
+  return new Map([...kept, ...addedNow]);
 }
 
 /** Goes on with these topics; the target is made anew if that matters to what members subscribe to. */

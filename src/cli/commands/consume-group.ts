@@ -2,6 +2,7 @@
 import type { Client } from '../../client/client.js';
 import type { Consumer } from '../../client/consumer.js';
 import type { ConsumerOptions } from '../../client/consumer-options.js';
+import { systemClock, type Timer } from '../../core/clock.js';
 import { LogError } from '../../core/errors.js';
 import type { Output } from '../output.js';
 import type { RecordPrinter } from '../record-printer.js';
@@ -36,6 +37,7 @@ export async function consumeInGroup(
   consumption.output.throwWhenClosed();
   const target = topic(name, { key: bytes(), value: nullable(bytes()) });
   const consumer = client.consumer(target, { ...options, signal: waits.signal });
+  const stopPatience = explainWhenEndingTakesLong(consumption.interrupt);
   try {
     await (consumption.isLimited ? printRecords : printBatches)(consumer, consumption, waits);
   } catch (error) {
@@ -43,7 +45,29 @@ export async function consumeInGroup(
     if (!waits.signal.aborted || !(error instanceof LogError) || error.reason !== 'CANCELLED') throw error;
   } finally {
     await consumer.close();
+    stopPatience();
   }
+}
+
+/** How long after Ctrl-C somebody wonders whether it was noticed, in ms. */
+const PATIENCE_MS = 1_500;
+
+/** A broker that cannot be reached, or a full disk, keeps the last commit waiting. Returns what calls it off. */
+function explainWhenEndingTakesLong(interrupt: AbortSignal): () => void {
+  let timer: Timer | undefined;
+  const onInterrupt = (): void => {
+    timer = systemClock.setTimer(PATIENCE_MS, () => {
+      process.stderr.write(
+        'tidelog: committing what was printed, and leaving the group, before it ends. Ctrl-C again ends it at once; then ' +
+          'what was printed since the last commit is printed again.\n',
+      );
+    });
+  };
+  interrupt.addEventListener('abort', onInterrupt, { once: true });
+  return () => {
+    interrupt.removeEventListener('abort', onInterrupt);
+    timer?.cancel();
+  };
 }
 
 async function printBatches(

@@ -38,7 +38,8 @@ when the command ends: by --max, by Ctrl-C or by a closed pipe, upon which it le
 partitions go to others when its session is over (45 s), and what was printed since the last commit is printed again.
 --from (not an offset) then says where to begin in partitions that the group has committed no offset of, or whose committed
 offset was deleted from the log; without it, such a deletion is an error. With --instance-id a command that ends and is
-started again within the session finds its partitions as they were; two at once cannot go by one id, so one waits.
+started again within the session finds its partitions as they were; two at once cannot go by one id, so one waits, also
+for the session of one that was killed.
 
 Examples:
   tidelog consume orders

@@ -40,6 +40,7 @@ function memberJson(member: GroupMemberDescription): object {
     host: member.host,
     memberEpoch: member.memberEpoch,
     partitionCount: member.partitionCount,
+    away: member.away,
     topics: member.topics,
     topicPattern: member.topicPattern ?? null,
   };
@@ -118,8 +119,13 @@ function partitionRow(
   const { topic, committedOffset, highWatermark, lag, lagMs, memberId } = partition;
   const lagTime = lagMs === undefined ? NOTHING : formatDuration(lagMs);
   const numbers = [committedOffset, highWatermark, lag].map((value) => value ?? NOTHING);
-  const owned = [memberId, owner?.clientId, owner?.host].map((text) => text || NOTHING);
+  const name = owner === undefined ? memberId : nameOf(owner);
+  const owned = [name, owner?.clientId, owner?.host].map((text) => text || NOTHING);
   return [topic, partition.partition, ...numbers, lagTime, ...owned];
+}
+
+function nameOf({ memberId, away }: GroupMemberDescription): string {
+  return away ? `${memberId} (away)` : memberId;
 }
 
 function totalLag(partitions: readonly GroupPartitionDescription[]): string {
@@ -146,7 +152,7 @@ function warningOf(partition: GroupPartitionDescription): string | undefined {
 }
 
 function memberRow(member: GroupMemberDescription): readonly (string | number)[] {
-  const { memberId, instanceId = NOTHING, clientId, host, memberEpoch, partitionCount, topics, topicPattern } = member;
+  const { instanceId = NOTHING, clientId, host, memberEpoch, partitionCount, topics, topicPattern } = member;
   const subscription = topicPattern === undefined ? topics.join(', ') : `pattern ${topicPattern}`;
-  return [memberId, instanceId, clientId, host || NOTHING, memberEpoch, partitionCount, subscription];
+  return [nameOf(member), instanceId, clientId, host || NOTHING, memberEpoch, partitionCount, subscription];
 }

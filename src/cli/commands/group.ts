@@ -23,8 +23,9 @@ its way to the member that is to have it), stable.`;
 const DESCRIBE_HELP = `
 Shows each partition that the group has committed an offset of, or that a member owns. COMMITTED is the next offset to
 read. LAG counts the offsets from there to the high watermark, or from the log start offset where nothing was committed.
-LAG TIME is the age of the first record that is not covered by the committed offset. What there is not is "-". With --json
-everything is printed, members included.
+LAG TIME is the age of the first record that is not covered by the committed offset. What there is not is "-". A static
+member that has stopped is "(away)" until it comes back or its session is over: until then nobody reads its partitions. With
+--json everything is printed, members included.
 
 Examples:
   tidelog group describe billing

@@ -186,10 +186,11 @@ class StartResolver {
     const committed = this.#committed.get(keyOf(partition));
     if (committed !== undefined && committed.offset >= 0)
       return this.#goOn(partition, committed.offset, range, datedOffset);
-    // Added to the topic after the group had begun: nothing in it lies before the group's start, whatever that was.
-    if (committed?.topicCommitted) return { partition, offset: range.logStartOffset, commitNow: false };
+    // Nothing in it lies before the group's start, whatever that was.
+    if (committed?.addedLater) return { partition, offset: range.logStartOffset, commitNow: false };
     const earlierTopicId = committed?.earlierTopicId ?? '';
-    if (earlierTopicId === '') return this.#byPolicy(partition, range, datedOffset);
+    // With others of the topic, the group has begun anew already.
+    if (earlierTopicId === '' || committed?.topicCommitted) return this.#byPolicy(partition, range, datedOffset);
     if (this.#from === undefined) return refused(partition, earlierTopic(this.#groupId, partition, earlierTopicId));
     const fields = { ...this.#fields(partition), earlierTopicId };
     this.#context.runtime.logger.warn(fields, 'the group has offsets of an earlier topic of this name: it begins anew');

@@ -1,5 +1,5 @@
 /** Tells the owner of a consumer which partitions come and go. */
-import { errorMessage } from '../../core/errors.js';
+import { errorMessage, LogError } from '../../core/errors.js';
 import type { Logger } from '../../core/logger.js';
 import type { TopicPartition } from './types.js';
 
@@ -7,7 +7,9 @@ import type { TopicPartition } from './types.js';
  * `assigned`: these are the consumer's from here on. `revoked`: they go to somebody else once the listeners are through,
  * and can be committed until then. `lost`: they are gone already, and nothing of them can be committed any more.
  */
-export type ConsumerEvent = 'assigned' | 'revoked' | 'lost';
+export type ConsumerEvent = (typeof EVENTS)[number];
+
+const EVENTS = ['assigned', 'revoked', 'lost'] as const;
 
 /** May be async: it is awaited. */
 export type PartitionsListener = (partitions: readonly TopicPartition[]) => void | Promise<void>;
@@ -23,7 +25,11 @@ export class ConsumerEvents {
     this.#logger = logger;
   }
 
+  /** @throws LogError INVALID_REQUEST when there is no such event */
   on(event: ConsumerEvent, listener: PartitionsListener): void {
+    if (!EVENTS.includes(event)) {
+      throw new LogError('INVALID_REQUEST', `A consumer has no event ${event}: it has ${EVENTS.join(', ')}.`);
+    }
     const listeners = this.#listeners.get(event) ?? new Set();
     listeners.add(listener);
     this.#listeners.set(event, listeners);

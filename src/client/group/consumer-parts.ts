@@ -1,4 +1,5 @@
 /** What a consumer uses of its client's. */
+import { type Reason, toLogError } from '../../core/errors.js';
 import type { Admin } from '../admin.js';
 import type { CommittedPosition, ConsumerParts } from '../consumer.js';
 import type { SessionContext } from '../fetch-session.js';
@@ -27,6 +28,13 @@ export function consumerParts(client: ConsumerClient, group: string): ConsumerPa
       const [found] = await admin.listOffsets(topic, spec, [partition], signal === undefined ? {} : { signal });
       return found?.offset ?? 0;
     },
+    warnOfMissing: async (topics, signal) => {
+      for (const topic of topics) {
+        const reason = await admin.getTopic(topic, { signal }).then(() => undefined, reasonOf);
+        if (reason !== 'UNKNOWN_TOPIC_OR_PARTITION' || signal.aborted) continue;
+        runtime.logger.warn({ group, topic }, 'a topic to consume does not exist: it is waited for');
+      }
+    },
     findCommitted: async (partitions) => {
       if (partitions.length === 0) return [];
       const topics = partitions.map(({ topic, topicId, partition }) => ({ topic, topicId, partitions: [partition] }));
@@ -34,6 +42,8 @@ export function consumerParts(client: ConsumerClient, group: string): ConsumerPa
     },
   };
 }
+
+const reasonOf = (error: unknown): Reason => toLogError(error).reason;
 
 function toCommittedPosition({ topic, partition, offset, metadata, commitTimeMs }: CommittedOffset): CommittedPosition {
   const isCommitted = offset >= 0;

@@ -72,6 +72,11 @@ export class Participation<K, V> implements MembershipListener {
     this.membership.start();
   }
 
+  /** Aborts when nothing is handed out any more. */
+  get stopped(): AbortSignal {
+    return this.#stopped.signal;
+  }
+
   /** Why nothing is handed out any more. */
   get stoppedBy(): LogError | undefined {
     return this.#stoppedBy;

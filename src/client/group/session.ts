@@ -13,7 +13,7 @@ import { DEFAULT_BACKOFF, sleep, withRetries } from '../retry.js';
 import { Committer, type CommittingMember } from './committer.js';
 import { HeldPartitions } from './held-partitions.js';
 import { joinRequest, type MembershipContext, type MembershipOptions } from './membership-options.js';
-import { notLetGo, offsetsReset, releaseNotTold, sessionExpired } from './session-errors.js';
+import { notLetGo, offsetsReset, releaseNotTold, sessionExpired, warningOfRepetition } from './session-errors.js';
 import type { AssignedPartition, MembershipListener, PositionToCommit } from './types.js';
 
 /** What is left of the rebalance timeout for the way to the broker. */
@@ -64,7 +64,8 @@ export class MemberSession {
   #answered = false;
   /** Whether the broker may have a member of this id. */
   #mayBeKnown = false;
-  #saidUnreleased = false;
+  /** Reasons that were warned of: each one once. */
+  readonly #warnedOf = new Set<string>();
   #telling: Promise<void> | undefined;
   #onAllLetGo: () => void = () => {};
 
@@ -195,14 +196,16 @@ export class MemberSession {
 
   #logRepetition(error: LogError): void {
     const { logger } = this.#context.runtime;
-    if (error.reason !== 'UNRELEASED_INSTANCE_ID' || this.#saidUnreleased) {
+    const warning = this.#warnedOf.has(error.reason)
+      ? undefined
+      : warningOfRepetition(error, this.#state === 'joining');
+    if (warning === undefined) {
       logger.debug(this.#logFields(error), 'a request of a group member will be repeated');
       return;
     }
-    this.#saidUnreleased = true;
+    this.#warnedOf.add(error.reason);
     const { instanceId } = this.#options;
-    const fields = { ...this.#logFields(error), instanceId };
-    logger.warn(fields, 'another member goes by this instance id: waiting until its session has ended');
+    logger.warn({ ...this.#logFields(error), ...(instanceId === undefined ? {} : { instanceId }) }, warning);
   }
 
   async #join(predecessor: MemberSession | undefined): Promise<void> {

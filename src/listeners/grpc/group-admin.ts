@@ -107,6 +107,7 @@ function toMember(member: MemberDescription): GroupMemberMessage {
     topics: [...subscription.topics],
     topicPattern: subscription.pattern ?? '',
     partitionCount: member.partitions.length,
+    away: member.away,
   };
 }
 

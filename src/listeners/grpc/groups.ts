@@ -109,7 +109,7 @@ function weightOfAssignment(assignment: GroupAssignmentMessage | undefined): num
 async function join(context: GroupCallContext, call: JoinCall): Promise<JoinGroupResponse> {
   const { groupId, memberId, instanceId, clientId, assignor, sessionTimeoutMs, rebalanceTimeoutMs } = call.request;
   return await counted(context, call, JOIN, async () => {
-    const answer = await context.broker.groups.join({
+    const command = {
       groupId,
       memberId,
       instanceId: instanceId === '' ? undefined : instanceId,
@@ -119,7 +119,8 @@ async function join(context: GroupCallContext, call: JoinCall): Promise<JoinGrou
       assignor,
       sessionTimeoutMs,
       rebalanceTimeoutMs,
-    });
+    };
+    const answer = await context.broker.groups.join(command, abortOnCancel(call));
     const { memberEpoch, heartbeatIntervalMs } = answer;
     const assignment = toAssignment(answer);
     return { memberEpoch, sessionTimeoutMs: answer.sessionTimeoutMs, heartbeatIntervalMs, assignment };
@@ -185,8 +186,9 @@ function toAssignment({ partitions }: MemberAssignment): GroupAssignmentMessage 
 }
 
 function toCommittedOffset(found: FoundOffset): CommittedOffsetMessage {
-  const { topic, topicId, partition, committed, topicCommitted } = found;
-  const place = { topic, topicId, partition, topicCommitted, earlierTopicId: found.earlierTopicId ?? '' };
+  const { topic, topicId, partition, committed, topicCommitted, addedLater } = found;
+  const known = { topicCommitted, addedLater, earlierTopicId: found.earlierTopicId ?? '' };
+  const place = { topic, topicId, partition, ...known };
   if (committed === undefined) return { ...place, offset: -1, metadata: '', commitTimeMs: 0 };
   const { offset, leaderEpoch, metadata, commitTimeMs } = committed;
   return { ...place, offset, metadata, commitTimeMs, ...(leaderEpoch < 0 ? {} : { leaderEpoch }) };

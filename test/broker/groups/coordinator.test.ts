@@ -13,7 +13,7 @@ let topicId: string;
 
 beforeEach(async () => {
   clock = new ManualClock(BASE_TIME);
-  groups = await Groups.start({ clock, config: { maxGroups: 3, maxOffsets: 8, maxMembers: 3 } });
+  groups = await Groups.start({ clock, config: { maxGroups: 3, maxOffsets: 8, maxMembers: 3, maxMembersInAll: 5 } });
   topicId = await groups.topic('t', 4, 10);
 });
 
@@ -39,6 +39,7 @@ test('a member is given partitions, commits, and finds what it has committed', a
     partition: 0,
     committed: { topic: 't', offset: 5, leaderEpoch: 3, metadata: 'm', commitTimeMs },
     topicCommitted: true,
+    addedLater: false,
     earlierTopicId: undefined,
   });
 });
@@ -52,7 +53,7 @@ test('the topic that keeps groups is there from the first change on, and only th
   await Promise.all([groups.join('a'), groups.join('b', { groupId: 'other' })]);
   const { record, config } = groups.topics.get('__group_offsets');
   expect(record.partitionCount).toBe(4);
-  expect(config).toMatchObject({ cleanupCompact: true, cleanupDelete: false, segmentBytes: 100 * 1024 * 1024 });
+  expect(config).toMatchObject({ cleanupCompact: true, cleanupDelete: false, segmentBytes: 32 * 1024 * 1024 });
 });
 
 describe('heartbeats', () => {
@@ -264,10 +265,22 @@ describe('limits', () => {
     await rejection(again.topics.create('v', 1, {}, false), 'RESOURCE_LIMIT');
   });
 
-  test('members of a group, groups, and committed offsets are bounded', async () => {
+  test('a join that nobody waits for any more makes no member', async () => {
+    const signal = AbortSignal.abort();
+    await expect(groups.join('a', {}, signal)).rejects.toThrow();
+    expect(await groups.coordinator.find('g')).toBeUndefined();
+  });
+
+  test('members of a group and of all, groups, and committed offsets are bounded', async () => {
     for (const member of ['a', 'b', 'c']) await groups.join(member);
     await rejection(groups.join('d'), 'GROUP_MAX_SIZE_REACHED');
     await groups.commit('', 0, [{ partition: 0, offset: 1 }], { groupId: 'h' });
+    for (const member of ['d', 'e']) await groups.join(member, { groupId: 'i' });
+    await rejection(groups.join('f', { groupId: 'h' }), 'RESOURCE_LIMIT');
+    // Who is one of them already is none more.
+    await groups.join('e', { groupId: 'i' });
+    for (const member of ['d', 'e'])
+      await groups.coordinator.leave({ groupId: 'i', memberId: member, temporary: false });
     await groups.commit('', 0, [{ partition: 0, offset: 1 }], { groupId: 'i' });
     await rejection(groups.join('a', { groupId: 'j' }), 'RESOURCE_LIMIT');
     await rejection(groups.commit('', 0, [{ partition: 0, offset: 1 }], { groupId: 'j' }), 'RESOURCE_LIMIT');
@@ -276,6 +289,11 @@ describe('limits', () => {
     const tooMany = groups.commit('', 0, all, { groupId: 'i' });
     await rejection(
       tooMany.then(() => groups.reset([{ partition: 0, offset: 0 }], 'g')),
+      'RESOURCE_LIMIT',
+    );
+    // Two hundred characters of metadata weigh as much as one more.
+    await rejection(
+      groups.commit('', 0, [{ partition: 0, offset: 1, metadata: 'm'.repeat(1000) }], { groupId: 'h' }),
       'RESOURCE_LIMIT',
     );
     // One that takes the place of another is none more.

@@ -28,6 +28,7 @@ function groupOf(topicId: TopicId, offsets: Readonly<Record<number, number>>, he
       host: '',
       memberEpoch: 1,
       subscription: { topics: [TOPIC], pattern: undefined },
+      away: false,
       partitions: [{ topic: TOPIC, topicId, partition, since: 1 }],
     })),
     offsets: Object.entries(offsets).map(([partition, offset]) => ({

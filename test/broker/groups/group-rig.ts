@@ -2,6 +2,7 @@
 import { expect } from 'vitest';
 import { checkCommittable, emptyGroup, labelOf, transition } from '../../../src/broker/groups/group.js';
 import type {
+  BegunTopic,
   GroupEvent,
   GroupNow,
   GroupPartition,
@@ -63,8 +64,9 @@ export class Rig {
     return done;
   }
 
-  get stored(): { group: StoredGroup | undefined; members: StoredMember[] } {
-    return { group: this.#stored.group, members: [...this.#stored.members.values()] };
+  get stored(): { group: StoredGroup | undefined; topics: readonly BegunTopic[]; members: StoredMember[] } {
+    const { group, topics } = this.#stored;
+    return { group, topics, members: [...this.#stored.members.values()] };
   }
 
   join(memberId: string, rest: Partial<Join> = {}): GroupTransition {
@@ -151,7 +153,7 @@ function shorts(held: ReadonlyMap<string, GroupPartition>): string[] {
   return [...held.values()].map(({ topic, partition }) => `${topic}${partition}`).sort();
 }
 
-/** Members by id that records are about, and whether the group is. */
+/** Members by id that records are about, and whether the group or its topics are. */
 export function recorded({ records }: GroupTransition): string[] {
-  return records.map((record) => (record.kind === 'group' ? 'group' : record.memberId));
+  return records.map((record) => (record.kind === 'member' ? record.memberId : record.kind));
 }

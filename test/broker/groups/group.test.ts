@@ -6,6 +6,7 @@ import {
   renewSessions,
   restoreGroup,
   transition,
+  wasAddedLater,
 } from '../../../src/broker/groups/group.js';
 import { A, B, INTERVAL_MS, keyOf, named, REBALANCE_MS, Rig, recorded, SESSION_MS, TOPICS } from './group-rig.js';
 import { topicIdOf, viewOf } from './simulation/topics.js';
@@ -193,7 +194,7 @@ describe('a membership', () => {
     const { epoch } = rig.member('m1');
     expect(rig.join('m1')).toMatchObject({ refusal: undefined, records: [], changed: [] });
     expect(rig.member('m1')).toMatchObject({ epoch, sessionDeadlineMs: rig.nowMs + SESSION_MS });
-    expect(recorded(rig.join('m1', { subscription: named('a', 'b') }))).toEqual(['group', 'm1']);
+    expect(recorded(rig.join('m1', { subscription: named('a', 'b') }))).toEqual(['group', 'topics', 'm1']);
     expect(rig.assigned('m1')).toContain('b1');
   });
 
@@ -348,10 +349,31 @@ describe('after a restart', () => {
     expect(transition(restored, { kind: 'tick' }, now).state.members.get('m1')!.assigned.size).toBe(5);
   });
 
+  test('the group remembers how large a topic was when it began with it, until the topic is gone', () => {
+    rig.join('m1');
+    rig.changeTopics({ ...A, partitionCount: A.partitionCount + 2 });
+    rig.pass(INTERVAL_MS);
+    rig.send({ kind: 'leave', memberId: 'm1', temporary: false });
+    const grown = viewOf([{ ...A, partitionCount: A.partitionCount + 2 }]);
+    const restored = restoreGroup('group', rig.stored, grown, rig.now);
+    expect(wasAddedLater(restored, A.id, A.partitionCount - 1)).toBe(false);
+    expect(wasAddedLater(restored, A.id, A.partitionCount)).toBe(true);
+    expect(wasAddedLater(restored, B.id, 0)).toBe(false);
+    rig.changeTopics(B);
+    rig.join('m2', { subscription: named('b'), topics: viewOf([B]) });
+    rig.pass(INTERVAL_MS);
+    expect([...rig.state.begun.keys()]).toEqual([B.id]);
+  });
+
   test('a group without members is empty since it was', () => {
-    const state = restoreGroup('group', { group: { epoch: 9, emptySinceMs: 77 }, members: [] }, TOPICS, rig.now);
+    const state = restoreGroup(
+      'group',
+      { group: { epoch: 9, emptySinceMs: 77 }, topics: [], members: [] },
+      TOPICS,
+      rig.now,
+    );
     expect(state).toMatchObject({ epoch: 9, emptySinceMs: 77, targetDueMs: undefined });
-    const unknown = restoreGroup('group', { group: undefined, members: [] }, TOPICS, rig.now);
+    const unknown = restoreGroup('group', { group: undefined, topics: [], members: [] }, TOPICS, rig.now);
     expect(unknown).toMatchObject({ epoch: 0, emptySinceMs: rig.now.wallMs });
   });
 

@@ -54,6 +54,11 @@ test('everything comes back as it was, and a tombstone as nothing', () => {
     value: group,
   });
   expect(roundTrip(encodeMembership(GROUP, { kind: 'group', value: undefined }))).toMatchObject({ value: undefined });
+  const topics = [{ name: 't', id: place.topicId, partitionCount: 3 }];
+  for (const value of [topics, [], undefined]) {
+    const record = encodeMembership(GROUP, { kind: 'topics', value });
+    expect(roundTrip(record)).toEqual({ kind: 'topics', groupId: GROUP, value });
+  }
   for (const value of [MEMBER, plain, undefined]) {
     const record = encodeMembership(GROUP, { kind: 'member', memberId: 'm', value });
     expect(roundTrip(record)).toEqual({ kind: 'member', ...all, value });

@@ -34,6 +34,7 @@ export const GROUP_CONFIG: GroupConfig = {
   rebalanceTimeoutMs: 300_000,
   maxMembers: 1000,
   maxGroups: 100_000,
+  maxMembersInAll: 10_000,
   maxOffsets: 1_000_000,
   offsetsRetentionMs: 7 * 24 * 3_600_000,
   retentionCheckIntervalMs: 600_000,
@@ -86,8 +87,8 @@ export class Groups implements AsyncDisposable {
     return topic!.record.id;
   }
 
-  join(memberId: string, command: Partial<JoinCommand> = {}): Promise<JoinAnswer> {
-    return this.coordinator.join({
+  join(memberId: string, command: Partial<JoinCommand> = {}, signal?: AbortSignal): Promise<JoinAnswer> {
+    const byDefault: JoinCommand = {
       groupId: 'g',
       memberId,
       instanceId: undefined,
@@ -97,8 +98,8 @@ export class Groups implements AsyncDisposable {
       assignor: '',
       sessionTimeoutMs: 0,
       rebalanceTimeoutMs: 0,
-      ...command,
-    });
+    };
+    return this.coordinator.join({ ...byDefault, ...command }, signal);
   }
 
   /** Not held unless it is said how long. */

@@ -46,7 +46,14 @@ function committedOf(
   { topic, topicId, partition }: AssignedPartition,
   fields: Partial<CommittedOffset>,
 ): CommittedOffset {
-  const none = { offset: -1, metadata: '', commitTimeMs: 0, topicCommitted: false, earlierTopicId: '' };
+  const none = {
+    offset: -1,
+    metadata: '',
+    commitTimeMs: 0,
+    topicCommitted: false,
+    earlierTopicId: '',
+    addedLater: false,
+  };
   return { topic, topicId, partition, ...none, ...fields };
 }
 
@@ -100,11 +107,12 @@ test.each<[string, StartPolicy | undefined, Partial<CommittedOffset>, number, bo
   ['begins at the earliest record', 'earliest', {}, 100, false],
   ['begins at the end, which is committed at once', 'latest', {}, 200, true],
   ['begins at a time, which is committed at once', DATE, {}, 150, true],
-  ['reads a partition that was added later from its beginning', 'latest', { topicCommitted: true }, 100, false],
+  ['begins at the end beside partitions that were committed already', 'latest', { topicCommitted: true }, 200, true],
+  ['reads a partition that was added later from its beginning', 'latest', { addedLater: true }, 100, false],
   [
     'reads an added partition from its beginning, earlier topics or not',
     DATE,
-    { topicCommitted: true, earlierTopicId: EARLIER },
+    { addedLater: true, topicCommitted: true, earlierTopicId: EARLIER },
     100,
     false,
   ],

@@ -100,6 +100,7 @@ async function stage(
     runtime,
     open: new Set(),
     throwIfClosed: () => {},
+    warnOfMissing: async () => {},
     createMembership: (_wanted, _options, listener) => {
       member = new PlayedMembership(listener);
       return member;

@@ -359,6 +359,22 @@ test.each([
   await t.coordinator.next('join');
 });
 
+test('a join that a full disk refuses is warned of once and repeated; what passes by itself is not warned of', async () => {
+  await using t = await startMember();
+  t.membership.start();
+  (await t.coordinator.next('join')).fail(unavailable());
+  await until(() => t.logger.messages('debug').length === 1, 'it backs off');
+  for (const refusals of [1, 2]) {
+    t.clock.skip(1_000);
+    (await t.coordinator.next('join')).fail(new LogError('STORAGE_FULL', 'the disk is full'));
+    await until(() => t.logger.lines.length === 1 + refusals, 'it backs off again');
+  }
+  expect(t.logger.messages('warn')).toEqual(['the group cannot be joined for now: that is tried again']);
+  t.clock.skip(1_000);
+  (await t.coordinator.next('join')).answer(joined(1, { 0: 1 }));
+  await t.told('assigned 0@1');
+});
+
 test('a member whose heartbeat is refused for good has lost everything and says so', async () => {
   await using t = await startMember();
   await t.join(1, { 0: 1 });

@@ -61,6 +61,7 @@ describe('GetGroup', () => {
         topics: [TOPIC],
         topicPattern: '',
         partitionCount: 3,
+        away: false,
       },
     ]);
     expect(told.partitions.map(({ partition }) => partition)).toEqual([0, 1, 2]);

@@ -172,7 +172,8 @@ export class ModelCoordinator {
     this.#isUp = true;
     this.life++;
     this.#clockBiasMs = this.#world.chance.below(1_000_000) - this.#world.timeline.nowMs;
-    const stored = { group: this.#stored.group, members: [...this.#stored.members.values()] };
+    const { group, topics, members } = this.#stored;
+    const stored = { group, topics, members: [...members.values()] };
     this.state = restoreGroup('group', stored, this.#world.topics.view, this.#now());
     this.#durable = this.state;
     this.#latest = this.#stored.copy();
@@ -319,6 +320,7 @@ function describe(
 
 function describeRecord(record: MembershipRecord): string {
   if (record.kind === 'group') return `group ${record.value?.epoch}`;
+  if (record.kind === 'topics') return `topics ${record.value?.length ?? 0}`;
   if (record.value === undefined) return `${record.memberId} gone`;
   const { epoch, assigned, revoking, away } = record.value;
   const list = (held: readonly HeldPartition[]): string =>

@@ -23,10 +23,10 @@ export const GROUP_MUTANTS: readonly Mutant[] = [
     patches: [
       {
         file: 'src/broker/groups/shard.ts',
-        find: 'const coming = offsets.filter(',
+        find: 'const coming = entry.offsets.unitsAdded(offsets);',
         replace:
           'for (const change of offsets) if (change.value !== undefined) entry.offsets.set(change, change.value);\n    ' +
-          'const coming = offsets.filter(',
+          'const coming = entry.offsets.unitsAdded(offsets);',
       },
     ],
     guard: {

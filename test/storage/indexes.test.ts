@@ -1,10 +1,13 @@
 /** What is kept beside the log to find things quickly, and the limits on it (TESTING invariants 19, 21). */
-import { existsSync, readdirSync, readFileSync, rmSync, truncateSync, writeFileSync } from 'node:fs';
+import { existsSync, mkdtempSync, readdirSync, readFileSync, rmSync, truncateSync, writeFileSync } from 'node:fs';
+import { tmpdir } from 'node:os';
 import { join } from 'node:path';
-import { describe, expect, test } from 'vitest';
+import { describe, expect, onTestFinished, test } from 'vitest';
 import { baseOffsetOf } from '../../src/batch/layout.js';
 import { toEpoch, toOffset } from '../../src/core/types.js';
 import type { LogConfig, PartitionLog } from '../../src/storage/engine.js';
+import { FileCache } from '../../src/storage/local/file-cache.js';
+import { nodeFileSystem } from '../../src/storage/local/fs.js';
 import { OffsetIndex } from '../../src/storage/local/offset-index.js';
 import { LogTail, TailCache } from '../../src/storage/local/tail-cache.js';
 import { TimeIndex } from '../../src/storage/local/time-index.js';
@@ -223,6 +226,26 @@ test('500 partitions work with 16 file handles', async () => {
   expect(most).toBeLessThanOrEqual(16);
   expect(most).toBeGreaterThan(8);
   expect(engine.openFileCount).toBeLessThanOrEqual(16);
+});
+
+test('a file that is written to while it is synced for its handle does not keep others waiting for ever', async () => {
+  const files = new FileCache(nodeFileSystem, 1);
+  const directory = mkdtempSync(join(tmpdir(), 'tidelog-handles-'));
+  onTestFinished(() => rmSync(directory, { recursive: true }));
+  const [busy, other] = [join(directory, 'busy'), join(directory, 'other')];
+  const pinned = await files.acquire(busy, 'create');
+  let syncs = 0;
+  files.pin(busy, async () => {
+    syncs++;
+    // Only by then nothing was written meanwhile.
+    if (syncs < 3) return true;
+    files.unpin(busy);
+    pinned.release();
+    return true;
+  });
+  (await files.acquire(other, 'create')).release();
+  expect(syncs).toBe(3);
+  files.closeIdle();
 });
 
 test('the tail cache holds no more than its limit and drops what is oldest over all logs', () => {

@@ -12,7 +12,7 @@ import { LogError, toLogError } from '../../core/errors.js';
 import type { Offset } from '../../core/types.js';
 import { endOfBatches, wrongOffset } from '../batches.js';
 import { EpochRecorder } from './epoch-recorder.js';
-import type { Lease } from './file-cache.js';
+import type { Lease, Unpin } from './file-cache.js';
 import { isOutOfSpace, isUntriedSync, syncing, toStorageError } from './io-errors.js';
 import type { EngineContext, LogState } from './log-state.js';
 import { openMode, type Placement, plan, releaseAll, withoutFirst, writeGroups } from './placements.js';
@@ -341,7 +341,12 @@ export class Appender {
       return;
     }
     segment.pin = lease;
-    this.#context.files.pin(segment.path, () => this.#hooks.flush().catch(() => undefined));
+    const unpin: Unpin = () =>
+      this.#hooks.flush().then(
+        () => true,
+        () => false,
+      );
+    this.#context.files.pin(segment.path, unpin);
   }
 }
 

@@ -29,8 +29,11 @@ interface OpenFile {
   forgotten: boolean;
 }
 
-/** Makes the bytes of a pinned file durable and so frees its handle. Never rejects. */
-export type Unpin = () => Promise<void>;
+/**
+ * Makes the bytes of a pinned file durable and so frees its handle, unless others were written meanwhile. Resolves to
+ * whether anything was synced; never rejects.
+ */
+export type Unpin = () => Promise<boolean>;
 
 /** Invariant: `openCount <= maxOpen`; a path has at most one descriptor that is not forgotten. */
 export class FileCache {
@@ -40,7 +43,6 @@ export class FileCache {
   /** In the order in which they were used last. */
   readonly #idle = new Map<string, OpenFile>();
   readonly #pins = new Map<string, Unpin>();
-  #unpinnedCount = 0;
   /** Files whose name is gone but that are still in use. */
   #forgottenCount = 0;
   #reclaiming = false;
@@ -105,7 +107,7 @@ export class FileCache {
   }
 
   unpin(path: string): void {
-    if (this.#pins.delete(path)) this.#unpinnedCount++;
+    this.#pins.delete(path);
   }
 
   /** Closes a file for good: at once, or when its last lease is released. Opening the path again opens it anew. */
@@ -205,18 +207,22 @@ export class FileCache {
     void this.#reclaim();
   }
 
-  /** Syncs what was pinned first, again and again while somebody waits for a handle and that frees some. */
+  /** Syncs what was pinned first, again and again while somebody waits for a handle and syncs succeed. */
   async #reclaim(): Promise<void> {
-    let before: number;
+    let isWorking: boolean;
     do {
-      before = this.#unpinnedCount;
-      const oldest: Promise<void>[] = [];
-      for (const unpin of this.#pins.values()) {
-        oldest.push(unpin());
-        if (oldest.length === RECLAIM_BATCH) break;
-      }
-      await Promise.all(oldest);
-    } while (this.#waiting.length > 0 && this.#pins.size > 0 && this.#unpinnedCount > before);
+      const oldest = [...this.#pins].slice(0, RECLAIM_BATCH);
+      const synced = await Promise.all(oldest.map(([, unpin]) => unpin()));
+      isWorking = synced.some(Boolean);
+      for (const [path, unpin] of oldest) this.#pinAgain(path, unpin);
+    } while (this.#waiting.length > 0 && this.#pins.size > 0 && isWorking);
     this.#reclaiming = false;
+  }
+
+  /** One that was written to while it was synced keeps its handle: others come first now. */
+  #pinAgain(path: string, unpin: Unpin): void {
+    if (this.#pins.get(path) !== unpin) return;
+    this.#pins.delete(path);
+    this.#pins.set(path, unpin);
   }
 }

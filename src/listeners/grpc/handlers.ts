@@ -84,13 +84,17 @@ export function reportable(error: unknown, logger: Logger, method: string): LogE
   return failure;
 }
 
+/** One for all: without a reason, each abort would make an error with a stack, of every call that simply ends. */
+const CALL_OVER = new LogError('CANCELLED', 'The call is over.');
+
 /** Aborted when the call is over, in particular when the client gives up waiting for its answer. */
 export function abortOnCancel(call: {
   once(event: 'cancelled' | 'close', listener: () => void): unknown;
 }): AbortSignal {
   const controller = new AbortController();
-  call.once('cancelled', () => controller.abort());
-  call.once('close', () => controller.abort());
+  const abort = (): void => controller.abort(CALL_OVER);
+  call.once('cancelled', abort);
+  call.once('close', abort);
   return controller.signal;
 }
 

@@ -180,8 +180,9 @@ export async function startBroker(options: StartBrokerOptions): Promise<RunningB
   const lifecycle = lifecycleOf(options.lifecycle ?? {});
   const groups = groupsOf(options.groups ?? {});
   const engine = await openEngine(options);
+  let broker: Broker | undefined;
   try {
-    const broker = await Broker.start({
+    broker = await Broker.start({
       engine,
       clock: options.clock ?? systemClock,
       random: options.random ?? systemRandom,
@@ -209,7 +210,8 @@ export async function startBroker(options: StartBrokerOptions): Promise<RunningB
       throw error;
     }
   } catch (error) {
-    await engine.close();
+    // The broker reads its groups by now, and closes the engine when it has let go of that.
+    await (broker ?? engine).close();
     throw error;
   }
 }

@@ -9,7 +9,7 @@ import {
   parseConfigValue,
   someOf,
 } from '../core/config-key.js';
-import { LogError } from '../core/errors.js';
+import { LogError, toLogError } from '../core/errors.js';
 import type { PartitionConfig } from '../partition/partition-config.js';
 
 const MAX = Number.MAX_SAFE_INTEGER;
@@ -204,6 +204,27 @@ export function resolveTopicConfig(overrides: TopicOverrides, defaults: TopicOve
   };
   checkTogether(config);
   return config;
+}
+
+/**
+ * The configuration in force of a topic that is there already. Its values and new defaults of the broker may contradict
+ * each other.
+ * @throws LogError INVALID_CONFIG naming the topic
+ */
+export function resolveLoadedConfig(
+  topic: string,
+  overrides: TopicOverrides,
+  defaults: TopicOverrides,
+): PartitionConfig {
+  try {
+    return resolveTopicConfig(overrides, defaults);
+  } catch (error) {
+    const { reason, message, metadata } = toLogError(error);
+    throw new LogError(reason, `The configuration of topic ${topic} does not hold: ${message}`, {
+      metadata: { ...metadata, topic },
+      cause: error,
+    });
+  }
 }
 
 /** Values that are valid by themselves and contradict each other. */

@@ -20,7 +20,7 @@ import { PartitionQuota, type TopicLimits } from './partition-quota.js';
 import { Reopening } from './reopening.js';
 import type { DeletedTopic, TopicCatalog, TopicContents, TopicRecord } from './topic-catalog.js';
 import { changedOverrides, logTopicChange, sameOverrides, type TopicChange } from './topic-change.js';
-import { normalizeOverrides, resolveTopicConfig, type TopicOverrides } from './topic-config.js';
+import { normalizeOverrides, resolveLoadedConfig, resolveTopicConfig, type TopicOverrides } from './topic-config.js';
 import {
   alreadyExists,
   deletedTopic,
@@ -99,7 +99,8 @@ export class Topics {
   async load(): Promise<void> {
     const { topics, deleted } = await this.#options.catalog.load();
     await this.#removeUnknown([...topics, ...deleted]);
-    const configs = topics.map((record) => this.#loadedConfig(record));
+    // Found before anything is opened.
+    const configs = topics.map(({ name, overrides }) => resolveLoadedConfig(name, overrides, this.defaults));
     await forEachLimit([...topics.entries()], OPEN_CONCURRENCY, async ([i, record]) => {
       if (!isInternal(record.name)) this.#quota.add(record.partitionCount);
       this.#topics.set(record.name, await this.#open(record, configs[i]!));
@@ -133,19 +134,6 @@ export class Topics {
       });
     }
     return this.#canReopen();
-  }
-
-  /** A topic's values and new defaults of the broker may contradict each other: found before anything is opened. */
-  #loadedConfig({ name, overrides }: TopicRecord): PartitionConfig {
-    try {
-      return resolveTopicConfig(overrides, this.defaults);
-    } catch (error) {
-      const { reason, message, metadata } = toLogError(error);
-      throw new LogError(reason, `The configuration of topic ${name} does not hold: ${message}`, {
-        metadata: { ...metadata, topic: name },
-        cause: error,
-      });
-    }
   }
 
   async #open(record: TopicRecord, config: PartitionConfig): Promise<Topic> {

@@ -1,6 +1,7 @@
 /** Reading a topic without a group: batches, and records on top of them. */
 import { type LogError, toLogError } from '../core/errors.js';
 import type { Admin } from './admin.js';
+import { decodeAhead } from './decode-ahead.js';
 import { cancelled, closedError, onAbort, throwIfAborted } from './failures.js';
 import { FetchSession, type FetchSource, type SessionContext } from './fetch-session.js';
 import type { MetadataCache } from './metadata-cache.js';
@@ -9,9 +10,6 @@ import { type PartitionSpan, planRead } from './positions.js';
 import type { ResolvedReadOptions } from './read-options.js';
 import { type BatchCursor, type MakeBatch, type ReadRecord, RecordBatch, splitFetched } from './record-batch.js';
 import type { Topic } from './serdes.js';
-
-/** Records decoded ahead of the iteration at most: enough to spread the cost of a turn, little enough to hold. */
-const DECODE_AHEAD = 1_024;
 
 export interface ReaderContext extends SessionContext {
   readonly admin: Admin;
@@ -207,7 +205,7 @@ class BatchIterator<K, V> implements AsyncIterableIterator<RecordBatch<K, V>> {
 /** Records of one batch after the other; what is decoded already costs no more than a resolved promise. */
 class RecordIterator<K, V> implements AsyncIterableIterator<ReadRecord<K, V>> {
   readonly #source: BatchIterator<K, V>;
-  #records: ReadRecord<K, V>[] = [];
+  #records: readonly ReadRecord<K, V>[] = [];
   #index = 0;
   #batch: RecordBatch<K, V> | undefined;
   #cursor: BatchCursor | undefined;
@@ -269,22 +267,12 @@ class RecordIterator<K, V> implements AsyncIterableIterator<ReadRecord<K, V>> {
   }
 
   #decodeSome(batch: RecordBatch<K, V>, cursor: BatchCursor): void {
-    const records: ReadRecord<K, V>[] = [];
+    const { records, isEnd, failure } = decodeAhead(batch, cursor);
     this.#records = records;
     this.#index = 0;
-    try {
-      while (records.length < DECODE_AHEAD) {
-        if (!cursor.next()) {
-          this.#batch = undefined;
-          this.#cursor = undefined;
-          return;
-        }
-        records.push(batch.decode(cursor));
-      }
-    } catch (error) {
-      this.#failure = toLogError(error);
-      this.#cursor = undefined;
-    }
+    this.#failure = failure;
+    if (isEnd) this.#batch = undefined;
+    if (isEnd || failure !== undefined) this.#cursor = undefined;
   }
 
   async #throwFailure(failure: LogError): Promise<never> {

@@ -18,8 +18,8 @@ const MAX_TIMEOUT_MS = 2 ** 31 - 1;
 /** Partitions in one commit, or asked for by name. */
 const MAX_PARTITIONS = 10_000;
 
-// biome-ignore lint/suspicious/noControlCharactersInRegex: control characters are what it looks for
-const CONTROL = /[\u0000-\u001f\u007f-\u009f]/;
+/** A control character of Unicode. */
+const CONTROL = /\p{Cc}/u;
 
 /** @throws LogError INVALID_GROUP_ID */
 export function checkGroupId(groupId: string): void {

@@ -38,7 +38,6 @@ import {
   groupNotFound,
   nonEmptyGroup,
   noSuchMember,
-  overtakenCommit,
   tooManyGroups,
   tooManyMembers,
   tooManyOffsets,
@@ -88,7 +87,7 @@ export class GroupCoordinator implements GroupCoordinatorApi {
       topics,
       clock,
       onChange: () => this.#tellTopics(),
-      livePatterns: () => this.#livePatterns(),
+      livePatterns: () => this.#shards.livePatterns(),
     });
     this.#shards = new GroupShards({
       topics,
@@ -229,7 +228,7 @@ export class GroupCoordinator implements GroupCoordinatorApi {
     const entry = this.#entryToChange(shard, groupId);
     const refusal = checkMember(entry.state, memberId, memberEpoch);
     if (refusal !== undefined) throw refusal;
-    this.#checkSequence(entry, command);
+    if (sequence !== 0 && memberId !== '') entry.takeSequence(memberId, sequence);
     const member = entry.state.members.get(memberId);
     const { topics, clock, config } = this.#options;
     const { accepted, refused } = checkCommit(offsets, member && { member, epoch: memberEpoch }, {
@@ -241,13 +240,6 @@ export class GroupCoordinator implements GroupCoordinatorApi {
     this.#checkRoom(entry, accepted);
     await shard.commit(entry, accepted);
     return refused;
-  }
-
-  #checkSequence(entry: GroupEntry, { groupId, memberId, sequence }: CommitCommand): void {
-    if (sequence === 0 || memberId === '') return;
-    const last = entry.lastSequence(memberId);
-    if (sequence <= last) throw overtakenCommit(groupId, memberId, sequence, last);
-    entry.noteSequence(memberId, sequence);
   }
 
   #checkRoom(entry: GroupEntry, changes: readonly OffsetChange[]): void {
@@ -377,13 +369,6 @@ export class GroupCoordinator implements GroupCoordinatorApi {
     } catch (error) {
       logger.error({ err: error }, 'defect in telling groups of topics');
     }
-  }
-
-  #livePatterns(): ReadonlySet<string> | undefined {
-    if (this.#shards.isLoading) return undefined;
-    const live = new Set<string>();
-    for (const shard of this.#shards.all) for (const pattern of shard.patterns()) live.add(pattern);
-    return live;
   }
 
   /** From here on nothing is changed: held heartbeats are answered, what was accepted is finished, reading goes on. */

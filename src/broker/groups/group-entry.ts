@@ -1,6 +1,7 @@
 /** A group in memory: its state as of the last event and as it is durable, and what hangs on it. */
 import type { Clock } from '../../core/clock.js';
 import { emptyGroup, nextDeadlineMs, renewSessions } from './group.js';
+import { overtakenCommit } from './group-errors.js';
 import { GroupTimer } from './group-timer.js';
 import type { GroupNow, GroupState } from './group-types.js';
 import { HeldHeartbeats } from './held-heartbeats.js';
@@ -61,12 +62,13 @@ export class GroupEntry {
     this.held.wakeAll();
   }
 
-  /** The sequence of the member's last commit, 0 before the first. */
-  lastSequence(memberId: string): number {
-    return this.#sequences.get(memberId) ?? 0;
-  }
-
-  noteSequence(memberId: string, sequence: number): void {
+  /**
+   * Takes a commit of a member that numbers them.
+   * @throws LogError FENCED_MEMBER_EPOCH: a later one has been taken
+   */
+  takeSequence(memberId: string, sequence: number): void {
+    const last = this.#sequences.get(memberId) ?? 0;
+    if (sequence <= last) throw overtakenCommit(this.groupId, memberId, sequence, last);
     this.#sequences.set(memberId, sequence);
     if (this.#sequences.size <= 2 * this.state.members.size + 16) return;
     for (const id of this.#sequences.keys()) if (!this.state.members.has(id)) this.#sequences.delete(id);

@@ -50,10 +50,6 @@ export class HeldHeartbeat {
 export class HeldHeartbeats {
   readonly #held = new Map<string, HeldHeartbeat>();
 
-  get size(): number {
-    return this.#held.size;
-  }
-
   /** A newer heartbeat of the member releases the older one. */
   add(memberId: string, held: HeldHeartbeat): void {
     this.#held.get(memberId)?.release();

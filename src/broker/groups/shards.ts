@@ -43,8 +43,10 @@ export class GroupShards {
     return this.#shards.reduce((count, shard) => count + shard.memberCount, 0);
   }
 
-  get isLoading(): boolean {
-    return this.#shards.some(({ isLoading }) => isLoading);
+  /** The patterns that members subscribe to; undefined while not all of them are known. */
+  livePatterns(): ReadonlySet<string> | undefined {
+    if (this.#shards.some(({ isLoading }) => isLoading)) return undefined;
+    return new Set(this.#shards.flatMap((shard) => [...shard.patterns()]));
   }
 
   /** Every shard, whatever its state. */

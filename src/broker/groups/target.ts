@@ -9,7 +9,7 @@ import type { AssignorName, BegunTopic, GroupTopic, Member, Subscription, TopicV
 import { grantFreed, reconcile } from './reconcile.js';
 
 /** Several members that come or go together make one new target, not one each. */
-export const TARGET_INTERVAL_MS = 50;
+const TARGET_INTERVAL_MS = 50;
 
 const ASSIGNORS: Readonly<Record<AssignorName, Assignor>> = { uniform: assignUniformly, range: assignRange };
 

@@ -3,6 +3,7 @@ import { LogError } from '../../core/errors.js';
 import type { CommittedOffsetMessage, FetchOffsetsRequest, TopicPartitionsMessage } from '../../rpc/group-messages.js';
 import type { Admin, OffsetSpec } from '../admin.js';
 import type { Channel } from '../channel.js';
+import type { ConsumeFrom } from '../consumer-options.js';
 import { callFailure } from '../failures.js';
 import { methods } from '../methods.js';
 import type { ClientRuntime } from '../options.js';
@@ -11,9 +12,6 @@ import type { AssignedPartition } from './types.js';
 
 /** Partitions that one request may ask for. */
 const MAX_PARTITIONS = 10_000;
-
-/** Where a group begins that has committed nothing. A Date: at the first record at or after it. */
-export type StartPolicy = 'earliest' | 'latest' | Date;
 
 export interface CommittedOffsetsContext {
   readonly channel: Pick<Channel, 'unary'>;
@@ -28,8 +26,7 @@ export interface StartPosition {
   readonly offset: number;
   /**
    * To be committed before anything else is done with the partition, letting it go included: it follows from the time at
-   * which it was found, and whoever begins next would find another one and skip what lies between. Once one offset of a
-   * topic is committed, partitions without one count as added later and are read from their beginning.
+   * which it was found, and whoever begins next would find another one and skip what lies between.
    */
   readonly commitNow: boolean;
 }
@@ -76,7 +73,7 @@ export async function fetchCommittedOffsets(
 export async function startPositions(
   groupId: string,
   partitions: readonly AssignedPartition[],
-  from: StartPolicy | undefined,
+  from: ConsumeFrom | undefined,
   context: CommittedOffsetsContext,
   signal?: AbortSignal,
 ): Promise<(StartPosition | NoStartPosition)[]> {
@@ -141,14 +138,14 @@ type Offsets = ReadonlyMap<number, number>;
 class StartResolver {
   readonly #groupId: string;
   readonly #committed: ReadonlyMap<string, CommittedOffset>;
-  readonly #from: StartPolicy | undefined;
+  readonly #from: ConsumeFrom | undefined;
   readonly #context: CommittedOffsetsContext;
   readonly #signal: AbortSignal | undefined;
 
   constructor(
     groupId: string,
     committed: readonly CommittedOffset[],
-    from: StartPolicy | undefined,
+    from: ConsumeFrom | undefined,
     context: CommittedOffsetsContext,
     signal: AbortSignal | undefined,
   ) {

@@ -51,9 +51,19 @@ export class Holding<K, V> {
     return { topic: this.assigned.topic, partition: this.assigned.partition };
   }
 
+  /** Whether it is exactly this assignment. */
+  isOf({ topicId, partition, assignmentEpoch }: AssignedPartition): boolean {
+    const { assigned } = this;
+    return (
+      assigned.assignmentEpoch === assignmentEpoch && assigned.partition === partition && assigned.topicId === topicId
+    );
+  }
+
   /** Begins at `offset`, which forgets what was handed out before. */
   beginAt(offset: number): void {
     this.#progress = new Progress(offset);
+    // A commit of what was before may still be on its way: whatever it leaves, the new position is to be committed.
+    this.committedOffset = undefined;
   }
 
   /** One more record, batch, handler or look-up of the start is at work on this partition. */

@@ -1,14 +1,12 @@
 /** What a `for await` over a consumer iterates: batches, or records on top of them. */
 import { type LogError, toLogError } from '../../core/errors.js';
+import { decodeAhead } from '../decode-ahead.js';
 import type { BatchCursor } from '../record-batch.js';
 import { ConsumedBatch, type ConsumedRecord } from './consumed.js';
 import type { Holding } from './holding.js';
 import type { Participation } from './participation.js';
 import type { Work } from './poll-deadline.js';
 import type { Progress } from './progress.js';
-
-/** Records decoded ahead of the iteration at most: enough to spread the cost of a turn, little enough to hold. */
-const DECODE_AHEAD = 1_024;
 
 /** What an iteration asks its consumer for. */
 export interface LoopOwner<K, V> {
@@ -166,7 +164,7 @@ function give<K, V>(hand: Hand<K, V>, batch: ConsumedBatch<K, V>): void {
 
 /** Records of one batch after the other; what is decoded already costs little more than a resolved promise. */
 export class RecordLoop<K, V> extends Loop<K, V, ConsumedRecord<K, V>> {
-  #records: ConsumedRecord<K, V>[] = [];
+  #records: readonly ConsumedRecord<K, V>[] = [];
   #index = 0;
   #batch: ConsumedBatch<K, V> | undefined;
   #cursor: BatchCursor | undefined;
@@ -213,21 +211,11 @@ export class RecordLoop<K, V> extends Loop<K, V, ConsumedRecord<K, V>> {
   }
 
   #decodeSome(batch: ConsumedBatch<K, V>, cursor: BatchCursor): void {
-    const records: ConsumedRecord<K, V>[] = [];
+    const { records, isEnd, failure } = decodeAhead(batch, cursor);
     this.#records = records;
     this.#index = 0;
-    try {
-      while (records.length < DECODE_AHEAD) {
-        if (!cursor.next()) {
-          this.#cursor = undefined;
-          return;
-        }
-        records.push(batch.decode(cursor));
-      }
-    } catch (error) {
-      this.#failure = toLogError(error);
-      this.#cursor = undefined;
-    }
+    this.#failure = failure;
+    if (isEnd || failure !== undefined) this.#cursor = undefined;
   }
 
   /** All records of the batch were handed out; what follows the last one is a hole. */

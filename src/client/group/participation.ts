@@ -21,8 +21,8 @@ import type { AssignedPartition, Membership, MembershipListener, TopicPartition 
 const SLICE_MS = 20;
 
 /**
- * Invariants: `#holdings` has what the membership has told of as assigned and not as gone; after `stop` nothing is handed
- * out; `end` leaves the group exactly once.
+ * Invariants: `#holdings` and `#replaced` have what the membership has told of as assigned and not as gone; after `stop`
+ * nothing is handed out; `end` leaves the group exactly once.
  */
 export class Participation<K, V> implements MembershipListener {
   readonly membership: Membership;
@@ -36,6 +36,8 @@ export class Participation<K, V> implements MembershipListener {
   onChange: () => void = () => {};
   readonly #context: ConsumerContext<K, V>;
   readonly #holdings = new Map<string, Holding<K, V>>();
+  /** Of topics that were deleted, while another of the same name is held already. */
+  readonly #replaced = new Set<Holding<K, V>>();
   readonly #fetching: Fetching<K, V>;
   readonly #deadline: PollDeadline;
   readonly #stopped = new AbortController();
@@ -104,7 +106,7 @@ export class Participation<K, V> implements MembershipListener {
 
   assigned(partitions: readonly AssignedPartition[]): void {
     const holdings = partitions.map((assigned) => new Holding(assigned, this.#context.topicOf(assigned.topic)));
-    for (const holding of holdings) this.#holdings.set(holding.key, holding);
+    for (const holding of holdings) this.#add(holding);
     const told = this.#context.events.tell('assigned', () => holdings.map(({ topicPartition }) => topicPartition));
     startHoldings(holdings, told, {
       context: this.#context,
@@ -204,12 +206,12 @@ export class Participation<K, V> implements MembershipListener {
 
   /** Those who let partitions go wait no longer for what is being worked on. */
   stopWaiting(): void {
-    for (const holding of this.#holdings.values()) holding.stopWaiting();
+    for (const holding of this.#all()) holding.stopWaiting();
   }
 
   /** Resolves when nothing is being worked on. */
   async whenFree(): Promise<void> {
-    await Promise.all([...this.#holdings.values()].map((holding) => holding.whenFree()));
+    await Promise.all(this.#all().map((holding) => holding.whenFree()));
   }
 
   /** Lets everything go, commits what is finished, leaves the group. Never rejects. */
@@ -225,10 +227,20 @@ export class Participation<K, V> implements MembershipListener {
     this.commits.stop();
   }
 
+  #add(holding: Holding<K, V>): void {
+    const before = this.#holdings.get(holding.key);
+    if (before !== undefined) this.#replaced.add(before);
+    this.#holdings.set(holding.key, holding);
+  }
+
+  #all(): Holding<K, V>[] {
+    return [...this.#replaced, ...this.#holdings.values()];
+  }
+
   #find(partitions: readonly AssignedPartition[]): Holding<K, V>[] {
     return partitions.flatMap((partition) => {
-      const holding = this.holding(partition);
-      return holding?.assigned.assignmentEpoch === partition.assignmentEpoch ? holding : [];
+      const candidates = [this.holding(partition), ...this.#replaced];
+      return candidates.find((holding) => holding?.isOf(partition)) ?? [];
     });
   }
 
@@ -246,6 +258,7 @@ export class Participation<K, V> implements MembershipListener {
   #forget(holding: Holding<K, V>): void {
     holding.phase = 'gone';
     holding.stopWaiting();
+    this.#replaced.delete(holding);
     if (this.#holdings.get(holding.key) === holding) this.#holdings.delete(holding.key);
   }
 

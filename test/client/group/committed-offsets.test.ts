@@ -2,12 +2,12 @@
 import { expect, test } from 'vitest';
 import type { Admin, OffsetSpec } from '../../../src/client/admin.js';
 import { Channel } from '../../../src/client/channel.js';
+import type { ConsumeFrom } from '../../../src/client/consumer-options.js';
 import {
   type CommittedOffset,
   type CommittedOffsetsContext,
   fetchCommittedOffsets,
   type NoStartPosition,
-  type StartPolicy,
   type StartPosition,
   startPositions,
 } from '../../../src/client/group/committed-offsets.js';
@@ -32,7 +32,7 @@ interface Setting extends AsyncDisposable {
   listed: OffsetSpec[];
   listFailure: LogError | undefined;
   /** Starts for the policy with what the coordinator has for partition 0. */
-  start(from: StartPolicy | undefined, committed: Partial<CommittedOffset>): Promise<StartPosition | NoStartPosition>;
+  start(from: ConsumeFrom | undefined, committed: Partial<CommittedOffset>): Promise<StartPosition | NoStartPosition>;
 }
 
 const assigned = (partition: number, topic = 'words', topicId = TOPIC_ID): AssignedPartition => ({
@@ -98,7 +98,7 @@ async function setUp(): Promise<Setting> {
 const DATE = new Date(1_000);
 const EARLIER = '00000000-0000-4000-8000-00000000beef';
 
-test.each<[string, StartPolicy | undefined, Partial<CommittedOffset>, number, boolean]>([
+test.each<[string, ConsumeFrom | undefined, Partial<CommittedOffset>, number, boolean]>([
   ['goes on at what was committed', undefined, { offset: 120 }, 120, false],
   ['goes on at what was committed, whatever the policy', 'latest', { offset: 120 }, 120, false],
   ['goes on at the log start offset', undefined, { offset: 100 }, 100, false],
@@ -122,7 +122,7 @@ test.each<[string, StartPolicy | undefined, Partial<CommittedOffset>, number, bo
   expect(t.logger.messages('warn')).toEqual([]);
 });
 
-test.each<[StartPolicy, Partial<CommittedOffset>, number, boolean]>([
+test.each<[ConsumeFrom, Partial<CommittedOffset>, number, boolean]>([
   ['earliest', { offset: 60 }, 100, false],
   ['latest', { offset: 60 }, 200, true],
   [DATE, { offset: 60 }, 150, true],
@@ -140,7 +140,7 @@ test.each<[StartPolicy, Partial<CommittedOffset>, number, boolean]>([
   },
 );
 
-test.each<[string, StartPolicy | undefined, Partial<CommittedOffset>, Reason]>([
+test.each<[string, ConsumeFrom | undefined, Partial<CommittedOffset>, Reason]>([
   ['lies below the log', undefined, { offset: 99 }, 'OFFSET_OUT_OF_RANGE'],
   ['lies above the log', undefined, { offset: 201 }, 'LOG_TRUNCATED'],
   ['lies above the log, whatever the policy', 'earliest', { offset: 201 }, 'LOG_TRUNCATED'],

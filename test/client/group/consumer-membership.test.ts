@@ -195,6 +195,52 @@ test('a partition that is lost while its record is waited for is told as lost, a
   expect([events, s.member().commits, s.seen]).toEqual([['assigned', 'lost'], [], range(0, 1)]);
 });
 
+test('a partition of a deleted topic that is lost while its record is in hand is let go, also when another topic has its name by then', async () => {
+  let release = (): void => {};
+  await using s = await stage(
+    () =>
+      new Promise((resolve) => {
+        release = resolve;
+      }),
+  );
+  await append(s.t.client, 0, 5);
+  const old = s.assignment(1);
+  s.member().assign(old);
+  await until(() => s.seen.length === 1, 'a record is in hand');
+  const revoked = s.member().revoke(old);
+  s.member().assign({ ...s.assignment(2), topicId: '00000000-0000-4000-8000-000000000001' });
+  const events = eventsOf(s.consumer);
+  s.member().lose(gone, old);
+  await revoked;
+  await until(() => events.includes('lost'), 'it is told as lost');
+  release();
+});
+
+test('a seek is committed also when a commit of what was before is still on its way', async () => {
+  let release = (): void => {};
+  await using s = await stage(() => {}, { autoCommit: false });
+  await append(s.t.client, 0, 5);
+  s.member().assign(s.assignment(1));
+  await until(() => s.seen.length === 5, 'all were handed out');
+  s.member().onCommit = () =>
+    new Promise((resolve) => {
+      release = resolve;
+    });
+  const before = s.consumer.commit();
+  s.consumer.pause({ topic: 'words', partition: 0 });
+  await s.consumer.seek({ topic: 'words', partition: 0 }, 0);
+  s.member().onCommit = () => {};
+  const after = s.consumer.commit();
+  release();
+  await Promise.all([before, after]);
+  expect(
+    s
+      .member()
+      .commits.map(({ offset }) => offset)
+      .sort(),
+  ).toEqual([0, 5]);
+});
+
 test('a partition that is revoked while its listener runs is told of in order, and nothing of it is handed out', async () => {
   await using s = await stage();
   await append(s.t.client, 0, 5);

@@ -41,6 +41,7 @@ import {
   tooManyGroups,
   tooManyMembers,
   tooManyOffsets,
+  tooManyPlaces,
 } from './group-errors.js';
 import type { Member, Subscription } from './group-types.js';
 import { HeldHeartbeat } from './held-heartbeats.js';
@@ -128,10 +129,12 @@ export class GroupCoordinator implements GroupCoordinatorApi {
     return { ...assignmentOf(joined), ...timesOf(joined) };
   }
 
+  /** What the groups read, they will commit, so that both are bounded together; whoever is a member goes on. */
   #checkMemberRoom({ state }: GroupEntry, memberId: string): void {
-    const { maxMembersInAll } = this.#options.config;
-    if (this.#shards.memberCount >= maxMembersInAll && !state.members.has(memberId))
-      throw tooManyMembers(maxMembersInAll);
+    if (state.members.has(memberId)) return;
+    const { maxMembersInAll, maxOffsets } = this.#options.config;
+    if (this.#shards.memberCount >= maxMembersInAll) throw tooManyMembers(maxMembersInAll);
+    if (this.#shards.placeCount >= maxOffsets) throw tooManyPlaces(maxOffsets);
   }
 
   async heartbeat(command: HeartbeatCommand, signal: AbortSignal): Promise<HeartbeatAnswer> {

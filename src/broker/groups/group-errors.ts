@@ -102,6 +102,15 @@ export function tooManyOffsets(limit: number): LogError {
   );
 }
 
+export function tooManyPlaces(limit: number): LogError {
+  return new LogError(
+    'RESOURCE_LIMIT',
+    `The groups of this broker read as many topics and partitions as it keeps committed offsets: ${limit} ` +
+      '(offsets.max). Join when others have left, or delete groups that nobody needs.',
+    { metadata: { limit } },
+  );
+}
+
 export function overtakenCommit(groupId: string, memberId: string, sequence: number, last: number): LogError {
   return new LogError(
     'FENCED_MEMBER_EPOCH',

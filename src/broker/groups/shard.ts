@@ -11,6 +11,7 @@ import { loadInProgress, notReadable } from './group-errors.js';
 import type { GroupEvent, GroupNow, GroupState, GroupTransition, MembershipRecord, TopicView } from './group-types.js';
 import { OFFSETS_TOPIC } from './offsets-topic.js';
 import { encodeMembership, encodeOffset, type OffsetPlace } from './records.js';
+import { ShardCounts, type Totals } from './shard-counts.js';
 import { type LoadedGroup, loadShard } from './shard-loader.js';
 import { ShardWriter } from './shard-writer.js';
 import type { TopicDirectory } from './topic-directory.js';
@@ -25,15 +26,6 @@ const NO_TOPICS: TopicView = { get: () => undefined, matching: () => new Set() }
 /** A committed offset that changes; undefined removes it. */
 export interface OffsetChange extends OffsetPlace {
   readonly value: StoredOffset | undefined;
-}
-
-/** Over all shards; offsets in the units of `unitsOf`. */
-export interface Totals {
-  groups: number;
-  /** Committed offsets that are durable. */
-  offsets: number;
-  /** Those on their way that are not there yet; one that is on its way twice counts twice. */
-  coming: number;
 }
 
 export interface ShardOptions {
@@ -56,17 +48,16 @@ export class GroupShard {
   readonly #dirty = new Set<GroupEntry>();
   /** Once everything is loaded. */
   #writer: ShardWriter | undefined;
+  readonly #counts: ShardCounts;
   #loading: Promise<void> | undefined;
   #failure: LogError | undefined;
   #notBeforeMs = Number.NEGATIVE_INFINITY;
-  #memberCount = 0;
-  /** This shard's part of `Totals.coming`. */
-  #coming = 0;
   /** Tells groups that have gone back of the topics there are, once a write may succeed again. */
   #catchUp: Timer | undefined;
 
   constructor(options: ShardOptions) {
     this.#options = options;
+    this.#counts = new ShardCounts(options.totals);
     this.#timing = {
       clock: options.clock,
       notBeforeMs: () => this.#notBeforeMs,
@@ -74,9 +65,9 @@ export class GroupShard {
     };
   }
 
-  /** Members of the groups that are served now. */
-  get memberCount(): number {
-    return this.#memberCount;
+  /** What the groups that are served now come to. */
+  get counts(): Readonly<Pick<ShardCounts, 'members' | 'places'>> {
+    return this.#counts;
   }
 
   get isLoading(): boolean {
@@ -158,7 +149,7 @@ export class GroupShard {
   }
 
   #add(groupId: string, { group, topics: begun, members, offsets }: LoadedGroup): void {
-    const { totals, directory } = this.#options;
+    const { directory } = this.#options;
     const topics = members.size === 0 ? NO_TOPICS : directory.view;
     const state = restoreGroup(groupId, { group, topics: begun, members: [...members.values()] }, topics, this.now());
     const entry = new GroupEntry(state, this.#timing);
@@ -166,18 +157,17 @@ export class GroupShard {
     for (const [topicId, partitions] of offsets) {
       for (const [partition, offset] of partitions) entry.offsets.set({ topicId, partition }, offset);
     }
-    totals.groups++;
-    totals.offsets += entry.offsets.units;
-    this.#memberCount += members.size;
+    this.#counts.groups(1);
+    this.#counts.offsets(entry.offsets.units);
+    this.#counts.replace(undefined, state);
     this.#entries.set(groupId, entry);
   }
 
   /** Takes back what a load that failed has come to. */
   #forget(): void {
-    const { totals } = this.#options;
-    for (const { offsets } of this.#entries.values()) totals.offsets -= offsets.units;
-    totals.groups -= this.#entries.size;
-    this.#memberCount = 0;
+    for (const { offsets } of this.#entries.values()) this.#counts.offsets(-offsets.units);
+    this.#counts.groups(-this.#entries.size);
+    this.#counts.forgetStates();
     this.#entries.clear();
   }
 
@@ -213,7 +203,7 @@ export class GroupShard {
     const { state, refusal, records, changed, removed } = transition(before, event, this.now());
     if (records.length === 0 && offsets.length === 0) entry.adopt(state);
     else void this.#write(entry, state, records, offsets);
-    this.#memberCount += state.members.size - before.members.size;
+    this.#counts.replace(before, state);
     for (const memberId of changed) entry.held.wake(memberId);
     for (const removal of removed) this.#logRemoval(entry, removal);
     // Heartbeats that are no news only move deadlines away.
@@ -237,22 +227,17 @@ export class GroupShard {
     const records = all.map((change) => encodeMembership(groupId, change));
     for (const change of offsets) records.push(encodeOffset(groupId, change, change.value));
     const coming = entry.offsets.unitsAdded(offsets);
-    this.#expect(coming);
+    this.#counts.expect(coming);
     entry.state = state;
     entry.queuedCount++;
     this.#dirty.add(entry);
     return this.#writer!.write({
       records,
       apply: () => {
-        this.#expect(-coming);
+        this.#counts.expect(-coming);
         this.#applied(entry, state, offsets);
       },
     });
-  }
-
-  #expect(units: number): void {
-    this.#coming += units;
-    this.#options.totals.coming += units;
   }
 
   #isNew(entry: GroupEntry): boolean {
@@ -262,20 +247,19 @@ export class GroupShard {
   /** Makes the group one of these; it is kept as such even if it never has a member. */
   #enter(entry: GroupEntry, state: GroupState, membership: readonly MembershipRecord[]): readonly MembershipRecord[] {
     this.#entries.set(entry.groupId, entry);
-    this.#options.totals.groups++;
+    this.#counts.groups(1);
     if (membership.some(({ kind }) => kind === 'group')) return membership;
     const { epoch, emptySinceMs } = state;
     return [{ kind: 'group', value: { epoch, emptySinceMs } }, ...membership];
   }
 
   #applied(entry: GroupEntry, state: GroupState, offsets: readonly OffsetChange[]): void {
-    const { totals } = this.#options;
     const before = entry.offsets.units;
     for (const change of offsets) {
       if (change.value === undefined) entry.offsets.delete(change);
       else entry.offsets.set(change, change.value);
     }
-    totals.offsets += entry.offsets.units - before;
+    this.#counts.offsets(entry.offsets.units - before);
     entry.queuedCount--;
     // Without changes on their way, the log has all that there is to have.
     entry.durable = entry.queuedCount === 0 ? entry.state : state;
@@ -284,17 +268,17 @@ export class GroupShard {
 
   /** Removes a group without members and without changes on their way. Resolves when that is durable. @throws LogError */
   remove(entry: GroupEntry): Promise<void> {
-    const { totals } = this.#options;
     const { groupId } = entry;
     const records = [...entry.offsets.all()].map((offset) => encodeOffset(groupId, offset, undefined));
     records.push(encodeMembership(groupId, { kind: 'group', value: undefined }));
     if (entry.state.begun.size > 0) records.push(encodeMembership(groupId, { kind: 'topics', value: undefined }));
     this.#entries.delete(groupId);
-    totals.groups--;
+    this.#counts.groups(-1);
     this.#dirty.add(entry);
     const apply = (): void => {
       this.#dirty.delete(entry);
-      totals.offsets -= entry.offsets.units;
+      this.#counts.offsets(-entry.offsets.units);
+      this.#counts.replace(entry.state, undefined);
       entry.close();
     };
     return this.#writer!.write({ records, apply });
@@ -315,13 +299,12 @@ export class GroupShard {
    * while the log may have given what it held to another.
    */
   #giveUp(error: LogError): void {
-    const { totals } = this.#options;
     for (const entry of this.#dirty) {
       // Those that were about to be removed; the others are counted with the rest.
-      if (this.#entries.get(entry.groupId) !== entry) totals.offsets -= entry.offsets.units;
+      if (this.#entries.get(entry.groupId) !== entry) this.#counts.offsets(-entry.offsets.units);
     }
     this.#dirty.clear();
-    this.#expect(-this.#coming);
+    this.#counts.expectNothing();
     this.#writer = undefined;
     this.#failure = error;
     this.#notBeforeMs = this.now().monotonicMs + RETRY_MS;
@@ -331,26 +314,26 @@ export class GroupShard {
 
   /** A write has failed: back to what is durable, in every group that went on from there. */
   #undo(): void {
-    const { totals, clock } = this.#options;
+    const { clock } = this.#options;
     const now = this.now();
     const dirty = [...this.#dirty];
     this.#dirty.clear();
-    this.#expect(-this.#coming);
+    this.#counts.expectNothing();
     this.#notBeforeMs = now.monotonicMs + RETRY_MS;
     for (const entry of dirty) {
       if (this.#entries.get(entry.groupId) === entry) {
         this.#entries.delete(entry.groupId);
-        totals.groups--;
+        this.#counts.groups(-1);
       }
-      this.#memberCount -= entry.state.members.size;
+      this.#counts.replace(entry.state, undefined);
       entry.undo(now);
     }
     // Only then, for a group that was removed may have been made anew since.
     for (const entry of dirty) {
       if (entry.durable === undefined) continue;
       this.#entries.set(entry.groupId, entry);
-      totals.groups++;
-      this.#memberCount += entry.state.members.size;
+      this.#counts.groups(1);
+      this.#counts.replace(undefined, entry.state);
       entry.timer.plan();
     }
     this.#catchUp ??= clock.setTimer(RETRY_MS, () => {

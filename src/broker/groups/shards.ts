@@ -2,7 +2,8 @@
 import type { Partition } from '../../partition/partition.js';
 import type { Topics } from '../topics.js';
 import { OFFSETS_TOPIC, OFFSETS_TOPIC_CONFIG, offsetsPartitionOf } from './offsets-topic.js';
-import { GroupShard, type ShardOptions, type Totals } from './shard.js';
+import { GroupShard, type ShardOptions } from './shard.js';
+import type { Totals } from './shard-counts.js';
 
 export interface GroupShardsOptions extends Omit<ShardOptions, 'index' | 'partition' | 'totals'> {
   readonly topics: Topics;
@@ -40,7 +41,12 @@ export class GroupShards {
   }
 
   get memberCount(): number {
-    return this.#shards.reduce((count, shard) => count + shard.memberCount, 0);
+    return this.#shards.reduce((count, { counts }) => count + counts.members, 0);
+  }
+
+  /** See `ShardCounts.places`. */
+  get placeCount(): number {
+    return this.#shards.reduce((count, { counts }) => count + counts.places, 0);
   }
 
   /** The patterns that members subscribe to; undefined while not all of them are known. */

@@ -271,6 +271,20 @@ describe('limits', () => {
     expect(await groups.coordinator.find('g')).toBeUndefined();
   });
 
+  test('what members read, and what groups began with, is bounded as committed offsets are', async () => {
+    await using small = await Groups.start({ clock, config: { maxOffsets: 6 } });
+    await small.topic('t', 3, 1);
+    await small.join('a');
+    await small.join('b');
+    // Three partitions and a topic, then as many again.
+    await small.join('a', { groupId: 'h' });
+    await rejection(small.join('a', { groupId: 'i' }), 'RESOURCE_LIMIT');
+    await small.join('b');
+    await small.coordinator.leave({ groupId: 'h', memberId: 'a', temporary: false });
+    await small.coordinator.delete('h');
+    await small.join('a', { groupId: 'i' });
+  });
+
   test('members of a group and of all, groups, and committed offsets are bounded', async () => {
     for (const member of ['a', 'b', 'c']) await groups.join(member);
     await rejection(groups.join('d'), 'GROUP_MAX_SIZE_REACHED');

@@ -12,6 +12,7 @@ import {
   checkOffsets,
   checkPartitions,
   checkSubscription,
+  type JoiningMember,
 } from './checks.js';
 import { allOffsets, checkCommit, findOffsets } from './commits.js';
 import type {
@@ -48,6 +49,7 @@ import { HeldHeartbeat } from './held-heartbeats.js';
 import { GroupRetention } from './retention.js';
 import type { GroupShard, OffsetChange } from './shard.js';
 import { GroupShards } from './shards.js';
+import { isSameSubscription } from './target.js';
 import { TopicDirectory } from './topic-directory.js';
 
 const SLICE_MS = 5;
@@ -116,7 +118,7 @@ export class GroupCoordinator implements GroupCoordinatorApi {
     // Whoever gave up waiting may have left already, and would be a member that nobody speaks for.
     signal?.throwIfAborted();
     const entry = this.#entryToChange(shard, command.groupId);
-    this.#checkMemberRoom(entry, member.memberId);
+    this.#checkMemberRoom(entry, member);
     const refusal = shard.apply(entry, {
       kind: 'join',
       ...member,
@@ -129,12 +131,14 @@ export class GroupCoordinator implements GroupCoordinatorApi {
     return { ...assignmentOf(joined), ...timesOf(joined) };
   }
 
-  /** What the groups read, they will commit, so that both are bounded together; whoever is a member goes on. */
-  #checkMemberRoom({ state }: GroupEntry, memberId: string): void {
-    if (state.members.has(memberId)) return;
+  /** What groups read, they will commit: both are bounded alike. Who is a member goes on, and who reads what others read. */
+  #checkMemberRoom({ state: { members } }: GroupEntry, { memberId, subscription }: JoiningMember): void {
+    if (members.has(memberId)) return;
     const { maxMembersInAll, maxOffsets } = this.#options.config;
     if (this.#shards.memberCount >= maxMembersInAll) throw tooManyMembers(maxMembersInAll);
-    if (this.#shards.placeCount >= maxOffsets) throw tooManyPlaces(maxOffsets);
+    if (this.#shards.placeCount < maxOffsets) return;
+    const isRead = [...members.values()].some((other) => isSameSubscription(other.subscription, subscription));
+    if (!isRead) throw tooManyPlaces(maxOffsets);
   }
 
   async heartbeat(command: HeartbeatCommand, signal: AbortSignal): Promise<HeartbeatAnswer> {

@@ -279,7 +279,7 @@ describe('limits', () => {
     // Three partitions and a topic, then as many again.
     await small.join('a', { groupId: 'h' });
     await rejection(small.join('a', { groupId: 'i' }), 'RESOURCE_LIMIT');
-    await small.join('b');
+    await small.join('c');
     await small.coordinator.leave({ groupId: 'h', memberId: 'a', temporary: false });
     await small.coordinator.delete('h');
     await small.join('a', { groupId: 'i' });

@@ -288,7 +288,7 @@ describe('a write that fails', () => {
   });
 
   test('after which the log has it all the same is found by reading the log again', async () => {
-    await using groups = await Groups.start({ engine, clock, config: { maxGroups: 2, maxOffsets: 2 } });
+    await using groups = await Groups.start({ engine, clock, config: { maxGroups: 2, maxOffsets: 4 } });
     await groups.topic('t', 2, 10);
     const { memberEpoch } = await groups.join('a');
     await groups.commit('a', memberEpoch, [{ partition: 0, offset: 1 }]);
@@ -303,7 +303,8 @@ describe('a write that fails', () => {
     await groups.loaded();
     expect((await groups.heartbeat('a', memberEpoch)).assignment).toBeUndefined();
     expect(await groups.committed([0])).toEqual([3]);
-    await groups.commit('a', memberEpoch, [{ partition: 1, offset: 4 }]);
+    // With the metadata, exactly as much as there may be beside the other.
+    await groups.commit('a', memberEpoch, [{ partition: 1, offset: 4, metadata: 'm'.repeat(400) }]);
     await groups.join('a', { groupId: 'other' });
   });
 

@@ -69,9 +69,9 @@ export const GROUP_MUTANTS: readonly Mutant[] = [
     invariants: [8, 9],
     patches: [
       {
-        file: 'src/broker/groups/coordinator.ts',
-        find: 'if (sequence <= last) throw overtakenCommit(groupId, memberId, sequence, last);',
-        replace: 'if (sequence < 0) throw overtakenCommit(groupId, memberId, sequence, last);',
+        file: 'src/broker/groups/group-entry.ts',
+        find: 'if (sequence <= last) throw overtakenCommit(',
+        replace: 'if (sequence < 0) throw overtakenCommit(',
       },
     ],
     guard: {

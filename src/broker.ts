@@ -2,6 +2,7 @@
 import { Broker, type LifecycleOptions } from './broker/broker.js';
 import { checkGroupConfig, type GroupConfig } from './broker/groups/group-config.js';
 import { resolveTopicConfig, type TopicOverrides } from './broker/topic-config.js';
+import type { TransactionConfig } from './broker/transactions/transaction-config.js';
 import { BROKER_CONFIG_KEYS } from './config/broker-config.js';
 import { type Clock, systemClock } from './core/clock.js';
 import { type Address, formatAddress, parseAddress, parseConfigValue } from './core/config-key.js';
@@ -10,6 +11,7 @@ import { type Logger, silentLogger } from './core/logger.js';
 import { type Random, systemRandom } from './core/random.js';
 import { GrpcListener } from './listeners/grpc/listener.js';
 import { HttpListener } from './listeners/http/listener.js';
+import type { ProducerStateConfig } from './partition/producers/producer-config.js';
 import type { StorageEngine } from './storage/engine.js';
 import { openLocalEngine } from './storage/local/engine.js';
 import { openMemoryEngine } from './storage/memory/engine.js';
@@ -87,6 +89,28 @@ export interface BrokerGroups {
   readonly metadataMaxBytes?: number;
 }
 
+/** What partitions remember of producers; each has a default. */
+export interface BrokerProducers {
+  /** How long a producer is remembered that sends nothing, in ms. Default 24 h. */
+  readonly expirationMs?: number;
+  /** Producers that all partitions together remember. Default 250,000. */
+  readonly maxProducers?: number;
+  /** Message ids that all partitions together remember. Default 500,000. */
+  readonly maxMessageIds?: number;
+}
+
+/** Bounds of transactions; each has a default. */
+export interface BrokerTransactions {
+  /** The longest time that a producer may ask for its transactions, in ms. Default 15 min. */
+  readonly maxTimeoutMs?: number;
+  /** How long a transactional id is kept that nobody uses, in ms. Default 7 days. */
+  readonly idExpirationMs?: number;
+  /** Transactional ids. Default 100,000. */
+  readonly maxIds?: number;
+  /** Partitions of the topic that keeps transactions, when it is created. Default 16. */
+  readonly stateTopicPartitions?: number;
+}
+
 export interface StartBrokerOptions {
   /** Where the log is kept: nowhere, or in a directory that is created if there is none. */
   readonly storage: 'memory' | { readonly dataDir: string };
@@ -101,6 +125,8 @@ export interface StartBrokerOptions {
   readonly limits?: BrokerLimits;
   readonly lifecycle?: BrokerLifecycle;
   readonly groups?: BrokerGroups;
+  readonly producers?: BrokerProducers;
+  readonly transactions?: BrokerTransactions;
   readonly clock?: Clock;
   readonly random?: Random;
   /** Default: silent. */
@@ -179,6 +205,8 @@ export async function startBroker(options: StartBrokerOptions): Promise<RunningB
   resolveTopicConfig({}, topicDefaults);
   const lifecycle = lifecycleOf(options.lifecycle ?? {});
   const groups = groupsOf(options.groups ?? {});
+  const producers = producersOf(options.producers ?? {});
+  const transactions = transactionsOf(options.transactions ?? {});
   const engine = await openEngine(options);
   let broker: Broker | undefined;
   try {
@@ -193,6 +221,8 @@ export async function startBroker(options: StartBrokerOptions): Promise<RunningB
       maxRequestBytes,
       lifecycle,
       groups,
+      producers,
+      transactions,
       limits: {
         maxPartitionsPerTopic: limits.maxPartitionsPerTopic ?? 10_000,
         maxPartitions: limits.maxPartitions ?? 20_000,
@@ -258,6 +288,23 @@ function groupsOf(given: BrokerGroups): GroupConfig {
   return config;
 }
 
+function producersOf(given: BrokerProducers): ProducerStateConfig {
+  return {
+    expirationMs: checked('producer.id.expiration.ms', given.expirationMs),
+    maxProducers: checked('producers.max', given.maxProducers),
+    maxMessageIds: checked('message.ids.max', given.maxMessageIds),
+  };
+}
+
+function transactionsOf(given: BrokerTransactions): TransactionConfig {
+  return {
+    maxTimeoutMs: checked('transaction.max.timeout.ms', given.maxTimeoutMs),
+    idExpirationMs: checked('transactional.id.expiration.ms', given.idExpirationMs),
+    maxIds: checked('transactional.ids.max', given.maxIds),
+    stateTopicPartitions: checked('transaction.state.topic.num.partitions', given.stateTopicPartitions),
+  };
+}
+
 type CheckedName =
   | 'log.retention.check.interval.ms'
   | 'log.cleaner.backoff.ms'
@@ -276,7 +323,14 @@ type CheckedName =
   | 'offsets.max'
   | 'offsets.retention.ms'
   | 'offsets.retention.check.interval.ms'
-  | 'offset.metadata.max.bytes';
+  | 'offset.metadata.max.bytes'
+  | 'producer.id.expiration.ms'
+  | 'producers.max'
+  | 'message.ids.max'
+  | 'transaction.max.timeout.ms'
+  | 'transactional.id.expiration.ms'
+  | 'transactional.ids.max'
+  | 'transaction.state.topic.num.partitions';
 
 /** The number that was given, held to what the broker's key of that name takes; else the key's default. */
 function checked(name: CheckedName, given: number | undefined): number {

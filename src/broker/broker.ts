@@ -5,6 +5,7 @@ import { LogError, toLogError } from '../core/errors.js';
 import type { Logger } from '../core/logger.js';
 import type { Random } from '../core/random.js';
 import { type Epoch, toEpoch } from '../core/types.js';
+import type { ProducerStateConfig } from '../partition/producers/producer-config.js';
 import type { MetadataStore, StorageEngine } from '../storage/engine.js';
 import { type DeletedRecords, type DeleteRecordsCommand, deleteRecords } from './delete-records.js';
 import { Fetcher } from './fetch.js';
@@ -17,6 +18,7 @@ import { Producer } from './produce.js';
 import { TopicCatalog } from './topic-catalog.js';
 import type { TopicOverrides } from './topic-config.js';
 import { type TopicLimits, Topics } from './topics.js';
+import type { TransactionConfig } from './transactions/transaction-config.js';
 
 const CLUSTER_ID_KEY = 'broker/cluster-id';
 const EPOCH_KEY = 'broker/epoch';
@@ -46,6 +48,8 @@ export interface BrokerOptions {
   readonly topicDefaults: TopicOverrides;
   readonly lifecycle: LifecycleOptions;
   readonly groups: GroupConfig;
+  readonly producers: ProducerStateConfig;
+  readonly transactions: TransactionConfig;
   /** The largest request the listeners take, told to clients. */
   readonly maxRequestBytes: number;
 }

@@ -2,6 +2,7 @@ import type { Clock } from '../core/clock.js';
 import { LogError, toLogError } from '../core/errors.js';
 import { type Offset, toOffset } from '../core/types.js';
 import type { Partition } from '../partition/partition.js';
+import type { AbortedTransaction } from '../partition/producers/types.js';
 import type { Topics } from './topics.js';
 
 /** Where to read one partition. */
@@ -26,6 +27,9 @@ export interface Fetched {
   readonly chunks: readonly Buffer[];
   readonly byteLength: number;
   readonly error: LogError | undefined;
+  readonly lastStableOffset: number;
+  /** Reading committed: see `PartitionSlice`. */
+  readonly aborted: readonly AbortedTransaction[];
 }
 
 /** One answer carries at most about this much, whatever is asked for. */
@@ -266,6 +270,8 @@ function describe(
     chunks,
     byteLength,
     error: undefined,
+    lastStableOffset: partition?.lastStableOffset ?? -1,
+    aborted: [],
   };
 }
 

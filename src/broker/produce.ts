@@ -23,6 +23,10 @@ export interface ProduceCommand {
   readonly batches: readonly Buffer[];
   readonly records: readonly PlainRecord[];
   readonly expectedOffset: number | undefined;
+  /** Of transactional batches; else empty. */
+  readonly transactionalId: string;
+  /** One for each plain record, or none. */
+  readonly messageIds: readonly string[];
 }
 
 export interface ProducerOptions {

@@ -37,6 +37,7 @@ export type TopicConfigKeys = {
   readonly 'max.compaction.lag.ms': ConfigKey<number>;
   readonly 'delete.retention.ms': ConfigKey<number>;
   readonly 'file.delete.delay.ms': ConfigKey<number>;
+  readonly 'dedupe.window.ms': ConfigKey<number>;
 };
 
 /** What may happen to old records: deleted, compacted by key, or both. */
@@ -130,6 +131,12 @@ export const TOPIC_CONFIG_KEYS: TopicConfigKeys = {
     MAX,
     'How long a file that is no longer part of a log is kept, renamed to .deleted, before it is removed.',
   ),
+  'dedupe.window.ms': integer(
+    120_000,
+    1,
+    DAY_MS,
+    'How long a partition remembers the ids of records that were sent with one: a record whose id it remembers is not appended again.',
+  ),
 };
 
 const KEYS: ConfigKeys = TOPIC_CONFIG_KEYS;
@@ -201,6 +208,7 @@ export function resolveTopicConfig(overrides: TopicOverrides, defaults: TopicOve
     maxCompactionLagMs: value('max.compaction.lag.ms', keys['max.compaction.lag.ms']),
     deleteRetentionMs: value('delete.retention.ms', keys['delete.retention.ms']),
     fileDeleteDelayMs: value('file.delete.delay.ms', keys['file.delete.delay.ms']),
+    dedupeWindowMs: value('dedupe.window.ms', keys['dedupe.window.ms']),
   };
   checkTogether(config);
   return config;

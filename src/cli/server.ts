@@ -148,6 +148,17 @@ async function start({ config, topicDefaults }: LoadedConfig, logger: PinoLogger
       retentionCheckIntervalMs: config['offsets.retention.check.interval.ms'],
       metadataMaxBytes: config['offset.metadata.max.bytes'],
     },
+    producers: {
+      expirationMs: config['producer.id.expiration.ms'],
+      maxProducers: config['producers.max'],
+      maxMessageIds: config['message.ids.max'],
+    },
+    transactions: {
+      maxTimeoutMs: config['transaction.max.timeout.ms'],
+      idExpirationMs: config['transactional.id.expiration.ms'],
+      maxIds: config['transactional.ids.max'],
+      stateTopicPartitions: config['transaction.state.topic.num.partitions'],
+    },
     logger,
   });
 }

@@ -226,7 +226,12 @@ export class Admin {
     partitions: readonly number[] = [],
     options: CallOptions = {},
   ): Promise<PartitionOffset[]> {
-    const request: ListOffsetsRequest = { topic: nameOf(topic), partitions: [...partitions], ...positionOf(spec) };
+    const request: ListOffsetsRequest = {
+      topic: nameOf(topic),
+      partitions: [...partitions],
+      isolationLevel: 'ISOLATION_LEVEL_READ_UNCOMMITTED',
+      ...positionOf(spec),
+    };
     const response = await this.#calls.idempotent(methods.listOffsets, request, options);
     return response.offsets
       .map(({ partition, offset, timestampMs }) => ({ partition, offset, timestampMs: timestampMs ?? undefined }))

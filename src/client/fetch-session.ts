@@ -197,6 +197,7 @@ export class FetchSession {
       positions,
       maxBytes: this.#options.fetchBytes,
       format: 'RECORD_FORMAT_BATCHES',
+      isolationLevel: 'ISOLATION_LEVEL_READ_UNCOMMITTED',
     });
     this.#call = call;
     this.#paused = false;

@@ -35,6 +35,8 @@ import type {
   FetchStreamResponse,
   GetTopicRequest,
   GetTopicResponse,
+  InitProducerRequest,
+  InitProducerResponse,
   ListOffsetsRequest,
   ListOffsetsResponse,
   ListTopicsRequest,
@@ -44,7 +46,25 @@ import type {
   UpdateTopicRequest,
   UpdateTopicResponse,
 } from '../rpc/messages.js';
-import { AdminService, FetchService, GroupService, ProduceService } from '../rpc/proto.js';
+import { AdminService, FetchService, GroupService, ProduceService, TransactionService } from '../rpc/proto.js';
+import type {
+  AbortRequest,
+  AbortResponse,
+  AbortTransactionRequest,
+  AbortTransactionResponse,
+  AddOffsetsRequest,
+  AddOffsetsResponse,
+  CommitRequest,
+  CommitResponse,
+  DescribeProducersRequest,
+  DescribeProducersResponse,
+  GetTransactionRequest,
+  GetTransactionResponse,
+  ListHangingTransactionsRequest,
+  ListHangingTransactionsResponse,
+  ListTransactionsRequest,
+  ListTransactionsResponse,
+} from '../rpc/transaction-messages.js';
 
 export type Method<Request, Response> = MethodDefinition<Request, Response>;
 
@@ -75,6 +95,15 @@ export const methods: {
   readonly commitOffsets: Method<CommitOffsetsRequest, CommitOffsetsResponse>;
   readonly commitOffsetsStream: Method<CommitOffsetsStreamRequest, CommitOffsetsStreamResponse>;
   readonly fetchOffsets: Method<FetchOffsetsRequest, FetchOffsetsResponse>;
+  readonly initProducer: Method<InitProducerRequest, InitProducerResponse>;
+  readonly addOffsets: Method<AddOffsetsRequest, AddOffsetsResponse>;
+  readonly commit: Method<CommitRequest, CommitResponse>;
+  readonly abort: Method<AbortRequest, AbortResponse>;
+  readonly listTransactions: Method<ListTransactionsRequest, ListTransactionsResponse>;
+  readonly getTransaction: Method<GetTransactionRequest, GetTransactionResponse>;
+  readonly abortTransaction: Method<AbortTransactionRequest, AbortTransactionResponse>;
+  readonly listHangingTransactions: Method<ListHangingTransactionsRequest, ListHangingTransactionsResponse>;
+  readonly describeProducers: Method<DescribeProducersRequest, DescribeProducersResponse>;
 } = {
   createTopic: method(AdminService, 'CreateTopic'),
   getTopic: method(AdminService, 'GetTopic'),
@@ -96,4 +125,13 @@ export const methods: {
   commitOffsets: method(GroupService, 'CommitOffsets'),
   commitOffsetsStream: method(GroupService, 'CommitOffsetsStream'),
   fetchOffsets: method(GroupService, 'FetchOffsets'),
+  initProducer: method(ProduceService, 'InitProducer'),
+  addOffsets: method(TransactionService, 'AddOffsets'),
+  commit: method(TransactionService, 'Commit'),
+  abort: method(TransactionService, 'Abort'),
+  listTransactions: method(AdminService, 'ListTransactions'),
+  getTransaction: method(AdminService, 'GetTransaction'),
+  abortTransaction: method(AdminService, 'AbortTransaction'),
+  listHangingTransactions: method(AdminService, 'ListHangingTransactions'),
+  describeProducers: method(AdminService, 'DescribeProducers'),
 };

@@ -80,6 +80,8 @@ export class ProduceStream {
       acks: this.#acks,
       batches: [bytes],
       records: [],
+      transactionalId: '',
+      messageIds: [],
     };
     this.#call.write({ correlationId, request }, (error: Error | null | undefined) => {
       if (this.ended) return;

@@ -49,6 +49,13 @@ type OwnKeys = {
   readonly 'offsets.retention.ms': ConfigKey<number>;
   readonly 'offsets.retention.check.interval.ms': ConfigKey<number>;
   readonly 'offset.metadata.max.bytes': ConfigKey<number>;
+  readonly 'producer.id.expiration.ms': ConfigKey<number>;
+  readonly 'producers.max': ConfigKey<number>;
+  readonly 'message.ids.max': ConfigKey<number>;
+  readonly 'transaction.max.timeout.ms': ConfigKey<number>;
+  readonly 'transactional.id.expiration.ms': ConfigKey<number>;
+  readonly 'transactional.ids.max': ConfigKey<number>;
+  readonly 'transaction.state.topic.num.partitions': ConfigKey<number>;
 };
 
 type BrokerConfigKeys = OwnKeys & TopicDefaultKeys;
@@ -167,6 +174,43 @@ const OWN_KEYS: OwnKeys = {
     'Time between two looks for consumer groups that are no longer kept.',
   ),
   'offset.metadata.max.bytes': integer(4096, 0, 1024 * 1024, 'Text that a consumer may commit with an offset.'),
+  'producer.id.expiration.ms': integer(
+    24 * 3_600_000,
+    1,
+    Number.MAX_SAFE_INTEGER,
+    'How long a partition remembers a producer that sends nothing to it, unless a transaction of it is open.',
+  ),
+  'producers.max': integer(
+    250_000,
+    1,
+    100_000_000,
+    'Producers that all partitions together remember; beyond, a partition forgets the one that was idle longest. Each takes some 400 bytes of memory.',
+  ),
+  'message.ids.max': integer(
+    500_000,
+    1,
+    100_000_000,
+    'Message ids that all partitions together remember, 100 characters of an id counting as one more; beyond, records with ids are refused. Each takes some 200 bytes of memory.',
+  ),
+  'transaction.max.timeout.ms': integer(
+    900_000,
+    1,
+    MAX_TIMER_MS,
+    'The longest time that a producer may ask for its transactions.',
+  ),
+  'transactional.id.expiration.ms': integer(
+    7 * 24 * 3_600_000,
+    1,
+    Number.MAX_SAFE_INTEGER,
+    'How long a transactional id is kept that nobody uses.',
+  ),
+  'transactional.ids.max': integer(100_000, 1, 10_000_000, 'Transactional ids.'),
+  'transaction.state.topic.num.partitions': integer(
+    16,
+    1,
+    1000,
+    'Partitions of the topic that keeps transactions, when it is created. Later it stays as it is.',
+  ),
 };
 
 /** The name of the broker's key for a key of a topic. */

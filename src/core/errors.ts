@@ -68,6 +68,15 @@ export type Reason =
   | 'UNRELEASED_INSTANCE_ID'
   | 'GROUP_MAX_SIZE_REACHED'
   | 'COORDINATOR_LOAD_IN_PROGRESS'
+  | 'UNSTABLE_OFFSET_COMMIT'
+  | 'OUT_OF_ORDER_SEQUENCE_NUMBER'
+  | 'PRODUCER_FENCED'
+  | 'INVALID_PRODUCER_ID_MAPPING'
+  | 'INVALID_TXN_STATE'
+  | 'INVALID_TRANSACTION_TIMEOUT'
+  | 'CONCURRENT_TRANSACTIONS'
+  | 'TRANSACTION_ABORTABLE'
+  | 'TRANSACTIONAL_ID_NOT_FOUND'
   | 'WRONG_OFFSET'
   | 'FENCED_EPOCH'
   | 'PRECEDING_APPEND_FAILED'
@@ -127,6 +136,24 @@ const REASONS: Readonly<Record<Reason, ReasonFacts>> = {
   GROUP_MAX_SIZE_REACHED: reason('RESOURCE_EXHAUSTED', 81),
   /** The group's state is being read from its log. */
   COORDINATOR_LOAD_IN_PROGRESS: reason('UNAVAILABLE', 14, true),
+
+  /** The committed offset depends on a transaction that is not decided. */
+  UNSTABLE_OFFSET_COMMIT: reason('UNAVAILABLE', 88, true),
+
+  /** A batch before this one is missing, or this one is older than what the partition remembers. */
+  OUT_OF_ORDER_SEQUENCE_NUMBER: reason('ABORTED', 45),
+  /** A newer producer goes by the same id: this one is not to send anything any more. */
+  PRODUCER_FENCED: reason('ABORTED', 90),
+  /** The transactional id is not known, or belongs to another producer id: initialise the producer. */
+  INVALID_PRODUCER_ID_MAPPING: reason('FAILED_PRECONDITION', 49),
+  /** What was asked does not go with the state of the transaction. */
+  INVALID_TXN_STATE: reason('FAILED_PRECONDITION', 48),
+  INVALID_TRANSACTION_TIMEOUT: reason('INVALID_ARGUMENT', 50),
+  /** The transaction before is being completed. */
+  CONCURRENT_TRANSACTIONS: reason('ABORTED', 51, true),
+  /** The transaction cannot commit any more: abort it and begin another. */
+  TRANSACTION_ABORTABLE: reason('ABORTED', 120),
+  TRANSACTIONAL_ID_NOT_FOUND: reason('NOT_FOUND', 105),
 
   /** The log did not end where the caller expected (compare-and-append). */
   WRONG_OFFSET: reason('ABORTED', 42),

@@ -28,4 +28,6 @@ export interface PartitionConfig extends LogConfig {
   readonly deleteRetentionMs: number;
   /** Written data is synced at the latest this long after the write, when nobody asked for it earlier. */
   readonly flushMs: number;
+  /** How long the ids of records that came with one are remembered. */
+  readonly dedupeWindowMs: number;
 }

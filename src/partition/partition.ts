@@ -12,6 +12,13 @@ import { partitionClosed, undeletableOffset, unreadableOffset, wrongOffset } fro
 import { GroupSync } from './group-sync.js';
 import { PartitionLifecycle } from './lifecycle.js';
 import type { PartitionConfig } from './partition-config.js';
+import type {
+  AbortedTransaction,
+  Isolation,
+  OpenTransaction,
+  ProducerDescription,
+  TransactionEnd,
+} from './producers/types.js';
 import { findNewestRecord, findRecordByTime, type RecordPosition } from './time-lookup.js';
 
 /** What an acknowledgement waits for. */
@@ -23,6 +30,10 @@ export interface AppendResult {
   /** The append time on LogAppendTime topics, else -1. */
   readonly logAppendTimeMs: number;
   readonly logStartOffset: number;
+  /** Of records that came with message ids: where each is, those that were there already included. */
+  readonly offsets?: readonly number[];
+  /** Records that were there already. */
+  readonly duplicateCount: number;
 }
 
 export interface AppendOptions {
@@ -43,6 +54,12 @@ interface PendingAppend {
   readonly refusal: Promise<LogError | undefined> | undefined;
   readonly resolve: (result: AppendResult) => void;
   readonly reject: (error: LogError) => void;
+}
+
+/** What was read of a partition. */
+export interface PartitionSlice extends LogSlice {
+  /** Reading committed: the aborted transactions that have something in what was read; perhaps more. */
+  readonly aborted: readonly AbortedTransaction[];
 }
 
 /** One append to the log takes at most this much of what waits, so that a sync can begin in between. */
@@ -100,6 +117,11 @@ export class Partition {
   /** Readers see everything below this; it is what survives power loss. */
   get highWatermark(): Offset {
     return this.#log.durableOffset;
+  }
+
+  /** Reading committed ends here: the first offset of the oldest open transaction, else the high watermark. */
+  get lastStableOffset(): Offset {
+    return this.highWatermark;
   }
 
   get logEndOffset(): Offset {
@@ -255,6 +277,7 @@ export class Partition {
       lastOffset: next - 1,
       logAppendTimeMs: appendTime,
       logStartOffset: this.#log.startOffset,
+      duplicateCount: 0,
     };
   }
 
@@ -271,13 +294,33 @@ export class Partition {
   /**
    * Whole record batches from the one that contains `from` up to the high watermark: about `maxBytes`, at least one
    * batch when there is one, empty at the tail.
+   * @param isolation default: uncommitted
    * @throws LogError OFFSET_OUT_OF_RANGE with the valid range, CORRUPT_LOG
    */
-  async read(from: Offset, maxBytes: number): Promise<LogSlice> {
+  async read(from: Offset, maxBytes: number, isolation: Isolation = 'read_uncommitted'): Promise<PartitionSlice> {
     this.checkReadable(from);
-    const upTo = this.highWatermark;
-    if (from >= upTo) return { chunks: [], byteLength: 0, nextOffset: from };
-    return await this.#log.read(from, upTo, maxBytes);
+    const upTo = isolation === 'read_committed' ? this.lastStableOffset : this.highWatermark;
+    if (from >= upTo) return { chunks: [], byteLength: 0, nextOffset: from, aborted: [] };
+    return { ...(await this.#log.read(from, upTo, maxBytes)), aborted: [] };
+  }
+
+  /**
+   * Appends a marker, which ends the producer's open transaction and lets nothing of an epoch below the marker's in from
+   * then on. Without an open transaction of a lower epoch nothing is appended. Resolves when that is durable.
+   * @throws LogError as `append`
+   */
+  endTransaction(_end: TransactionEnd): Promise<void> {
+    throw new LogError('INTERNAL', 'not there yet');
+  }
+
+  /** In the order of their first offsets. */
+  openTransactions(): readonly OpenTransaction[] {
+    return [];
+  }
+
+  /** The producers that are remembered, by their ids. */
+  producers(): readonly ProducerDescription[] {
+    return [];
   }
 
   /** @throws LogError OFFSET_OUT_OF_RANGE unless reading could start at `from`; CLOSED */

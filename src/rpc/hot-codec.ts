@@ -142,7 +142,16 @@ function decodeProduceStreamRequest(bytes: Buffer): ProduceStreamRequest | undef
 }
 
 function emptyProduceRequest(): ProduceRequest {
-  return { topic: '', topicId: '', partition: 0, acks: 'ACKS_UNSPECIFIED', batches: [], records: [] };
+  return {
+    topic: '',
+    topicId: '',
+    partition: 0,
+    acks: 'ACKS_UNSPECIFIED',
+    batches: [],
+    records: [],
+    transactionalId: '',
+    messageIds: [],
+  };
 }
 
 function decodeProduceRequest(reader: WireReader, into: ProduceRequest): ProduceRequest | undefined {
@@ -239,7 +248,14 @@ function decodeProduceResult(reader: WireReader): ProduceStreamResult | undefine
 }
 
 function decodeProduceResponse(reader: WireReader, before: ProduceResponse | undefined): ProduceResponse {
-  const response = before ?? { baseOffset: 0, lastOffset: 0, logAppendTimeMs: 0, logStartOffset: 0 };
+  const response = before ?? {
+    baseOffset: 0,
+    lastOffset: 0,
+    logAppendTimeMs: 0,
+    logStartOffset: 0,
+    offsets: [],
+    duplicateCount: 0,
+  };
   for (let field = reader.nextField(); field !== 0; field = reader.nextField()) {
     if (field === 1) response.baseOffset = reader.int();
     else if (field === 2) response.lastOffset = reader.int();
@@ -317,6 +333,8 @@ function decodeFetchStreamResponse(bytes: Buffer): FetchStreamResponse | undefin
     nextOffset: 0,
     batches: NO_BYTES,
     records: [],
+    lastStableOffset: 0,
+    abortedTransactions: [],
   };
   for (let field = reader.nextField(); field !== 0; field = reader.nextField()) {
     if (field !== 1) {

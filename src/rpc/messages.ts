@@ -10,6 +10,10 @@ export type OffsetPositionName =
   | 'OFFSET_POSITION_EARLIEST'
   | 'OFFSET_POSITION_LATEST'
   | 'OFFSET_POSITION_LATEST_BY_TIMESTAMP';
+export type IsolationLevelName =
+  | 'ISOLATION_LEVEL_UNSPECIFIED'
+  | 'ISOLATION_LEVEL_READ_UNCOMMITTED'
+  | 'ISOLATION_LEVEL_READ_COMMITTED';
 export type ConfigSourceName =
   | 'CONFIG_SOURCE_UNSPECIFIED'
   | 'CONFIG_SOURCE_DEFAULT'
@@ -123,6 +127,7 @@ export interface ListOffsetsRequest {
   partitions: number[];
   position: OffsetPositionName;
   timestampMs: number;
+  isolationLevel: IsolationLevelName;
 }
 export interface PartitionOffsetMessage {
   partition: number;
@@ -148,12 +153,26 @@ export interface ProduceRequest {
   batches: Buffer[];
   records: RecordMessage[];
   expectedOffset?: number | undefined;
+  transactionalId: string;
+  messageIds: string[];
 }
 export interface ProduceResponse {
   baseOffset: number;
   lastOffset: number;
   logAppendTimeMs: number;
   logStartOffset: number;
+  offsets: number[];
+  duplicateCount: number;
+}
+export interface InitProducerRequest {
+  transactionalId: string;
+  transactionTimeoutMs: number;
+  producerId?: number | undefined;
+  producerEpoch?: number | undefined;
+}
+export interface InitProducerResponse {
+  producerId: number;
+  producerEpoch: number;
 }
 export interface ProduceStreamRequest {
   correlationId: number;
@@ -181,6 +200,12 @@ export interface FetchRequest {
   maxWaitMs?: number | undefined;
   maxBytes: number;
   format: RecordFormatName;
+  isolationLevel: IsolationLevelName;
+}
+export interface AbortedTransaction {
+  producerId: number;
+  firstOffset: number;
+  lastOffset: number;
 }
 export interface FetchedPartition {
   topic: string;
@@ -191,6 +216,8 @@ export interface FetchedPartition {
   batches: Buffer;
   records: RecordMessage[];
   error?: StatusMessage | undefined;
+  lastStableOffset: number;
+  abortedTransactions: AbortedTransaction[];
 }
 export interface FetchResponse {
   partitions: FetchedPartition[];
@@ -199,6 +226,7 @@ export interface FetchStreamRequest {
   positions: FetchPosition[];
   maxBytes: number;
   format: RecordFormatName;
+  isolationLevel: IsolationLevelName;
 }
 export interface FetchStreamResponse {
   partition: FetchedPartition;

@@ -14,6 +14,7 @@ export const SERVICE_FILES: readonly string[] = [
   'produce_service',
   'fetch_service',
   'group_service',
+  'transaction_service',
 ].map((name) => `tidelog/v1/${name}.proto`);
 
 const packageDefinition: PackageDefinition = loadSync(
@@ -53,6 +54,7 @@ const admin = loadService('AdminService');
 const produce = loadService('ProduceService');
 const fetch = loadService('FetchService');
 const group = loadService('GroupService');
+const transaction = loadService('TransactionService');
 
 function dynamicCodecs(definition: AnyMethod): { request: DynamicCodec; response: DynamicCodec } {
   return {
@@ -104,3 +106,4 @@ export const AdminService: ServiceDefinition = admin;
 export const ProduceService: ServiceDefinition = produce;
 export const FetchService: ServiceDefinition = fetch;
 export const GroupService: ServiceDefinition = group;
+export const TransactionService: ServiceDefinition = transaction;

@@ -82,6 +82,26 @@ export interface SegmentInfo {
   /** Wall clock in ms of its beginning and of the last append to it, as well as they are known after a restart. */
   readonly createdMs: number;
   readonly modifiedMs: number;
+  /** Whether any of its batches names a producer: only these need to be read to find out what producers have sent. */
+  readonly hasProducers: boolean;
+}
+
+/** A kind of side file, which is its suffix: see `src/partition/producers`. */
+export type SideFileKind = 'snapshot' | 'txnindex';
+
+/**
+ * Files that the user of a log keeps beside it, to be found again with it and removed with it. Each belongs to an offset
+ * and is replaced whole. What is in them is derived from the log: one that is missing or damaged is no loss.
+ */
+export interface SideFiles {
+  /** The offsets of which there is one, ascending. */
+  offsets(kind: SideFileKind): readonly Offset[];
+  /** Undefined: there is none. @throws LogError STORAGE_ERROR, RESOURCE_LIMIT, CLOSED */
+  read(kind: SideFileKind, offset: Offset): Promise<Buffer | undefined>;
+  /** Resolves when it is durable. @throws LogError STORAGE_FULL, STORAGE_ERROR, RESOURCE_LIMIT, CLOSED: the one before is still there */
+  write(kind: SideFileKind, offset: Offset, contents: Uint8Array): Promise<void>;
+  /** Does nothing where there is none. @throws LogError as `write` */
+  remove(kind: SideFileKind, offset: Offset): Promise<void>;
 }
 
 /** What one compaction may do. Times in ms since the epoch, spans in ms. */
@@ -130,6 +150,7 @@ export interface PartitionLog extends AsyncDisposable {
   readonly cleanedOffset: Offset;
   /** Why this log takes no more appends, if so. Reading goes on. */
   readonly failure: Error | undefined;
+  readonly sideFiles: SideFiles;
 
   /**
    * Appends whole batches whose base offsets are already set, the first to `at`, each to the end of the one before.

@@ -40,7 +40,12 @@ afterAll(() => {
 });
 
 function openStream(): ReturnType<typeof channel.serverStream<FetchStreamRequest, FetchStreamResponse>> {
-  const request: FetchStreamRequest = { positions: [], maxBytes: 0, format: 'RECORD_FORMAT_BATCHES' };
+  const request: FetchStreamRequest = {
+    positions: [],
+    maxBytes: 0,
+    format: 'RECORD_FORMAT_BATCHES',
+    isolationLevel: 'ISOLATION_LEVEL_READ_UNCOMMITTED',
+  };
   const call = channel.serverStream(methods.fetchStream, request);
   call.on('error', () => {});
   call.resume();

@@ -27,6 +27,7 @@ export const CONFIG: PartitionConfig = {
   minCompactionLagMs: 0,
   maxCompactionLagMs: Number.MAX_SAFE_INTEGER,
   deleteRetentionMs: 86_400_000,
+  dedupeWindowMs: 120_000,
 };
 
 export const TOPIC_ID: TopicId = toTopicId('00000000-0000-4000-8000-000000000001');

@@ -50,6 +50,8 @@ const produceRequest: fc.Arbitrary<ProduceStreamRequest> = fc
     batches: fc.array(bytes, { maxLength: 4 }),
     records,
     expectedOffset: fc.option(offset, { nil: undefined }),
+    transactionalId: name,
+    messageIds: fc.array(name, { maxLength: 2 }),
   })
   .map(({ correlationId, expectedOffset, ...rest }) => ({
     correlationId,
@@ -70,6 +72,8 @@ const produceResponse: fc.Arbitrary<ProduceStreamResponse> = fc.record({
             lastOffset: offset,
             logAppendTimeMs: offset,
             logStartOffset: offset,
+            offsets: fc.array(offset, { maxLength: 3 }),
+            duplicateCount: int32,
           }),
         }),
       },
@@ -88,6 +92,10 @@ const fetchResponse: fc.Arbitrary<FetchStreamResponse> = fc.record({
     nextOffset: offset,
     batches: bytes,
     records,
+    lastStableOffset: offset,
+    abortedTransactions: fc.array(fc.record({ producerId: offset, firstOffset: offset, lastOffset: offset }), {
+      maxLength: 3,
+    }),
   }),
 });
 

@@ -7,7 +7,7 @@ const SERVICES = ['admin_service', 'produce_service', 'fetch_service', 'group_se
 
 /** Names of the interfaces and object types in these files with their fields. */
 function declared(): Map<string, string[]> {
-  const files = ['messages.ts', 'group-messages.ts'];
+  const files = ['messages.ts', 'group-messages.ts', 'transaction-messages.ts'];
   const source = files
     .map((name) => readFileSync(new URL(`../../src/rpc/${name}`, import.meta.url), 'utf8'))
     .join('\n');

@@ -151,6 +151,20 @@ export interface GroupSnapshot extends GroupSummary {
   readonly offsets: readonly CommittedOffset[];
 }
 
+/** Offsets that are committed if a transaction is. */
+export interface TransactionOffsetsCommand extends Omit<CommitCommand, 'sequence'> {
+  readonly producerId: number;
+  /** Of the transaction's batches. */
+  readonly producerEpoch: number;
+}
+
+/** Who has offsets in a group that wait for the end of a transaction. */
+export interface PendingTransaction {
+  readonly groupId: string;
+  readonly producerId: number;
+  readonly producerEpoch: number;
+}
+
 /** New committed offsets of one topic's partitions, by an administrator. */
 export interface SetOffsetsCommand {
   readonly groupId: string;
@@ -186,9 +200,23 @@ export interface GroupCoordinatorApi {
   commit(command: CommitCommand): Promise<readonly RefusedOffset[]>;
   /**
    * After every write of the group that is under way. A group that is not there has committed nothing.
-   * @throws LogError UNKNOWN_MEMBER_ID, FENCED_MEMBER_EPOCH, UNKNOWN_TOPIC_OR_PARTITION, UNKNOWN_TOPIC_ID
+   * @throws LogError UNKNOWN_MEMBER_ID, FENCED_MEMBER_EPOCH, UNKNOWN_TOPIC_OR_PARTITION, UNKNOWN_TOPIC_ID,
+   *   UNSTABLE_OFFSET_COMMIT (a transaction that is not decided has offsets of one of the partitions)
    */
   fetchOffsets(command: FetchOffsetsCommand): Promise<readonly FoundOffset[]>;
+  /**
+   * Keeps offsets, durably, until `endTransaction` commits or drops them; each in the place of what the same transaction has
+   * for its partition. `fetchOffsets` refuses these partitions until then. What is left of an earlier epoch of the producer
+   * is dropped. Refused and thrown as `commit`.
+   */
+  addTransactionOffsets(command: TransactionOffsetsCommand): Promise<readonly RefusedOffset[]>;
+  /**
+   * Commits or drops, durably, what the producer has added under this epoch, and drops what it has of earlier ones. Does
+   * nothing where there is nothing: after a failure it may be called again.
+   */
+  endTransaction(end: PendingTransaction & { readonly commit: boolean }): Promise<void>;
+  /** Everything that waits. @throws LogError COORDINATOR_LOAD_IN_PROGRESS, or why some group cannot be read */
+  pendingTransactions(): readonly PendingTransaction[];
   /** By name. */
   list(): Promise<readonly GroupSummary[]>;
   /** @throws LogError GROUP_ID_NOT_FOUND */

@@ -154,6 +154,8 @@ async function toMessage(
     nextOffset: part.nextOffset,
     batches: Buffer.alloc(0),
     records: [],
+    lastStableOffset: part.lastStableOffset,
+    abortedTransactions: part.aborted.map((one) => ({ ...one })),
   };
   if (part.error !== undefined) return { ...message, error: toStatusMessage(part.error) };
   if (format !== 'RECORD_FORMAT_RECORDS') return { ...message, batches: Buffer.concat(part.chunks) };

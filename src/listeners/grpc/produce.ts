@@ -72,13 +72,20 @@ function toCommand(request: ProduceRequest): ProduceCommand {
     batches: request.batches,
     records: toPlainRecords(request.records),
     expectedOffset: request.expectedOffset,
+    transactionalId: request.transactionalId,
+    messageIds: request.messageIds,
   };
 }
 
 function toResponse(result: AppendResult, acks: Acks): ProduceResponse {
   const { logAppendTimeMs, logStartOffset } = result;
-  if (acks === 'none') return { baseOffset: -1, lastOffset: -1, logAppendTimeMs, logStartOffset };
-  return { baseOffset: result.baseOffset, lastOffset: result.lastOffset, logAppendTimeMs, logStartOffset };
+  const offsets = [...(result.offsets ?? [])];
+  const { duplicateCount } = result;
+  if (acks === 'none') {
+    return { baseOffset: -1, lastOffset: -1, logAppendTimeMs, logStartOffset, offsets: [], duplicateCount };
+  }
+  const { baseOffset, lastOffset } = result;
+  return { baseOffset, lastOffset, logAppendTimeMs, logStartOffset, offsets, duplicateCount };
 }
 
 async function produceOnce(broker: Broker, request: ProduceRequest): Promise<ProduceResponse> {

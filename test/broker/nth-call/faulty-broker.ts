@@ -73,6 +73,8 @@ export class FaultyBroker {
         topicDefaults: {},
         maxRequestBytes: 1 << 20,
         groups: GROUP_CONFIG,
+        producers: { expirationMs: 86_400_000, maxProducers: 1000, maxMessageIds: 1000 },
+        transactions: { maxTimeoutMs: 900_000, idExpirationMs: 7 * 86_400_000, maxIds: 100, stateTopicPartitions: 1 },
         lifecycle: {
           retentionCheckIntervalMs: RETENTION_INTERVAL_MS,
           cleanerBackoffMs: CLEANER_BACKOFF_MS,
@@ -209,7 +211,17 @@ export class FaultyBroker {
     };
     ledger.sent.push(sent);
     const batch = keyedBatch([[key, value]], clock.now());
-    const command = { topic, topicId: '', partition, acks, batches: [batch], records: [], expectedOffset: undefined };
+    const command = {
+      topic,
+      topicId: '',
+      partition,
+      acks,
+      batches: [batch],
+      records: [],
+      expectedOffset: undefined,
+      transactionalId: '',
+      messageIds: [],
+    };
     const result = await this.#attempt(`produce to ${topic}-${partition}`, DOCUMENTED, () =>
       this.broker.produce.produce(command),
     );

@@ -321,7 +321,9 @@ export class FakeBroker {
       const lastOffset = baseOffset + seen.records - 1;
       const acknowledge = (): void => {
         if (request.acks === 'ACKS_NONE') return;
-        answer({ response: { baseOffset, lastOffset, logAppendTimeMs: -1, logStartOffset: 0 } });
+        answer({
+          response: { baseOffset, lastOffset, logAppendTimeMs: -1, logStartOffset: 0, offsets: [], duplicateCount: 0 },
+        });
       };
       if (fault?.kind === 'cut after append') this.#cut(call);
       else if (fault?.kind === 'hold') this.#held.push(acknowledge);
@@ -366,6 +368,8 @@ export class FakeBroker {
           nextOffset: chunk.nextOffset,
           batches: chunk.batches,
           records: [],
+          lastStableOffset: log.endOffset,
+          abortedTransactions: [],
         });
         if (message === 'cut') {
           this.#cut(call);

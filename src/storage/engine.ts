@@ -91,8 +91,7 @@ export type SideFileKind = 'snapshot' | 'txnindex';
 
 /**
  * Files that the user of a log keeps beside it, to be found again with it and removed with it. Each belongs to an offset
- * and is replaced whole; those of offsets beyond the end of the log are gone when it is opened. What is in them is derived
- * from the log: one that is missing or damaged is no loss.
+ * and is replaced whole. What is in them is derived from the log: one that is missing or damaged is no loss.
  */
 export interface SideFiles {
   /** The offsets of which there is one, ascending. */

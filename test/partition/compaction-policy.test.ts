@@ -34,7 +34,6 @@ function segmentsOf(...pieces: readonly Piece[]): SegmentInfo[] {
     maxTimestamp: age === undefined ? -1 : NOW - age,
     createdMs: NOW - (createdAge ?? HOUR),
     modifiedMs: NOW - (createdAge ?? HOUR),
-    hasProducers: false,
   }));
 }
 

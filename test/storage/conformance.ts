@@ -4,7 +4,6 @@ import { nextOffsetOf } from '../../src/batch/layout.js';
 import { toEpoch, toOffset } from '../../src/core/types.js';
 import type { PartitionLog, StorageEngine } from '../../src/storage/engine.js';
 import { describeCompaction } from './conformance-compaction.js';
-import { describeSideFiles } from './conformance-side-files.js';
 import {
   BASE_TIME,
   basesOf,
@@ -259,22 +258,6 @@ export function describeConformance(name: string, openEngine: () => Promise<Engi
           engine = await under.reopen();
           log = await engine.open(partition(), toEpoch(2), CONFIG);
           return true;
-        },
-      });
-    });
-
-    describe('side files', () => {
-      describeSideFiles({
-        engine: () => engine,
-        log: () => log,
-        reopen: () => {
-          const { reopen } = under;
-          if (reopen === undefined) return undefined;
-          // The engine that is open is the one to be closed at the end.
-          return async () => {
-            engine = await reopen();
-            return engine;
-          };
         },
       });
     });

@@ -38,20 +38,17 @@ export interface BatchShape {
   readonly bytes?: number;
   readonly timestampMs?: number;
   readonly leaderEpoch?: number;
-  /** Default: none. */
-  readonly producerId?: number;
 }
 
 /** A batch that begins at `at`, with values that differ by offset. */
 export function batchAt(at: number, shape: BatchShape = {}): Buffer {
-  const { count = 1, bytes = 10, timestampMs = BASE_TIME + at, leaderEpoch = 1, producerId } = shape;
+  const { count = 1, bytes = 10, timestampMs = BASE_TIME + at, leaderEpoch = 1 } = shape;
   const records = Array.from({ length: count }, (_, i) => ({
     timestampMs: timestampMs + i,
     key: null,
     value: Buffer.alloc(bytes, `${at + i}.`),
   }));
-  const producer = producerId === undefined ? {} : { producerId, producerEpoch: 0, baseSequence: 0 };
-  return encodeBatch(records, { baseOffset: at, leaderEpoch, ...producer });
+  return encodeBatch(records, { baseOffset: at, leaderEpoch });
 }
 
 /** Appends `batchCount` batches of the same shape, one call each. */

@@ -31,8 +31,6 @@ const segmentSchema = v.object({
   maxTimestampOffset: v.pipe(v.number(), v.safeInteger(), v.minValue(-1)),
   epochs: v.array(v.tuple([wholeNumber, v.pipe(v.number(), v.safeInteger())])),
   cleaned: v.optional(v.boolean(), false),
-  // Logs of before could not hold any.
-  hasProducers: v.optional(v.boolean(), false),
   offsetIndexCrc: wholeNumber,
   timeIndexCrc: wholeNumber,
   createdMs: v.optional(v.number()),

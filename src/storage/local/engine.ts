@@ -24,7 +24,6 @@ import type { RecoveryPoint } from './recovery-points.js';
 import { RecoveryPointsFile } from './recovery-points-file.js';
 import { Removals } from './removals.js';
 import { SegmentedLog } from './segmented-log.js';
-import { LocalSideFiles } from './side-files.js';
 import { TailCache } from './tail-cache.js';
 
 export interface LocalEngineOptions {
@@ -192,8 +191,7 @@ class LocalStorageEngine implements LocalEngine {
     const directory = this.#directories.pathOf(key);
     const recovered = await recoverLog(this.#context, directory, config, this.#points.of(key));
     const state = new LogState(id, directory, config, recovered);
-    const sideFiles = new LocalSideFiles(this.#context, directory, recovered.sideFiles);
-    const log = new SegmentedLog(this.#context, state, sideFiles, recovered.clean);
+    const log = new SegmentedLog(this.#context, state, recovered.clean);
     log.expectEpoch(epoch);
     return log;
   }

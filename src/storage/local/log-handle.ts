@@ -9,7 +9,6 @@ import type {
   LogStats,
   PartitionLog,
   SegmentInfo,
-  SideFiles,
 } from '../engine.js';
 import type { SegmentedLog } from './segmented-log.js';
 
@@ -25,7 +24,6 @@ export class LogHandle implements PartitionLog {
   readonly epoch: Epoch;
   readonly #log: SegmentedLog;
   readonly #hooks: HandleHooks;
-  readonly sideFiles: SideFiles;
   readonly #mayWrite: () => void;
   #closing: Promise<void> | undefined;
 
@@ -35,21 +33,6 @@ export class LogHandle implements PartitionLog {
     this.#log = log;
     this.#hooks = hooks;
     this.#mayWrite = () => this.#checkEpoch();
-    this.sideFiles = {
-      offsets: (kind) => log.sideFileOffsets(kind),
-      read: async (kind, offset) => {
-        this.#checkOpen();
-        return await log.readSideFile(kind, offset);
-      },
-      write: async (kind, offset, contents) => {
-        this.#checkWritable();
-        await log.writeSideFile(kind, offset, contents);
-      },
-      remove: async (kind, offset) => {
-        this.#checkWritable();
-        await log.removeSideFile(kind, offset);
-      },
-    };
   }
 
   get startOffset(): Offset {
@@ -73,7 +56,8 @@ export class LogHandle implements PartitionLog {
   }
 
   async append(batches: readonly Buffer[], at: Offset): Promise<Offset> {
-    this.#checkWritable();
+    this.#checkOpen();
+    this.#checkEpoch();
     return this.#log.append(batches, at, this.#mayWrite);
   }
 
@@ -98,17 +82,20 @@ export class LogHandle implements PartitionLog {
   }
 
   async trim(before: Offset): Promise<void> {
-    this.#checkWritable();
+    this.#checkOpen();
+    this.#checkEpoch();
     return this.#log.trim(before);
   }
 
   async roll(): Promise<void> {
-    this.#checkWritable();
+    this.#checkOpen();
+    this.#checkEpoch();
     return this.#log.roll();
   }
 
   async compact(options: CompactOptions): Promise<CompactResult> {
-    this.#checkWritable();
+    this.#checkOpen();
+    this.#checkEpoch();
     return this.#log.compact(options);
   }
 
@@ -145,11 +132,6 @@ export class LogHandle implements PartitionLog {
 
   #checkOpen(): void {
     if (this.#closing) throw closedError('log');
-  }
-
-  #checkWritable(): void {
-    this.#checkOpen();
-    this.#checkEpoch();
   }
 
   #checkEpoch(): void {

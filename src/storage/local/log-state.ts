@@ -15,7 +15,6 @@ import type { FileSystem } from './fs.js';
 import type { IndexCache } from './index-cache.js';
 import type { Removals } from './removals.js';
 import type { Segment } from './segment.js';
-import type { SideFileName } from './side-files.js';
 import type { TailCache } from './tail-cache.js';
 
 /** What all logs of an engine share. */
@@ -111,7 +110,6 @@ export interface RecoveredLog {
   readonly epochs: EpochRuns;
   /** Whether nothing has made the directory's own entry durable yet. */
   readonly unsynced: boolean;
-  readonly sideFiles: readonly SideFileName[];
   /** Whether the checkpoint on disk vouches for everything, the active segment included. */
   readonly clean: boolean;
 }

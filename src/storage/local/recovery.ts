@@ -34,7 +34,6 @@ import {
   segmentFiles,
   segmentName,
 } from './segment.js';
-import { type SideFileName, sideFileOfName } from './side-files.js';
 
 interface FoundSegment extends UnscannedSegment {
   /** Undefined when the checkpoint vouches for the file. */
@@ -88,8 +87,7 @@ class Recovery {
     await this.#scanUnvouched(segments, checkpoint);
     const kept = await this.#dropOutlived(await this.#settleTails(segments), this.#logStartOffset(checkpoint));
     this.#checkOrder(kept);
-    const log = await this.#assemble(kept, checkpoint);
-    return { ...log, sideFiles: await this.#dropBeyond(log.endOffset, names) };
+    return this.#assemble(kept, checkpoint);
   }
 
   /** The checkpoint has the latest; where it does not hold, the recovery points have one that is some seconds old. */
@@ -323,19 +321,7 @@ class Recovery {
     }
   }
 
-  /** Side files of offsets that the log has lost would be taken for those of what comes in their place. */
-  async #dropBeyond(endOffset: number, names: readonly string[]): Promise<readonly SideFileName[]> {
-    const found = names.map(sideFileOfName).filter((file) => file !== undefined);
-    const beyond = found.filter(({ offset }) => offset > endOffset);
-    for (const { name } of beyond) await this.#context.fs.unlink(join(this.#directory, name));
-    if (beyond.length > 0) await syncing(this.#directory, () => this.#context.fs.syncDirectory(this.#directory));
-    return found.filter(({ offset }) => offset <= endOffset);
-  }
-
-  async #assemble(
-    found: readonly FoundSegment[],
-    checkpoint: PartitionCheckpoint | undefined,
-  ): Promise<Omit<RecoveredLog, 'sideFiles'>> {
+  async #assemble(found: readonly FoundSegment[], checkpoint: PartitionCheckpoint | undefined): Promise<RecoveredLog> {
     const segments = found.map(({ segment }) => segment);
     const last = segments[segments.length - 1];
     const startOffset = Math.max(this.#logStartOffset(checkpoint), checkpoint ? 0 : (segments[0]?.baseOffset ?? 0));

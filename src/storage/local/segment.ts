@@ -7,7 +7,6 @@ import {
   NO_TIMESTAMP,
   newestRecordTimeOf,
   nextOffsetOf,
-  producerIdOf,
   sizeInBytesOf,
 } from '../../batch/layout.js';
 import { assert } from '../../core/assert.js';
@@ -98,8 +97,6 @@ export interface SegmentFacts {
   readonly epochs: readonly EpochRun[];
   /** Whether compaction wrote it: its offsets have holes, and its offset index holds every batch. */
   readonly cleaned: boolean;
-  /** Whether any of its batches names a producer. */
-  readonly hasProducers: boolean;
 }
 
 /**
@@ -115,7 +112,6 @@ export class SegmentContents {
   maxTimestampOffset = -1;
   readonly epochs: EpochRuns;
   readonly cleaned: boolean;
-  hasProducers = false;
   #entryDue = false;
 
   /** @param cleaned whether every batch gets an index entry; `facts` say so by themselves */
@@ -129,7 +125,6 @@ export class SegmentContents {
     this.firstTimestamp = facts.firstTimestamp;
     this.maxTimestamp = facts.maxTimestamp;
     this.maxTimestampOffset = facts.maxTimestampOffset;
-    this.hasProducers = facts.hasProducers;
   }
 
   /** Takes up the batch that `buf` holds at `at` and that lies at the end of the file. */
@@ -139,7 +134,6 @@ export class SegmentContents {
     const maxTimestamp = newestRecordTimeOf(buf, at);
     if (position === 0) this.firstTimestamp = maxTimestamp;
     this.epochs.add(baseOffsetOf(buf, at), leaderEpochOf(buf, at));
-    if (producerIdOf(buf, at) >= 0) this.hasProducers = true;
     if (maxTimestamp > this.maxTimestamp) {
       this.maxTimestamp = maxTimestamp;
       this.maxTimestampOffset = lastOffset;
@@ -155,10 +149,9 @@ export class SegmentContents {
   }
 
   get facts(): SegmentFacts {
-    const { baseOffset, nextOffset, sizeInBytes, cleaned, hasProducers } = this;
-    const { firstTimestamp, maxTimestamp, maxTimestampOffset } = this;
-    const times = { firstTimestamp, maxTimestamp, maxTimestampOffset };
-    return { baseOffset, nextOffset, sizeInBytes, ...times, epochs: this.epochs.runs, cleaned, hasProducers };
+    const { baseOffset, nextOffset, sizeInBytes, firstTimestamp, maxTimestamp, maxTimestampOffset, cleaned } = this;
+    const epochs = this.epochs.runs;
+    return { baseOffset, nextOffset, sizeInBytes, firstTimestamp, maxTimestamp, maxTimestampOffset, epochs, cleaned };
   }
 
   /** Leaves out a damaged piece. The batch after it gets an index entry, or no walk would find the way past it. */

@@ -2,15 +2,7 @@
 import { dirname } from 'node:path';
 import { type Epoch, type Offset, toOffset } from '../../core/types.js';
 import { closedError, outOfRange, statsOf } from '../batches.js';
-import type {
-  CompactOptions,
-  CompactResult,
-  LogConfig,
-  LogSlice,
-  LogStats,
-  SegmentInfo,
-  SideFileKind,
-} from '../engine.js';
+import type { CompactOptions, CompactResult, LogConfig, LogSlice, LogStats, SegmentInfo } from '../engine.js';
 import { Appender } from './appender.js';
 import { Compactor } from './compactor.js';
 import { Flusher } from './flusher.js';
@@ -21,7 +13,6 @@ import { LogTimes } from './log-times.js';
 import { Maintenance } from './maintenance.js';
 import type { RecoveryPoint } from './recovery-points.js';
 import type { Segment } from './segment.js';
-import type { LocalSideFiles } from './side-files.js';
 import { LogTail } from './tail-cache.js';
 
 /** See `PartitionLog` for what the operations promise. */
@@ -35,18 +26,16 @@ export class SegmentedLog {
   readonly #flusher: Flusher;
   readonly #maintenance: Maintenance;
   readonly #compactor: Compactor;
-  readonly #sideFiles: LocalSideFiles;
   /** Whether the checkpoint on disk still says everything. */
   #checkpointed: boolean;
   #closing: Promise<void> | undefined;
   readonly #underWay = new Set<Promise<unknown>>();
 
   /** @param checkpointed whether the checkpoint on disk vouches for all of `state` */
-  constructor(context: EngineContext, state: LogState, sideFiles: LocalSideFiles, checkpointed: boolean) {
+  constructor(context: EngineContext, state: LogState, checkpointed: boolean) {
     this.#context = context;
     this.#state = state;
     this.#checkpointed = checkpointed;
-    this.#sideFiles = sideFiles;
     this.#tail = new LogTail(context.tail);
     this.#reader = new LogReader(context, state, this.#tail);
     this.#times = new LogTimes(state, this.#reader.createTimeLookup());
@@ -87,23 +76,6 @@ export class SegmentedLog {
     return this.#state.failure;
   }
 
-  /** See `SideFiles`. */
-  sideFileOffsets(kind: SideFileKind): readonly Offset[] {
-    return this.#sideFiles.offsets(kind);
-  }
-
-  readSideFile(kind: SideFileKind, offset: Offset): Promise<Buffer | undefined> {
-    return this.#whileOpen(() => this.#sideFiles.read(kind, offset));
-  }
-
-  writeSideFile(kind: SideFileKind, offset: Offset, contents: Uint8Array): Promise<void> {
-    return this.#whileOpen(() => this.#sideFiles.write(kind, offset, contents));
-  }
-
-  removeSideFile(kind: SideFileKind, offset: Offset): Promise<void> {
-    return this.#whileOpen(() => this.#sideFiles.remove(kind, offset));
-  }
-
   /** What an unclean start is to know of this log. */
   get recoveryPoint(): RecoveryPoint {
     const { durableOffset, startOffset, epochs } = this.#state;
@@ -126,11 +98,10 @@ export class SegmentedLog {
 
   segments(): readonly SegmentInfo[] {
     return this.#state.segments.map(({ contents, createdMs, modifiedMs }) => {
-      const { sizeInBytes, firstTimestamp, maxTimestamp, hasProducers } = contents;
+      const { sizeInBytes, firstTimestamp, maxTimestamp } = contents;
       const baseOffset = toOffset(contents.baseOffset);
       const nextOffset = toOffset(contents.nextOffset);
-      const times = { firstTimestamp, maxTimestamp, createdMs, modifiedMs };
-      return { baseOffset, nextOffset, sizeInBytes, ...times, hasProducers };
+      return { baseOffset, nextOffset, sizeInBytes, firstTimestamp, maxTimestamp, createdMs, modifiedMs };
     });
   }
 

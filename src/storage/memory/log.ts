@@ -1,6 +1,6 @@
 /** One partition's log in memory: the reference for what a log does, without files. */
 
-import { baseOffsetOf, NO_TIMESTAMP, newestRecordTimeOf, nextOffsetOf, producerIdOf } from '../../batch/layout.js';
+import { baseOffsetOf, NO_TIMESTAMP, newestRecordTimeOf, nextOffsetOf } from '../../batch/layout.js';
 import { checkBatch } from '../../batch/validate.js';
 import { partitionPoint } from '../../core/binary-search.js';
 import type { Clock } from '../../core/clock.js';
@@ -23,10 +23,7 @@ import type {
   LogStats,
   PartitionLog,
   SegmentInfo,
-  SideFileKind,
-  SideFiles,
 } from '../engine.js';
-import { OffsetSets } from '../offset-sets.js';
 import { compactInMemory } from './compaction.js';
 
 /** A run of batches that retention takes whole. */
@@ -51,7 +48,6 @@ export class MemoryLogState {
   cleanedOffset: Offset = toOffset(0);
   sizeInBytes = 0;
   currentEpoch: Epoch;
-  readonly sideFiles: MemorySideFiles = new MemorySideFiles();
 
   constructor(epoch: Epoch, config: LogConfig, clock: Clock) {
     this.currentEpoch = epoch;
@@ -80,26 +76,6 @@ export class MemoryLogState {
   }
 }
 
-class MemorySideFiles {
-  readonly kept: OffsetSets = new OffsetSets();
-  readonly #contents = new Map<string, Buffer>();
-
-  read(kind: SideFileKind, offset: Offset): Buffer | undefined {
-    const contents = this.#contents.get(`${offset}.${kind}`);
-    return contents && Buffer.from(contents);
-  }
-
-  write(kind: SideFileKind, offset: Offset, contents: Uint8Array): void {
-    this.#contents.set(`${offset}.${kind}`, Buffer.from(contents));
-    this.kept.add(kind, offset);
-  }
-
-  remove(kind: SideFileKind, offset: Offset): void {
-    this.#contents.delete(`${offset}.${kind}`);
-    this.kept.delete(kind, offset);
-  }
-}
-
 /** Index of the batch that contains `offset`, or of the first after it. */
 export function indexOfBatch(batches: readonly Buffer[], offset: number): number {
   return partitionPoint(batches.length, (at) => nextOffsetOf(batches[at]!, 0) <= offset);
@@ -109,7 +85,6 @@ export class MemoryLog implements PartitionLog {
   readonly id: TopicPartition;
   readonly epoch: Epoch;
   readonly failure: Error | undefined = undefined;
-  readonly sideFiles: SideFiles;
   readonly #state: MemoryLogState;
   #closed = false;
   #compacting = false;
@@ -118,22 +93,6 @@ export class MemoryLog implements PartitionLog {
     this.id = id;
     this.epoch = epoch;
     this.#state = state;
-    const files = state.sideFiles;
-    this.sideFiles = {
-      offsets: (kind) => files.kept.of(kind),
-      read: async (kind, offset) => {
-        this.#checkOpen();
-        return files.read(kind, offset);
-      },
-      write: async (kind, offset, contents) => {
-        this.#checkWritable();
-        files.write(kind, offset, contents);
-      },
-      remove: async (kind, offset) => {
-        this.#checkWritable();
-        files.remove(kind, offset);
-      },
-    };
   }
 
   get startOffset(): Offset {
@@ -278,9 +237,7 @@ export class MemoryLog implements PartitionLog {
       const { sizeInBytes, createdMs, modifiedMs } = segment;
       const firstTimestamp = timestamps[0] ?? NO_TIMESTAMP;
       const maxTimestamp = timestamps.reduce((max, timestamp) => Math.max(max, timestamp), NO_TIMESTAMP);
-      const hasProducers = own.some((batch) => producerIdOf(batch, 0) >= 0);
-      const times = { firstTimestamp, maxTimestamp, createdMs, modifiedMs };
-      return { baseOffset, nextOffset, sizeInBytes, ...times, hasProducers };
+      return { baseOffset, nextOffset, sizeInBytes, firstTimestamp, maxTimestamp, createdMs, modifiedMs };
     });
   }
 

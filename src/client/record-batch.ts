@@ -3,13 +3,14 @@ import type { RecordHeader } from '../batch/builder.js';
 import {
   attributesOf,
   baseOffsetOf,
+  codecOf,
   isControl,
   lastOffsetDeltaOf,
   nextOffsetOf,
   recordCountOf,
   sizeInBytesOf,
 } from '../batch/layout.js';
-import { openRecords } from '../batch/records.js';
+import { openRecords, type RecordCursor } from '../batch/records.js';
 import { checkBatch, checkFraming } from '../batch/validate.js';
 import { LogError } from '../core/errors.js';
 import type { FetchedPartition } from '../rpc/messages.js';
@@ -109,8 +110,11 @@ export interface OffsetBounds {
   readonly to: number | undefined;
 }
 
-/** One record batch, or the part of it that was asked for: the records with offsets in `[baseOffset, nextOffset)`. */
-export class RecordBatch<K, V> {
+/**
+ * One record batch, or the part of it that was asked for: the records with offsets in `[baseOffset, nextOffset)`. Iterate over
+ * it for its records; over a cursor where speed counts.
+ */
+export class RecordBatch<K, V> implements Iterable<ReadRecord<K, V>> {
   readonly partition: number;
   /** First offset of the batch, or of the part of it that was asked for. */
   readonly baseOffset: number;
@@ -125,6 +129,8 @@ export class RecordBatch<K, V> {
   readonly #topic: Topic<K, V>;
   readonly #bytes: Buffer;
   readonly #isWhole: boolean;
+  /** Of a compressed batch, once it was decompressed. */
+  #opened: RecordCursor | undefined;
 
   /** Made by the reader, of bytes that were checked. */
   constructor(topic: Topic<K, V>, fetched: FetchedPartition, bytes: Buffer, { from, to }: OffsetBounds) {
@@ -151,7 +157,7 @@ export class RecordBatch<K, V> {
    * @throws LogError CORRUPT_MESSAGE, MESSAGE_TOO_LARGE (more than 64 MiB decompressed), UNSUPPORTED_COMPRESSION_TYPE
    */
   cursor(): BatchCursor | Promise<BatchCursor> {
-    const opened = openRecords(this.#bytes);
+    const opened = this.#opened?.again() ?? openRecords(this.#bytes);
     if (this.#isWhole) return opened;
     const { baseOffset, nextOffset } = this;
     if (opened instanceof Promise) return opened.then((inner) => new BoundedCursor(inner, baseOffset, nextOffset));
@@ -165,6 +171,38 @@ export class RecordBatch<K, V> {
   records(): ReadRecord<K, V>[] | Promise<ReadRecord<K, V>[]> {
     const cursor = this.cursor();
     return cursor instanceof Promise ? cursor.then((opened) => this.#readAll(opened)) : this.#readAll(cursor);
+  }
+
+  /**
+   * One record after the other, decoded as it goes.
+   * @throws LogError as `records`; INVALID_REQUEST when the batch is compressed and could not be decompressed
+   */
+  *[Symbol.iterator](): Iterator<ReadRecord<K, V>, void, undefined> {
+    const cursor = this.cursor();
+    if (cursor instanceof Promise) {
+      // It would reject for the reason that it could not be opened for.
+      cursor.catch(() => undefined);
+      throw new LogError(
+        'INVALID_REQUEST',
+        'The batch is compressed and could not be opened in advance: await its records() or its cursor(), which tell why.',
+      );
+    }
+    while (cursor.next()) yield this.decode(cursor);
+  }
+
+  /** Whether its records can be had without waiting. */
+  get isOpen(): boolean {
+    return this.#opened !== undefined || codecOf(attributesOf(this.#bytes, 0)) === 'none';
+  }
+
+  /** For the client's own use: decompresses, if need be, so that nobody has to wait. Never rejects: `cursor` then does. */
+  async open(): Promise<void> {
+    if (this.isOpen) return;
+    try {
+      this.#opened = await openRecords(this.#bytes);
+    } catch {
+      // See above.
+    }
   }
 
   /** The record that `cursor` stands on. */

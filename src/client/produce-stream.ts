@@ -38,19 +38,23 @@ export class ProduceStream {
   readonly #call: ClientDuplexStream<ProduceStreamRequest, ProduceStreamResponse>;
   readonly #owner: StreamOwner;
   readonly #acks: AcksName;
+  readonly #transactionalId: string;
   readonly #pending = new Map<number, PendingRequest>();
   #nextCorrelationId = 1;
   #unsentBytes = 0;
   #failure: LogError | undefined;
   #halfClosed = false;
 
+  /** @param transactionalId of the transactional producer; else empty */
   constructor(
     call: ClientDuplexStream<ProduceStreamRequest, ProduceStreamResponse>,
     acks: AcksName,
+    transactionalId: string,
     owner: StreamOwner,
   ) {
     this.#call = call;
     this.#acks = acks;
+    this.#transactionalId = transactionalId;
     this.#owner = owner;
     call.on('data', (response: ProduceStreamResponse) => this.#onResponse(response));
     call.on('error', (error: Error) => this.#onOver(this.#failure ?? callFailure(error)));
@@ -80,7 +84,7 @@ export class ProduceStream {
       acks: this.#acks,
       batches: [bytes],
       records: [],
-      transactionalId: '',
+      transactionalId: this.#transactionalId,
       messageIds: [],
     };
     this.#call.write({ correlationId, request }, (error: Error | null | undefined) => {

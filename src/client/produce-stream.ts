@@ -163,8 +163,24 @@ export class ProduceStream {
     this.retired = true;
     const unanswered = [...this.#pending.values()];
     this.#pending.clear();
-    for (const { batch } of unanswered) batch.error = error;
+    const failure = unanswered.length > 1 ? ofOneOfMany(error) : error;
+    for (const { batch } of unanswered) batch.error = failure;
     for (const { lane } of unanswered) this.#owner.onAnswer(lane);
     this.#owner.onEnd(this);
   }
+}
+
+/**
+ * Why a call with several unanswered requests has ended: what the broker refused is one of them, the others may have been
+ * carried out. Unless it says that it did not look at any of them.
+ */
+function ofOneOfMany(error: LogError): LogError {
+  const { reason, message, metadata, retryAfterMs } = error;
+  if (error.outcome === 'unknown' || reason === 'BROKER_UNAVAILABLE' || reason === 'BROKER_DRAINING') return error;
+  return new LogError(reason, message, {
+    metadata,
+    cause: error.cause,
+    outcome: 'unknown',
+    ...(retryAfterMs === undefined ? {} : { retryAfterMs }),
+  });
 }

@@ -75,7 +75,7 @@ export class Sender implements StreamOwner {
     this.#unsettled.add(batch);
     lane.queue.push(batch);
     this.#context.wakeAt(batch.sealedAtMs + this.#context.options.deliveryTimeoutMs);
-    if (this.#refusal !== undefined) this.#fail(batch, this.#refusal);
+    if (this.#refusal !== undefined) this.#fail(batch, batch.withOutcome(this.#refusal));
     else this.pump(lane);
   }
 

@@ -88,10 +88,15 @@ export type ProduceFault =
   | { readonly kind: 'error'; readonly error: LogError }
   /** Appends, then cuts the connection before the answer. */
   | { readonly kind: 'cut after append' }
+  /** Ends the stream with an error, whatever is unanswered. */
+  | { readonly kind: 'end'; readonly error: LogError }
   /** Cuts the connection without appending. */
   | { readonly kind: 'cut' }
-  /** Cuts the connection, and keeps what came over this stream from here on until `releaseLate`. */
-  | { readonly kind: 'late' }
+  /**
+   * Keeps what comes over this stream from here on until `releaseLate`, and cuts the connection once that is `count`
+   * requests; default 1.
+   */
+  | { readonly kind: 'late'; readonly count?: number }
   /** Appends and never answers. */
   | { readonly kind: 'silence' }
   /** Appends and keeps the answer until `releaseHeld`. */
@@ -315,7 +320,8 @@ export class FakeBroker {
   #produceStream(call: ProduceCall): void {
     const stream = this.#nextStream++;
     const failed = new Set<string>();
-    let isLate = false;
+    let keep = 0;
+    let kept = 0;
     this.producesOpen++;
     call.on('error', () => {});
     call.on('close', () => {
@@ -339,16 +345,19 @@ export class FakeBroker {
         fail(new LogError('PRECEDING_APPEND_FAILED', 'An earlier request failed.'));
         return;
       }
-      const fault = isLate ? undefined : this.onProduce(request, seen);
-      if (isLate || fault?.kind === 'late') {
+      const fault = keep > 0 ? undefined : this.onProduce(request, seen);
+      if (fault?.kind === 'late') keep = fault.count ?? 1;
+      if (keep > 0) {
         this.#late.push(() => this.#appendLate(request, batch));
-        // Others that are on their way already come first.
-        if (!isLate) setTimeout(() => this.#cut(call), 5);
-        isLate = true;
+        if (++kept === keep) this.#cut(call);
         return;
       }
       if (fault?.kind === 'error') {
         fail(fault.error);
+        return;
+      }
+      if (fault?.kind === 'end') {
+        call.emit('error', toServiceError(fault.error));
         return;
       }
       if (fault?.kind === 'cut') {

@@ -27,7 +27,10 @@ export class Lane {
   openedAtMs = 0;
   /** Sealed batches in order. Bounded by the producer's buffer. */
   queue: ProducerBatch[] = [];
-  /** Sent and unanswered, in order. At most `maxInFlight`. */
+  /**
+   * Sent and unanswered, in order, and what was settled between them and takes up sequences. Nothing is sent while these are
+   * `maxInFlight`: a partition remembers no more batches than that.
+   */
   inFlight: ProducerBatch[] = [];
   stream: ProduceStream | undefined;
   /** One of those in flight has failed: the others are awaited, then all goes again in order. */
@@ -85,12 +88,14 @@ export class Lane {
     return true;
   }
 
-  /** Drops batches that were given up from the head and returns the first that still counts. */
+  /** Drops settled batches from the head of the queue and returns the first that still counts. */
   nextUnsettled(): ProducerBatch | undefined {
     let [head] = this.queue;
     while (head?.settled) {
-      this.sequences?.onGivenUp(head);
       this.queue.shift();
+      this.sequences?.onGivenUp(head);
+      // What is in flight may have to go again, and this one's sequences stay taken then.
+      if (this.sequences !== undefined && head.maybeWritten && this.inFlight.length > 0) this.inFlight.push(head);
       head = this.queue[0];
     }
     return head;

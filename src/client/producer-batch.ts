@@ -93,9 +93,9 @@ export class ProducerBatch {
     return this.bytes;
   }
 
-  /** Whether the broker has answered the current attempt. */
+  /** Whether no answer is awaited. */
   get answered(): boolean {
-    return this.ack !== undefined || this.error !== undefined;
+    return this.ack !== undefined || this.error !== undefined || !this.inFlight;
   }
 
   /** Resolves the promises of all its records, in order. */

@@ -236,8 +236,9 @@ export class Sender implements StreamOwner {
 
   /** Settles answered successes from the oldest on, so that promises resolve in order. */
   #settleHead(lane: Lane): void {
-    for (let head = lane.inFlight[0]; head?.ack !== undefined; head = lane.inFlight[0]) {
+    for (let head = lane.inFlight[0]; head?.answered && head.error === undefined; head = lane.inFlight[0]) {
       lane.inFlight.shift();
+      if (head.ack === undefined) continue;
       lane.failures = 0;
       this.#succeed(lane, head, head.ack);
     }

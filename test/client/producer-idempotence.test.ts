@@ -1,8 +1,11 @@
 /** What an idempotent producer does so that its partitions hold every record once and in order, whatever gets lost. */
+import { setImmediate as nextTurn } from 'node:timers/promises';
 import { expect, test } from 'vitest';
 import { encodeBatch } from '../../src/batch/builder.js';
 import { connect } from '../../src/client/client.js';
+import type { SendResult } from '../../src/client/completions.js';
 import { LogError } from '../../src/core/errors.js';
+import { inForm, Programme } from '../support/programme.js';
 import { rejection } from '../support/rejection.js';
 import { until } from '../support/until.js';
 import { FakeBroker, type ProduceFault } from './support/fake-broker.js';
@@ -10,6 +13,7 @@ import {
   DELIVERY_MS,
   numbersOf,
   outcomesOf,
+  type Producing,
   places,
   startProducing,
   values,
@@ -296,4 +300,59 @@ test('the error that ends a stream is that of one request: the others may have b
   expect(await outcomesOf(sends)).toEqual(Array(2).fill('INVALID_REQUEST unknown'));
   await t.producer.send(words, { value: 'w3' });
   expect(await t.broker.partition('words').values()).toEqual(['w0', 'w1', 'w3']);
+});
+
+const CHAOS_WAVES = inForm({ short: 25, long: 1_000 });
+const CHAOS_WAVE = 36;
+
+/** One of all the things that can happen to a request. */
+function anyFault({ broker }: Producing, programme: Programme): ProduceFault | undefined {
+  const dice = programme.random();
+  // What was lost on the way may turn up at any moment.
+  if (dice < 0.05) broker.releaseLate();
+  else if (dice < 0.07) return { kind: 'cut' };
+  else if (dice < 0.09) return { kind: 'cut after append' };
+  else if (dice < 0.12) return { kind: 'late', count: 1 + programme.below(4) };
+  else if (dice < 0.13) return { kind: 'silence' };
+  else if (dice < 0.15) return { kind: 'end', error: new LogError('INVALID_REQUEST', 'dice') };
+  else if (dice < 0.18) return { kind: 'error', error: new LogError('BROKER_DRAINING', 'dice') };
+  else if (dice < 0.21) return refused;
+  else if (dice < 0.22) return busyFor(programme.random());
+  return undefined;
+}
+
+test('whatever happens to requests, nothing is lost, repeated, out of order or there in spite of a refusal (invariants 1, 5, 6)', async (context) => {
+  const programme = new Programme(context);
+  await using t = await startProducing({ maxInFlight: 5, batchBytes: 100 }, 3, DELIVERY_MS / 3);
+  t.broker.onProduce = () => anyFault(t, programme);
+  const passing = setInterval(() => t.clock.skip(programme.below(DELIVERY_MS * 0.1)), 2);
+  const sent: { value: string; partition: number; result: Promise<SendResult> }[] = [];
+  for (let wave = 0; wave < CHAOS_WAVES; wave++) {
+    for (let i = 0; i < CHAOS_WAVE; i++) {
+      const partition = programme.below(3);
+      const value = `w${sent.length}`;
+      const result = t.producer.send(words, { value, partition });
+      result.catch(() => {}); // looked at below
+      sent.push({ value, partition, result });
+    }
+    if (programme.random() < 0.7) await t.producer.flush();
+    else await nextTurn();
+  }
+  const results = await Promise.allSettled(sent.map(({ result }) => result));
+  clearInterval(passing);
+  t.broker.releaseLate();
+  const logs = await Promise.all([0, 1, 2].map((partition) => t.broker.partition('words', partition).values()));
+  const placeOf = (value: string): number => Number(value.slice(1));
+  for (const log of logs) expect(log).toEqual([...new Set(log)].toSorted((a, b) => placeOf(a) - placeOf(b)));
+  for (const [i, result] of results.entries()) {
+    const { value, partition } = sent[i] as { value: string; partition: number };
+    if (result.status === 'fulfilled') expect(logs[partition]?.[result.value.offset]).toBe(value);
+    else if (result.reason.outcome === 'none') expect(logs[partition]).not.toContain(value);
+  }
+  programme.tried('sends', sent.length);
+  const bumps = [0, 1, 2].map((partition) => t.broker.partition('words', partition).producers.epochOf(1_000) ?? 0);
+  programme.tried(
+    'epochs',
+    bumps.reduce((sum, epoch) => sum + epoch, 0),
+  );
 });

@@ -31,7 +31,11 @@ export interface Producing extends AsyncDisposable {
 }
 
 /** Each record has a batch of its own, unless the options say otherwise. */
-export async function startProducing(options: ProducerOptions = {}, partitions = 1): Promise<Producing> {
+export async function startProducing(
+  options: ProducerOptions = {},
+  partitions = 1,
+  requestTimeoutMs: number = REQUEST_MS,
+): Promise<Producing> {
   const broker = await FakeBroker.start();
   broker.addTopic('words', partitions);
   const clock = new SkippingClock();
@@ -40,7 +44,7 @@ export async function startProducing(options: ProducerOptions = {}, partitions =
   const ignore = (): void => {};
   const connectOptions: ConnectOptions = {
     clock,
-    requestTimeoutMs: REQUEST_MS,
+    requestTimeoutMs,
     metadataMaxAgeMs: 100 * DELIVERY_MS,
     logger: {
       debug: (_, text) => {

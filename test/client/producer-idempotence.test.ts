@@ -211,6 +211,20 @@ test('what was sent behind a batch that was given up may arrive with it, so it n
   expect(places(t.broker.partition('words'))).toEqual(['0:0', '0:1', '0:2', '1:0']);
 });
 
+test('what was acknowledged behind a batch that goes again, in vain, keeps its sequences', async () => {
+  await using t = await startProducing({ maxInFlight: 3 }, 1, DELIVERY_MS / 4);
+  await t.producer.send(words, { value: 'w0' });
+  t.broker.onProduce = at({ 0: { kind: 'silence' }, 3: refused });
+  const outcomes = outcomesOf(['w1', 'w2', 'w3'].map((value) => t.producer.send(words, { value })));
+  await until(() => t.broker.partition('words').endOffset === 4, 'all of it is appended');
+  // What comes over the same connection afterwards tells that the other two were answered.
+  await t.client.admin.listTopics();
+  t.clock.skip(DELIVERY_MS / 4);
+  expect(await outcomes).toEqual(['INVALID_TIMESTAMP unknown', 'fulfilled', 'fulfilled']);
+  expect((await t.producer.send(words, { value: 'w4' })).offset).toBe(4);
+  expect(await t.broker.partition('words').values()).toEqual(['w0', 'w1', 'w2', 'w3', 'w4']);
+});
+
 test('records that the broker has lost are told of, and the lane goes on under the next epoch', async () => {
   await using t = await startProducing({ acks: 'written' });
   await Promise.all(values(4).map((value) => t.producer.send(words, { value })));

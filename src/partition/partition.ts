@@ -331,15 +331,22 @@ export class Partition {
   }
 
   /** The first readable record with a timestamp at or after `timestampMs`, if there is one. */
-  async findByTime(timestampMs: number): Promise<RecordPosition | undefined> {
+  async findByTime(
+    timestampMs: number,
+    isolation: Isolation = 'read_uncommitted',
+  ): Promise<RecordPosition | undefined> {
     if (this.#closed) throw partitionClosed(this);
-    return await findRecordByTime(this.#log, this.highWatermark, timestampMs);
+    return await findRecordByTime(this.#log, this.#readableEnd(isolation), timestampMs);
   }
 
   /** The first readable record that holds the largest timestamp of all readable ones, if any has one. */
-  async findNewest(): Promise<RecordPosition | undefined> {
+  async findNewest(isolation: Isolation = 'read_uncommitted'): Promise<RecordPosition | undefined> {
     if (this.#closed) throw partitionClosed(this);
-    return await findNewestRecord(this.#log, this.highWatermark);
+    return await findNewestRecord(this.#log, this.#readableEnd(isolation));
+  }
+
+  #readableEnd(isolation: Isolation): Offset {
+    return isolation === 'read_committed' ? this.lastStableOffset : this.highWatermark;
   }
 
   /**

@@ -57,7 +57,7 @@ export async function findNewestRecord(log: PartitionLog, upTo: Offset): Promise
   if (from === undefined) return undefined;
   for await (const batch of batchesFrom(log, from, upTo, 1)) {
     const newest = await newestInBatch(batch, log.startOffset);
-    if (newest !== undefined && newest.timestampMs >= maxTimestampOf(batch, 0)) return newest;
+    if (newest !== undefined && newest.timestampMs >= newestRecordTimeOf(batch, 0)) return newest;
     break;
   }
   return await findNewestBySegments(log, upTo);

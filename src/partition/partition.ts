@@ -1,5 +1,5 @@
 import { recordCountOf, setLogAppendTime, stampBatch } from '../batch/layout.js';
-import { refuseProducerState, validateForAppend } from '../batch/validate.js';
+import { validateForAppend, validateProducer } from '../batch/validate.js';
 import { assert } from '../core/assert.js';
 import type { Clock } from '../core/clock.js';
 import { LogError, toLogError } from '../core/errors.js';
@@ -178,7 +178,7 @@ export class Partition {
     let byteLength = 0;
     for (const batch of batches) {
       validateForAppend(batch, limits);
-      refuseProducerState(batch);
+      validateProducer(batch);
       byteLength += batch.length;
     }
     return byteLength;

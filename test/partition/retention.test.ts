@@ -25,13 +25,14 @@ function segmentsOf(...ages: (number | undefined)[]): SegmentInfo[] {
     maxTimestamp: age === undefined ? -1 : NOW - age,
     createdMs: NOW - DAY,
     modifiedMs: NOW - DAY,
+    hasProducers: false,
   }));
 }
 
 function emptyAt(offset: number): SegmentInfo {
   const at = toOffset(offset);
   const none = { sizeInBytes: 0, firstTimestamp: -1, maxTimestamp: -1, createdMs: 0, modifiedMs: 0 };
-  return { baseOffset: at, nextOffset: at, ...none };
+  return { baseOffset: at, nextOffset: at, ...none, hasProducers: false };
 }
 
 function planOf(
@@ -157,7 +158,7 @@ const INPUT: fc.Arbitrary<RetentionInput> = fc
       const time = age === null ? -1 : NOW - age;
       const modifiedMs = NOW - idleMs;
       const times = { firstTimestamp: time, maxTimestamp: time, createdMs: modifiedMs, modifiedMs };
-      return { baseOffset, nextOffset: toOffset(at), sizeInBytes: bytes, ...times };
+      return { baseOffset, nextOffset: toOffset(at), sizeInBytes: bytes, ...times, hasProducers: false };
     });
     if (emptyLast) segments.push(emptyAt(at));
     const logStartOffset = toOffset(Math.min(base + start, at));

@@ -16,6 +16,8 @@ export class OpenTransactions {
   #entries = new Map<number, ProducerEntry>();
   /** In the order of their markers. */
   readonly #ended: EndedTransaction[] = [];
+  /** The least first offset of those. */
+  #leastEnded: number = Number.POSITIVE_INFINITY;
 
   get count(): number {
     return this.#entries.size;
@@ -50,6 +52,7 @@ export class OpenTransactions {
   clear(): void {
     this.#entries.clear();
     this.#ended.length = 0;
+    this.#leastEnded = Number.POSITIVE_INFINITY;
   }
 
   /** Brings entries that were put back out of their order into it again. */
@@ -67,21 +70,33 @@ export class OpenTransactions {
 
   ended(firstOffset: number, markerOffset: number): void {
     this.#ended.push({ firstOffset, markerOffset });
+    this.#leastEnded = Math.min(this.#leastEnded, firstOffset);
   }
 
   /** Takes the newest end back. */
   undoEnded(): void {
     this.#ended.pop();
+    this.#findLeastEnded();
+  }
+
+  /** Nothing below can be taken back any more. @param durableOffset never below that of an earlier call */
+  settle(durableOffset: number): void {
+    const first = this.#ended[0];
+    if (first === undefined || first.markerOffset >= durableOffset) return;
+    const kept = this.#ended.findIndex(({ markerOffset }) => markerOffset >= durableOffset);
+    this.#ended.splice(0, kept < 0 ? this.#ended.length : kept);
+    this.#findLeastEnded();
+  }
+
+  #findLeastEnded(): void {
+    this.#leastEnded = Number.POSITIVE_INFINITY;
+    for (const { firstOffset } of this.#ended) this.#leastEnded = Math.min(this.#leastEnded, firstOffset);
   }
 
   /** @param highWatermark never below that of an earlier call */
   firstUnstableOffset(highWatermark: number): number {
-    let first = this.firstOffset;
-    if (this.#ended.length === 0) return first;
-    const durable = this.#ended.findIndex(({ markerOffset }) => markerOffset >= highWatermark);
-    this.#ended.splice(0, durable < 0 ? this.#ended.length : durable);
-    for (const { firstOffset } of this.#ended) first = Math.min(first, firstOffset);
-    return first;
+    this.settle(highWatermark);
+    return Math.min(this.firstOffset, this.#leastEnded);
   }
 }
 

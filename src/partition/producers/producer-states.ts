@@ -86,6 +86,10 @@ export class ProducerStates implements IdleProducers {
     this.#options = options;
   }
 
+  get expirationMs(): number {
+    return this.#options.expirationMs;
+  }
+
   /** Producers that are remembered. */
   get count(): number {
     return this.#idle.size + this.#open.count;
@@ -171,9 +175,10 @@ export class ProducerStates implements IdleProducers {
     this.#open.sort();
   }
 
-  /** What was noted is in the log and stays. */
-  settle(): void {
+  /** What was noted is in the log and stays. @param durableOffset nothing below can be taken back any more */
+  settle(durableOffset: number): void {
     this.#undo.length = 0;
+    this.#open.settle(durableOffset);
   }
 
   #replace(producerId: number, before: ProducerEntry | undefined, after: ProducerEntry | undefined): void {
@@ -257,7 +262,7 @@ export class ProducerStates implements IdleProducers {
     this.#idle.clear();
     this.#open.clear();
     this.aborted.restore([]);
-    this.settle();
+    this.#undo.length = 0;
   }
 }
 

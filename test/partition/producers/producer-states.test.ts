@@ -159,7 +159,7 @@ describe('taking back what the log did not take', () => {
     t.send({ id: 1, sequence: 0, transactional: true });
     t.send({ id: 2, sequence: 0, transactional: true });
     t.send({ id: 3, sequence: 0 });
-    t.states.settle();
+    t.states.settle(0);
     const before = { entries: [...t.states.entries()], open: t.states.openTransactions() };
     const savepoint = t.states.savepoint();
     t.marker(1, 1, false);

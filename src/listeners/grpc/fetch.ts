@@ -4,7 +4,7 @@ import type { Admission, Fetched, FetchPosition } from '../../broker/fetch.js';
 import { ByteBudget } from '../../core/byte-budget.js';
 import { type LogError, toLogError } from '../../core/errors.js';
 import { Semaphore } from '../../core/semaphore.js';
-import type { ChunkedFetchStreamResponse } from '../../rpc/hot-codec.js';
+import type { ChunkedFetchStreamResponse } from '../../rpc/fetch-codec.js';
 import type {
   FetchedPartition,
   FetchRequest,

@@ -218,6 +218,11 @@ export function carriesMessageIds(attributes: number): boolean {
   return (attributes & MESSAGE_IDS_BIT) !== 0;
 }
 
+/** Whether a start has to look at the batch: it names a producer, or its records came with message ids. */
+export function isTracked(buf: Buffer, at: number): boolean {
+  return producerIdOf(buf, at) >= 0 || carriesMessageIds(attributesOf(buf, at));
+}
+
 /**
  * Assigns a batch its place in the log: base offset (a safe integer >= 0) and leader epoch (i32). Writes bytes 0-7 and
  * 12-15 only; the CRC covers neither.

@@ -193,15 +193,12 @@ export class MessageIds implements ForgetfulOfIds {
     this.#moveUp();
   }
 
-  /** The ids of records below `upTo` that are remembered at `nowMs`, in the order of offsets: a copy. */
-  entriesBelow(upTo: number, nowMs: number): readonly RememberedId[] {
+  /** The ids that are remembered at `nowMs`, in the order of offsets: a copy. */
+  entries(nowMs: number): readonly RememberedId[] {
     // What has been replaced was over by then, so that it is not among these.
-    const kept = this.#order.slice(this.#head);
-    const start = partitionPoint(kept.length, (index) => this.#isOver(kept[index]!, nowMs));
-    return kept.slice(
-      start,
-      partitionPoint(kept.length, (index) => kept[index]!.offset < upTo),
-    );
+    const order = this.#order;
+    const rest = partitionPoint(order.length - this.#head, (index) => this.#isOver(order[this.#head + index]!, nowMs));
+    return order.slice(this.#head + rest);
   }
 
   /** Forgets everything and gives the room back. */

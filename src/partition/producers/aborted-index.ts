@@ -95,7 +95,8 @@ export class AbortedIndex {
         this.#warn(error, 'aborted transactions could not be written to a file; the log is read for them');
       }
       this.#files.push(file);
-      tail.dropFirst(ABORTED_IN_MEMORY);
+      // By offset, not by number: the log start may have passed some meanwhile.
+      tail.dropFirst(tail.countBelow(file.lastMarker + 1));
     }
   }
 

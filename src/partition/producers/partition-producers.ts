@@ -56,7 +56,6 @@ export class PartitionProducers {
 
   async #removeLeftovers(): Promise<void> {
     try {
-      await this.#snapshots.removeBeyondEnd();
       await this.#aborted.dropBelow(this.#context.log.startOffset);
     } catch (error) {
       const fields = { ...placeOf(this.#context), err: error };
@@ -69,7 +68,7 @@ export class PartitionProducers {
     this.#snapshots.appended(byteLength, changed);
     if (changed) this.states.settle(this.#context.log.durableOffset);
     if (this.states.aborted.count >= ABORTED_IN_MEMORY) this.#tidy();
-    if (this.#snapshots.isDue) void this.#snapshots.save();
+    this.#snapshots.saveIfDue();
   }
 
   #tidy(): void {
@@ -77,6 +76,10 @@ export class PartitionProducers {
     this.#tidying ??= this.#aborted.spill(log.durableOffset).finally(() => {
       this.#tidying = undefined;
     });
+  }
+
+  get hasAborted(): boolean {
+    return this.states.aborted.count > 0 || this.#aborted.files.length > 0;
   }
 
   /**
@@ -97,9 +100,9 @@ export class PartitionProducers {
     this.states.expire(this.#context.clock.now());
   }
 
-  /** To be called before anything below `offset` is deleted or compacted. Never rejects. */
-  async beforeForgetting(offset: number): Promise<void> {
-    await this.#snapshots.ensure(offset);
+  /** To be called before anything below `offset` is deleted or compacted. Undefined: it may be. Never rejects. */
+  beforeForgetting(offset: number): Promise<void> | undefined {
+    return this.#snapshots.ensure(offset);
   }
 
   /** To be called when the log start offset has risen. Never rejects. */

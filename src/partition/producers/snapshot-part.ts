@@ -7,8 +7,10 @@ import type { SegmentInfo } from '../../storage/engine.js';
 export interface SnapshotPart {
   /** What tells its section of a snapshot from those of others; never changes its meaning. */
   readonly kind: number;
-  /** What it knows of the batches that the log has; undefined: nothing. */
-  save(): Buffer | undefined;
+  /** Whether it knows nothing. Cheap. */
+  readonly isEmpty: boolean;
+  /** What it knows of the batches that the log has. Called between two appends, when nothing is provisional. */
+  save(): Buffer;
   /**
    * Forgets what it knows and takes over what `save` gave, or nothing.
    * @throws Error when the bytes are not that: the snapshot is then not used

@@ -1,7 +1,7 @@
 import { Slices } from '../../core/slices.js';
 import { type Offset, toOffset } from '../../core/types.js';
 import { type ProducerContext, placeOf, SLICE_MS } from './producer-context.js';
-import { encodeSnapshot, type SnapshotContents, type SnapshotSection } from './snapshot.js';
+import { encodeSnapshot, type SnapshotContents } from './snapshot.js';
 
 /** A snapshot is written after this much was appended; that much of the log is read at the most after a crash. */
 const SNAPSHOT_EVERY_BYTES = 64 * 1024 * 1024;
@@ -50,24 +50,28 @@ export class ProducerSnapshots {
     if (changed) this.#changed = true;
   }
 
-  get isDue(): boolean {
-    if (this.#bytesSince < SNAPSHOT_EVERY_BYTES) return false;
-    return this.#bytesSince >= this.#newestBytes * LEAST_RATIO && this.#hasContents;
+  /** Begins one if enough was appended. */
+  saveIfDue(): void {
+    if (this.#bytesSince < SNAPSHOT_EVERY_BYTES || this.#bytesSince < this.#newestBytes * LEAST_RATIO) return;
+    if (this.#hasContents) void this.save();
+    else this.#bytesSince = 0;
   }
 
+  /** Whether there is anything to keep, and a log that it could follow from. */
   get #hasContents(): boolean {
-    const { states, aborted, parts } = this.#context;
+    const { log, states, aborted, parts } = this.#context;
+    if (log.failure !== undefined) return false;
     if (states.count > 0 || states.aborted.count > 0 || aborted.files.length > 0) return true;
-    return parts.some((part) => part.save() !== undefined);
+    return parts.some((part) => !part.isEmpty);
   }
 
   /**
    * Sees to it that what is known of the batches below `offset` outlives them: they are about to be deleted or changed.
-   * A failure is logged: what it costs is known only after a crash.
+   * A failure is logged: what it costs is known only after a crash. Undefined: nothing is to be done.
    */
-  async ensure(offset: number): Promise<void> {
-    await this.#saving;
-    if (this.#changed && this.#newest < offset && this.#hasContents) await this.save();
+  ensure(offset: number): Promise<void> | undefined {
+    if (this.#saving !== undefined) return this.#saving.then(() => this.ensure(offset));
+    return this.#changed && this.#newest < offset && this.#hasContents ? this.save() : undefined;
   }
 
   /** Writes the last one, at the end of a log that is durable and takes no more. */
@@ -120,11 +124,7 @@ export class ProducerSnapshots {
   #capture(): Capture {
     const { log, states, aborted, parts } = this.#context;
     this.#changed = false;
-    const sections: SnapshotSection[] = [];
-    for (const part of parts) {
-      const bytes = part.save();
-      if (bytes !== undefined) sections.push({ kind: part.kind, bytes });
-    }
+    const sections = parts.filter(({ isEmpty }) => !isEmpty).map((part) => ({ kind: part.kind, bytes: part.save() }));
     return {
       offset: log.endOffset,
       contents: {
@@ -141,13 +141,5 @@ export class ProducerSnapshots {
     const { sideFiles } = this.#context.log;
     const old = sideFiles.offsets('snapshot').filter((offset) => offset <= this.#newest);
     for (const offset of old.slice(0, -KEPT_SNAPSHOTS)) await sideFiles.remove('snapshot', toOffset(offset));
-  }
-
-  /** Removes those of a log that has lost its end since. */
-  async removeBeyondEnd(): Promise<void> {
-    const { sideFiles, endOffset } = this.#context.log;
-    for (const offset of sideFiles.offsets('snapshot')) {
-      if (offset > endOffset) await sideFiles.remove('snapshot', offset);
-    }
   }
 }

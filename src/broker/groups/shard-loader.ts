@@ -3,6 +3,7 @@ import type { TopicId } from '../../core/types.js';
 import { loadState, type StateLoadOptions } from '../state-topic/state-loader.js';
 import type { StoredOffset } from './coordinator-types.js';
 import type { BegunTopic, StoredGroup, StoredMember } from './group-types.js';
+import type { PendingOffsets } from './pending-offsets.js';
 import { decodeRecord, type GroupRecord } from './records.js';
 
 /** What the log has of one group. */
@@ -11,6 +12,8 @@ export interface LoadedGroup {
   topics: readonly BegunTopic[];
   readonly members: Map<string, StoredMember>;
   readonly offsets: Map<TopicId, Map<number, StoredOffset>>;
+  /** By producer id. */
+  readonly pending: Map<number, PendingOffsets>;
 }
 
 /**
@@ -33,6 +36,7 @@ class ShardLoad {
     if (record.kind === 'group') group.group = record.value;
     else if (record.kind === 'topics') group.topics = record.value ?? [];
     else if (record.kind === 'member') setOrDelete(group.members, record.memberId, record.value);
+    else if (record.kind === 'pending') setOrDelete(group.pending, record.producerId, record.value);
     else this.#applyOffset(group, record);
   }
 
@@ -55,15 +59,15 @@ class ShardLoad {
   #group(groupId: string): LoadedGroup {
     let group = this.#groups.get(groupId);
     if (group === undefined) {
-      group = { group: undefined, topics: [], members: new Map(), offsets: new Map() };
+      group = { group: undefined, topics: [], members: new Map(), offsets: new Map(), pending: new Map() };
       this.#groups.set(groupId, group);
     }
     return group;
   }
 
   groups(): Map<string, LoadedGroup> {
-    for (const [groupId, { group, members, offsets }] of this.#groups) {
-      const hasOffsets = [...offsets.values()].some(({ size }) => size > 0);
+    for (const [groupId, { group, members, offsets, pending }] of this.#groups) {
+      const hasOffsets = pending.size > 0 || [...offsets.values()].some(({ size }) => size > 0);
       if (group === undefined && members.size === 0 && !hasOffsets) this.#groups.delete(groupId);
     }
     return this.#groups;

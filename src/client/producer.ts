@@ -124,10 +124,13 @@ export class Producer implements AsyncDisposable {
       const signal = options?.signal;
       throwIfAborted(signal);
       const state = this.#intake.topic(topic.name);
+      const { partition } = record;
+      if (this.#admission.isCurrent(state, partition) && this.#gate.isOpen) {
+        this.#append(state, topic, record, resolve, reject);
+        return;
+      }
       const append = (): void => this.#append(state, topic, record, resolve, reject);
-      const isCurrent = this.#admission.isCurrent(state, record.partition);
-      if (isCurrent && this.#gate.isOpen) append();
-      else this.#admission.later({ state, partition: record.partition, signal, append, reject });
+      this.#admission.later({ state, partition, signal, append, reject });
     });
   }
 

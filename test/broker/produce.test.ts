@@ -24,7 +24,7 @@ let refuses: LogError | undefined;
 
 beforeEach(async () => {
   topics = await openTopics(openMemoryEngine({ clock: systemClock }));
-  await topics.create({ name: 't', partitionCount: 2, configs: {} });
+  await topics.create('t', 2, {}, false);
   entered = [];
   refuses = undefined;
   producer = new Producer({

@@ -32,6 +32,18 @@ export function withMessageId(record: RecordInput, id: string): RecordInput {
   return { ...record, headers: [...(record.headers ?? []), header] };
 }
 
+/**
+ * Only the broker makes batches of records with ids: what a start would find in others, nobody has checked.
+ * @throws LogError INVALID_RECORD
+ */
+export function checkMessageIdBit(batch: Buffer, messageIds: readonly string[] = []): void {
+  if (carriesMessageIds(attributesOf(batch, 0)) === messageIds.length > 0) return;
+  throw new LogError(
+    'INVALID_RECORD',
+    'The record batch is not acceptable: bit 8 of its attributes is set by the broker alone. Send message_ids with plain records.',
+  );
+}
+
 /** Calls `found` for each record of a batch that came with message ids, in the order of offsets. */
 export function forEachMessageId(batch: Buffer, found: (id: string, offset: number) => void): void {
   if (!carriesMessageIds(attributesOf(batch, 0))) return;

@@ -21,6 +21,8 @@ export class MessageIdPart implements SnapshotPart {
   readonly #ids: MessageIds;
   readonly #clock: Clock;
   #savedAt = 0;
+  /** Whether the newest snapshot has ids. */
+  #hasSaved = false;
 
   constructor(ids: MessageIds, clock: Clock) {
     this.#ids = ids;
@@ -31,6 +33,11 @@ export class MessageIdPart implements SnapshotPart {
     return this.#ids.count === 0;
   }
 
+  /** What was saved has grown older since. */
+  get isOutdated(): boolean {
+    return this.#hasSaved;
+  }
+
   get isDue(): boolean {
     return this.#ids.savepoint() - this.#savedAt >= Math.max(LEAST_NEW_IDS, this.#ids.count);
   }
@@ -39,6 +46,7 @@ export class MessageIdPart implements SnapshotPart {
     const nowMs = this.#clock.monotonic();
     const entries = this.#ids.entries(nowMs);
     this.#savedAt = this.#ids.savepoint();
+    this.#hasSaved = entries.length > 0;
     return async (slices) => {
       const encoding = encodeSection(entries, nowMs);
       for (;;) {
@@ -51,6 +59,7 @@ export class MessageIdPart implements SnapshotPart {
 
   async restore(bytes: Buffer | undefined): Promise<void> {
     this.#ids.clear();
+    this.#hasSaved = bytes !== undefined;
     if (bytes === undefined) return;
     const slices = new Slices(this.#clock, SLICE_MS);
     for (const entry of decodeSection(bytes, this.#clock.monotonic())) {

@@ -1,4 +1,5 @@
 import { LRUCache } from 'lru-cache';
+import { MessageIdBudget } from '../message-ids/message-id-budget.js';
 import type { AbortedEntry } from './aborted-tail.js';
 import { ProducerBudget } from './producer-budget.js';
 import type { ProducerStateConfig } from './producer-config.js';
@@ -13,6 +14,7 @@ const FILE_OVERHEAD_BYTES = 500;
 export class SharedProducers {
   readonly config: ProducerStateConfig;
   readonly budget: ProducerBudget;
+  readonly messageIds: MessageIdBudget;
   /** Entries of files, by topic id, partition and first marker. */
   readonly abortedFiles: LRUCache<string, readonly AbortedEntry[]> = new LRUCache({
     maxSize: ABORTED_CACHE_BYTES,
@@ -22,5 +24,6 @@ export class SharedProducers {
   constructor(config: ProducerStateConfig) {
     this.config = config;
     this.budget = new ProducerBudget(config.maxProducers);
+    this.messageIds = new MessageIdBudget(config.maxMessageIds);
   }
 }

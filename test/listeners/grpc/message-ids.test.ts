@@ -96,6 +96,8 @@ describe('records with message ids', () => {
       results.push(...message.results);
     }
     stream.end();
+    stream.resume();
+    await once(stream, 'end');
     expect(results.map(({ response }) => response?.offsets)).toEqual([
       [0, 1],
       [1, 2],

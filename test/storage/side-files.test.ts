@@ -9,6 +9,7 @@ import { verifyDataDirectory } from '../../src/storage/local/verify.js';
 import { Programme } from '../support/programme.js';
 import { byProducer, keyed } from './compaction/support.js';
 import { problemsOf } from './keyed.js';
+import { DiskRig } from './power-cuts.js';
 import { batchAt, CONFIG, EPOCH, failureOf, fill, LocalRig, partition, patch, reasonOf } from './support.js';
 
 async function openLog(rig: LocalRig, epoch = EPOCH): Promise<PartitionLog> {
@@ -74,6 +75,24 @@ test('what lies above the end of a log that has lost records is gone, for good',
   expect(existsSync(after.file(4, '.snapshot'))).toBe(false);
   await fill(again, 2);
   expect(await textOf(again, 4)).toBeUndefined();
+});
+
+test('what was removed for that does not come back with a power cut, once other records have its offsets', async () => {
+  const first = new DiskRig();
+  const engine = await first.open();
+  await fill(await engine.open(partition(), EPOCH, CONFIG), 1);
+  await engine.close();
+  const second = first.cut();
+  const lost = await (await second.open()).open(partition(), toEpoch(2), CONFIG);
+  await fill(lost, 1);
+  await write(lost, 2, 'state that is lost');
+  const third = second.cut();
+  const log = await (await third.open()).open(partition(), toEpoch(3), CONFIG);
+  expect([log.endOffset, log.sideFiles.offsets('snapshot')]).toEqual([1, []]);
+  await fill(log, 1);
+  await log.flush(log.endOffset);
+  const found = await (await third.cut().open()).open(partition(), toEpoch(4), CONFIG);
+  expect([found.endOffset, found.sideFiles.offsets('snapshot')]).toEqual([2, []]);
 });
 
 test('a file that is larger than any is passed over, and one that is not there as well', async () => {

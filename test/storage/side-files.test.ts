@@ -1,7 +1,10 @@
 /** Files beside the files of a log: what faults, crashes and lost records leave of them (invariants 15, 19, 20). */
 import { existsSync, readdirSync, rmSync, truncateSync, writeFileSync } from 'node:fs';
+import { Writable } from 'node:stream';
 import { describe, expect, test } from 'vitest';
 import { crc32c } from '../../src/batch/crc32c.js';
+import { verifyDataDir } from '../../src/cli/log-verify.js';
+import { Output } from '../../src/cli/output.js';
 import { toEpoch, toOffset } from '../../src/core/types.js';
 import type { PartitionLog } from '../../src/storage/engine.js';
 import { CHECKPOINT_NAME } from '../../src/storage/local/checkpoint.js';
@@ -272,6 +275,25 @@ describe('log verify', () => {
     await log.sideFiles.write('txnindex', toOffset(0), Buffer.from('whatever'));
     await log.flush(log.endOffset);
     expect(await problemsOf(rig.dataDir)).toEqual([]);
+  });
+
+  test('prints a snapshot that does not hold, and ends well', async () => {
+    const rig = new LocalRig();
+    const log = await openLog(rig);
+    await fill(log, 2);
+    await log.sideFiles.write('snapshot', toOffset(2), snapshotOf('state').fill(0, 8));
+    await log.flush(log.endOffset);
+    const lines: string[] = [];
+    const write = (chunk: Buffer, _encoding: string, done: () => void): void => {
+      lines.push(...chunk.toString().split('\n'));
+      done();
+    };
+    const output = new Output(new Writable({ write }));
+    await verifyDataDir(rig.dataDir, output);
+    await output.flush();
+    const what = 'byte 0, offset 2: its checksum does not match (will be rebuilt)';
+    expect(lines).toContain(`snapshot: ${rig.file(2, '.snapshot')}, ${what}`);
+    expect(lines).toContain('No corruption, 1 snapshot to rebuild.');
   });
 
   test('finds every flipped bit of a snapshot and every cut, and takes them for no corruption (invariant 13)', async () => {

@@ -242,6 +242,25 @@ export function setLogAppendTime(buf: Buffer, at: number, timestampMs: number): 
   writeCrc(buf, at);
 }
 
+/** Whether the batch is numbered like this. */
+export function isNumbered(buf: Buffer, at: number, producerId: number, epoch: number, sequence: number): boolean {
+  return (
+    baseSequenceOf(buf, at) === sequence && producerEpochOf(buf, at) === epoch && producerIdOf(buf, at) === producerId
+  );
+}
+
+/** Gives the batch another place in the sequence of its producer: id, epoch (i16), first sequence (i32), and the CRC anew. */
+export function setProducer(buf: Buffer, at: number, producerId: number, epoch: number, sequence: number): void {
+  assert(Number.isSafeInteger(producerId), 'a producer id is a safe integer');
+  assert((epoch << 16) >> 16 === epoch, 'a producer epoch fits 16 bits');
+  assert((sequence | 0) === sequence, 'a sequence fits 32 bits');
+  writeInt64(buf, at + PRODUCER_ID_AT, producerId);
+  buf[at + PRODUCER_EPOCH_AT] = epoch >>> 8;
+  buf[at + PRODUCER_EPOCH_AT + 1] = epoch;
+  writeInt32(buf, at + BASE_SEQUENCE_AT, sequence);
+  writeCrc(buf, at);
+}
+
 /** Computes the CRC of the batch at `at`, whose size field is already right, and stores it. */
 export function writeCrc(buf: Buffer, at: number): void {
   writeInt32(buf, at + CRC_AT, computeBatchCrc(buf, at, sizeInBytesOf(buf, at)));

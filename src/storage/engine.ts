@@ -107,7 +107,8 @@ export interface SideFiles {
    */
   read(kind: SideFileKind, offset: Offset): Promise<Buffer | undefined>;
   /**
-   * Resolves when it is durable. `contents`, at most 64 MiB, must not change until then.
+   * Resolves when it is durable, as far as the log is: one beside a log of which nothing is durable yet may go with it.
+   * `contents`, at most 64 MiB, must not change until then.
    * @throws LogError STORAGE_FULL, STORAGE_ERROR, RESOURCE_LIMIT (also when it is too large): the one before is still
    *   there, or the new one; CLOSED, FENCED_EPOCH: the one before
    */

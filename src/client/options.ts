@@ -158,7 +158,8 @@ export function wholeAtLeast(name: string, least: number, value: number): number
   return atLeast(name, least, value);
 }
 
-function oneOf<T extends string | boolean>(name: string, values: readonly T[], value: T): T {
+/** @throws LogError INVALID_CONFIG unless `value` is one of `values` */
+export function oneOf<T extends string | boolean>(name: string, values: readonly T[], value: T): T {
   if (!values.includes(value)) throw invalidOption(name, `is one of ${values.join(', ')}`, value);
   return value;
 }

@@ -69,6 +69,17 @@ export function fencedEpoch(epoch: number, newer: number): LogError {
   });
 }
 
+/** Largest side file. What is larger was not written as one. */
+export const MAX_SIDE_FILE_BYTES: number = 64 * 1024 * 1024;
+
+/** @throws LogError RESOURCE_LIMIT when a side file with these contents is not to be written */
+export function checkSideFileSize(contents: Uint8Array): void {
+  const bytes = contents.byteLength;
+  if (bytes <= MAX_SIDE_FILE_BYTES) return;
+  const message = `A file beside the log would have ${bytes} bytes, more than ${MAX_SIDE_FILE_BYTES}. It was not written.`;
+  throw new LogError('RESOURCE_LIMIT', message, { outcome: 'none' });
+}
+
 export function closedError(what: string): LogError {
   return new LogError('CLOSED', `The ${what} is closed.`);
 }

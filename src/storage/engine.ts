@@ -82,7 +82,10 @@ export interface SegmentInfo {
   /** Wall clock in ms of its beginning and of the last append to it, as well as they are known after a restart. */
   readonly createdMs: number;
   readonly modifiedMs: number;
-  /** Whether any of its batches names a producer: only these need to be read to find out what producers have sent. */
+  /**
+   * Whether any of its batches names a producer, or has records that came with message ids: only these need to be read to
+   * find out what producers have sent.
+   */
   readonly hasProducers: boolean;
 }
 
@@ -91,16 +94,26 @@ export type SideFileKind = 'snapshot' | 'txnindex';
 
 /**
  * Files that the user of a log keeps beside it, to be found again with it and removed with it. Each belongs to an offset
- * and is replaced whole. What is in them is derived from the log: one that is missing or damaged is no loss.
+ * and is replaced whole. What is in them is derived from the log: one that is missing or damaged is no loss. Those above
+ * the end of the log are gone when it is opened: what they speak of is lost, and their offsets will name other records.
+ * What is asked for is carried out in call order.
  */
 export interface SideFiles {
   /** The offsets of which there is one, ascending. */
   offsets(kind: SideFileKind): readonly Offset[];
-  /** Undefined: there is none. @throws LogError STORAGE_ERROR, RESOURCE_LIMIT, CLOSED */
+  /**
+   * Undefined: there is none, or one that is larger than any that is written.
+   * @throws LogError STORAGE_ERROR, RESOURCE_LIMIT, CLOSED
+   */
   read(kind: SideFileKind, offset: Offset): Promise<Buffer | undefined>;
-  /** Resolves when it is durable. @throws LogError STORAGE_FULL, STORAGE_ERROR, RESOURCE_LIMIT, CLOSED: the one before is still there */
+  /**
+   * Resolves when it is durable, as far as the log is: one beside a log of which nothing is durable yet may go with it.
+   * `contents`, at most 64 MiB, must not change until then.
+   * @throws LogError STORAGE_FULL, STORAGE_ERROR, RESOURCE_LIMIT (also when it is too large): the one before is still
+   *   there, or the new one; CLOSED, FENCED_EPOCH: the one before
+   */
   write(kind: SideFileKind, offset: Offset, contents: Uint8Array): Promise<void>;
-  /** Does nothing where there is none. @throws LogError as `write` */
+  /** Does nothing where there is none. After a power cut it may be there again. @throws LogError as `write` */
   remove(kind: SideFileKind, offset: Offset): Promise<void>;
 }
 

@@ -26,6 +26,11 @@ export type ViolationKind =
    * no `commit-transaction` of it, although it has no end that may have been a commit either.
    */
   | 'precommitted-read'
+  /**
+   * A reader of committed data saw some of a transaction, and one passed over another record of it that was acknowledged and
+   * that nobody ever saw: all or nothing, whatever became of the answer to its commit.
+   */
+  | 'torn-transaction'
   /** One offset of a partition names two values, whoever says so and whenever. */
   | 'inconsistent-offsets'
   /**
@@ -57,6 +62,7 @@ export const INVARIANTS: Readonly<Record<ViolationKind, readonly number[]>> = {
   duplicate: [5, 6],
   'aborted-read': [5, 11],
   'precommitted-read': [11],
+  'torn-transaction': [11],
   'inconsistent-offsets': [4],
   'poll-skip': [7, 11],
   'nonmonotonic-poll': [7],

@@ -34,6 +34,7 @@ function segmentsOf(...pieces: readonly Piece[]): SegmentInfo[] {
     maxTimestamp: age === undefined ? -1 : NOW - age,
     createdMs: NOW - (createdAge ?? HOUR),
     modifiedMs: NOW - (createdAge ?? HOUR),
+    hasProducers: false,
   }));
 }
 

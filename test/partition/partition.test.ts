@@ -145,7 +145,9 @@ describe('what is refused', () => {
     ['CORRUPT_MESSAGE', () => Buffer.concat([batchOf(['x']), Buffer.alloc(3)])],
     ['MESSAGE_TOO_LARGE', () => batchOf(['x'.repeat(70_000)])],
     ['INVALID_TIMESTAMP', () => batchOf(['x'], Date.now() + 2 * 3_600_000)],
-    ['INVALID_RECORD', () => encodeBatch([record('x')], { producerId: 7, producerEpoch: 0, baseSequence: 0 })],
+    ['INVALID_RECORD', () => encodeBatch([record('x')], { producerId: 7, producerEpoch: 0 })],
+    ['INVALID_RECORD', () => encodeBatch([record('x')], { transactional: true })],
+    ['INVALID_RECORD', () => encodeBatch([record('x')], { control: true })],
   ] as const)('%s, and nothing is appended (%#)', async (reason, make) => {
     const { partition } = await openPartition();
     await rejection(partition.append([make()], DURABLE), reason);

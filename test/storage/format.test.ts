@@ -128,6 +128,7 @@ const SEGMENT: SegmentRecord = {
   maxTimestampOffset: 6,
   epochs: [[0, 1]],
   cleaned: true,
+  hasProducers: true,
   offsetIndexCrc: 1,
   timeIndexCrc: 0xffffffff,
 };

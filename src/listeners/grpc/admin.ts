@@ -34,6 +34,7 @@ import type {
 import type { BudgetsByKind } from './connection-budgets.js';
 import { groupAdminHandlers } from './group-admin.js';
 import { unary } from './handlers.js';
+import { toIsolation } from './isolation.js';
 import { pageByName } from './paging.js';
 
 /** AdminService over the broker. */
@@ -128,7 +129,8 @@ function listTopics(broker: Broker, request: ListTopicsRequest): ListTopicsRespo
 
 async function listOffsets(broker: Broker, request: ListOffsetsRequest): Promise<ListOffsetsResponse> {
   const { topic, partitions } = request;
-  return { offsets: await broker.listOffsets({ topic, partitions, spec: toOffsetSpec(request) }) };
+  const isolation = toIsolation(request.isolationLevel, 'read_uncommitted');
+  return { offsets: await broker.listOffsets({ topic, partitions, spec: toOffsetSpec(request), isolation }) };
 }
 
 function toOffsetSpec(request: ListOffsetsRequest): OffsetSpec {

@@ -31,6 +31,8 @@ const segmentSchema = v.object({
   maxTimestampOffset: v.pipe(v.number(), v.safeInteger(), v.minValue(-1)),
   epochs: v.array(v.tuple([wholeNumber, v.pipe(v.number(), v.safeInteger())])),
   cleaned: v.optional(v.boolean(), false),
+  // Records of before producers were let in do not say.
+  hasProducers: v.optional(v.boolean(), false),
   offsetIndexCrc: wholeNumber,
   timeIndexCrc: wholeNumber,
   createdMs: v.optional(v.number()),

@@ -191,7 +191,7 @@ class LocalStorageEngine implements LocalEngine {
     const directory = this.#directories.pathOf(key);
     const recovered = await recoverLog(this.#context, directory, config, this.#points.of(key));
     const state = new LogState(id, directory, config, recovered);
-    const log = new SegmentedLog(this.#context, state, recovered.clean);
+    const log = new SegmentedLog(this.#context, state, recovered.clean, recovered.sideFiles);
     log.expectEpoch(epoch);
     return log;
   }

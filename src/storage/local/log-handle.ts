@@ -9,7 +9,9 @@ import type {
   LogStats,
   PartitionLog,
   SegmentInfo,
+  SideFiles,
 } from '../engine.js';
+import type { LogSideFiles } from './log-side-files.js';
 import type { SegmentedLog } from './segmented-log.js';
 
 export interface HandleHooks {
@@ -22,6 +24,7 @@ export interface HandleHooks {
 export class LogHandle implements PartitionLog {
   readonly id: TopicPartition;
   readonly epoch: Epoch;
+  readonly sideFiles: SideFiles;
   readonly #log: SegmentedLog;
   readonly #hooks: HandleHooks;
   readonly #mayWrite: () => void;
@@ -33,6 +36,7 @@ export class LogHandle implements PartitionLog {
     this.#log = log;
     this.#hooks = hooks;
     this.#mayWrite = () => this.#checkEpoch();
+    this.sideFiles = this.#guarded(log.sideFiles);
   }
 
   get startOffset(): Offset {
@@ -124,6 +128,24 @@ export class LogHandle implements PartitionLog {
   /** The log is being closed from elsewhere; later calls fail with CLOSED. */
   detach(): void {
     this.#closing ??= Promise.resolve();
+  }
+
+  #guarded(files: LogSideFiles): SideFiles {
+    return {
+      offsets: (kind) => files.offsets(kind),
+      read: async (kind, offset) => {
+        this.#checkOpen();
+        return files.read(kind, offset);
+      },
+      write: async (kind, offset, contents) => {
+        this.#checkOpen();
+        return files.write(kind, offset, contents, this.#mayWrite);
+      },
+      remove: async (kind, offset) => {
+        this.#checkOpen();
+        return files.remove(kind, offset, this.#mayWrite);
+      },
+    };
   }
 
   #isFenced(): boolean {

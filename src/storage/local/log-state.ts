@@ -112,4 +112,6 @@ export interface RecoveredLog {
   readonly unsynced: boolean;
   /** Whether the checkpoint on disk vouches for everything, the active segment included. */
   readonly clean: boolean;
+  /** Names of the side files in the directory. */
+  readonly sideFiles: readonly string[];
 }

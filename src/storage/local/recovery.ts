@@ -19,6 +19,7 @@ import { EpochRuns, knownEpochs } from './epoch-runs.js';
 import type { SegmentScan } from './index-cache.js';
 import { syncing, toStorageError } from './io-errors.js';
 import { isLeftover } from './leftovers.js';
+import { dropSideFilesAbove } from './log-side-files.js';
 import type { EngineContext, RecoveredLog } from './log-state.js';
 import type { RecoveryPoint } from './recovery-points.js';
 import { scanUnvouched, type UnscannedSegment } from './recovery-scan.js';
@@ -87,7 +88,7 @@ class Recovery {
     await this.#scanUnvouched(segments, checkpoint);
     const kept = await this.#dropOutlived(await this.#settleTails(segments), this.#logStartOffset(checkpoint));
     this.#checkOrder(kept);
-    return this.#assemble(kept, checkpoint);
+    return this.#assemble(kept, checkpoint, names);
   }
 
   /** The checkpoint has the latest; where it does not hold, the recovery points have one that is some seconds old. */
@@ -321,7 +322,11 @@ class Recovery {
     }
   }
 
-  async #assemble(found: readonly FoundSegment[], checkpoint: PartitionCheckpoint | undefined): Promise<RecoveredLog> {
+  async #assemble(
+    found: readonly FoundSegment[],
+    checkpoint: PartitionCheckpoint | undefined,
+    names: readonly string[],
+  ): Promise<RecoveredLog> {
     const segments = found.map(({ segment }) => segment);
     const last = segments[segments.length - 1];
     const startOffset = Math.max(this.#logStartOffset(checkpoint), checkpoint ? 0 : (segments[0]?.baseOffset ?? 0));
@@ -337,12 +342,14 @@ class Recovery {
       const fields = { directory: this.#directory, offset: lostFrom, nextOffset: endOffset };
       this.#context.logger.error(fields, 'records that were durable are missing at the end of a log');
     }
+    const sideFiles = await dropSideFilesAbove(this.#context, this.#directory, names, endOffset);
     const scanned = found.some(({ scan }) => scan !== undefined);
     if (scanned) await this.#syncDirectories(checkpoint !== undefined);
     const clean = !scanned && lostFrom >= endOffset;
     const cleanedOffset = Math.min(checkpoint?.cleanedOffset ?? 0, endOffset);
     const epochs = epochsOf(found);
-    return { segments, startOffset, endOffset, cleanedOffset, epochs, unsynced: !checkpoint && !scanned, clean };
+    const unsynced = !checkpoint && !scanned;
+    return { segments, startOffset, endOffset, cleanedOffset, epochs, unsynced, clean, sideFiles };
   }
 
   async #syncDirectories(parentIsDurable: boolean): Promise<void> {

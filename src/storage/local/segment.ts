@@ -2,6 +2,7 @@
 import { join } from 'node:path';
 import {
   baseOffsetOf,
+  isTracked,
   lastOffsetDeltaOf,
   leaderEpochOf,
   NO_TIMESTAMP,
@@ -97,6 +98,8 @@ export interface SegmentFacts {
   readonly epochs: readonly EpochRun[];
   /** Whether compaction wrote it: its offsets have holes, and its offset index holds every batch. */
   readonly cleaned: boolean;
+  /** See `SegmentInfo`. */
+  readonly hasProducers: boolean;
 }
 
 /**
@@ -112,6 +115,7 @@ export class SegmentContents {
   maxTimestampOffset = -1;
   readonly epochs: EpochRuns;
   readonly cleaned: boolean;
+  hasProducers: boolean;
   #entryDue = false;
 
   /** @param cleaned whether every batch gets an index entry; `facts` say so by themselves */
@@ -120,6 +124,7 @@ export class SegmentContents {
     this.cleaned = cleaned;
     this.nextOffset = facts?.nextOffset ?? baseOffset;
     this.epochs = new EpochRuns(facts?.epochs);
+    this.hasProducers = facts?.hasProducers ?? false;
     if (!facts) return;
     this.sizeInBytes = facts.sizeInBytes;
     this.firstTimestamp = facts.firstTimestamp;
@@ -143,19 +148,25 @@ export class SegmentContents {
       if (this.maxTimestampOffset >= 0) indexes.times.add(this.maxTimestamp, this.#relativeMaxOffset());
       this.#entryDue = false;
     }
+    if (isTracked(buf, at)) this.hasProducers = true;
     this.sizeInBytes = position + sizeInBytesOf(buf, at);
     this.nextOffset = lastOffset + 1;
     assert(lastOffsetDeltaOf(buf, at) >= 0, 'a batch in the log ends after it begins');
   }
 
   get facts(): SegmentFacts {
-    const { baseOffset, nextOffset, sizeInBytes, firstTimestamp, maxTimestamp, maxTimestampOffset, cleaned } = this;
-    const epochs = this.epochs.runs;
-    return { baseOffset, nextOffset, sizeInBytes, firstTimestamp, maxTimestamp, maxTimestampOffset, epochs, cleaned };
+    const { baseOffset, nextOffset, sizeInBytes, firstTimestamp, maxTimestamp, maxTimestampOffset } = this;
+    const { cleaned, hasProducers } = this;
+    const times = { firstTimestamp, maxTimestamp, maxTimestampOffset };
+    return { baseOffset, nextOffset, sizeInBytes, ...times, epochs: this.epochs.runs, cleaned, hasProducers };
   }
 
-  /** Leaves out a damaged piece. The batch after it gets an index entry, or no walk would find the way past it. */
+  /**
+   * Leaves out a damaged piece. The batch after it gets an index entry, or no walk would find the way past it. Nobody
+   * knows whether the piece names producers, and who restores the file must not have that overlooked.
+   */
   skip(damage: Damage): void {
+    this.hasProducers = true;
     this.sizeInBytes = damage.endPosition;
     this.nextOffset = damage.nextOffset;
     this.#entryDue = true;

@@ -8,6 +8,7 @@ import { Compactor } from './compactor.js';
 import { Flusher } from './flusher.js';
 import { failedSync, isUntriedSync, toStorageError } from './io-errors.js';
 import { LogReader } from './log-reader.js';
+import { LogSideFiles } from './log-side-files.js';
 import type { EngineContext, LogState } from './log-state.js';
 import { LogTimes } from './log-times.js';
 import { Maintenance } from './maintenance.js';
@@ -17,6 +18,7 @@ import { LogTail } from './tail-cache.js';
 
 /** See `PartitionLog` for what the operations promise. */
 export class SegmentedLog {
+  readonly sideFiles: LogSideFiles;
   readonly #context: EngineContext;
   readonly #state: LogState;
   readonly #tail: LogTail;
@@ -31,11 +33,15 @@ export class SegmentedLog {
   #closing: Promise<void> | undefined;
   readonly #underWay = new Set<Promise<unknown>>();
 
-  /** @param checkpointed whether the checkpoint on disk vouches for all of `state` */
-  constructor(context: EngineContext, state: LogState, checkpointed: boolean) {
+  /**
+   * @param checkpointed whether the checkpoint on disk vouches for all of `state`
+   * @param sideFiles names of those that are there
+   */
+  constructor(context: EngineContext, state: LogState, checkpointed: boolean, sideFiles: readonly string[]) {
     this.#context = context;
     this.#state = state;
     this.#checkpointed = checkpointed;
+    this.sideFiles = new LogSideFiles(context, state.directory, sideFiles, (work) => this.#whileOpen(work));
     this.#tail = new LogTail(context.tail);
     this.#reader = new LogReader(context, state, this.#tail);
     this.#times = new LogTimes(state, this.#reader.createTimeLookup());
@@ -98,10 +104,11 @@ export class SegmentedLog {
 
   segments(): readonly SegmentInfo[] {
     return this.#state.segments.map(({ contents, createdMs, modifiedMs }) => {
-      const { sizeInBytes, firstTimestamp, maxTimestamp } = contents;
+      const { sizeInBytes, firstTimestamp, maxTimestamp, hasProducers } = contents;
       const baseOffset = toOffset(contents.baseOffset);
       const nextOffset = toOffset(contents.nextOffset);
-      return { baseOffset, nextOffset, sizeInBytes, firstTimestamp, maxTimestamp, createdMs, modifiedMs };
+      const times = { firstTimestamp, maxTimestamp, createdMs, modifiedMs };
+      return { baseOffset, nextOffset, sizeInBytes, ...times, hasProducers };
     });
   }
 

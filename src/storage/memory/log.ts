@@ -1,6 +1,6 @@
 /** One partition's log in memory: the reference for what a log does, without files. */
 
-import { baseOffsetOf, NO_TIMESTAMP, newestRecordTimeOf, nextOffsetOf } from '../../batch/layout.js';
+import { baseOffsetOf, isTracked, NO_TIMESTAMP, newestRecordTimeOf, nextOffsetOf } from '../../batch/layout.js';
 import { checkBatch } from '../../batch/validate.js';
 import { partitionPoint } from '../../core/binary-search.js';
 import type { Clock } from '../../core/clock.js';
@@ -23,8 +23,10 @@ import type {
   LogStats,
   PartitionLog,
   SegmentInfo,
+  SideFiles,
 } from '../engine.js';
 import { compactInMemory } from './compaction.js';
+import { MemorySideFiles } from './side-files.js';
 
 /** A run of batches that retention takes whole. */
 export interface MemorySegment {
@@ -48,6 +50,7 @@ export class MemoryLogState {
   cleanedOffset: Offset = toOffset(0);
   sizeInBytes = 0;
   currentEpoch: Epoch;
+  readonly sideFiles: MemorySideFiles = new MemorySideFiles();
 
   constructor(epoch: Epoch, config: LogConfig, clock: Clock) {
     this.currentEpoch = epoch;
@@ -85,6 +88,7 @@ export class MemoryLog implements PartitionLog {
   readonly id: TopicPartition;
   readonly epoch: Epoch;
   readonly failure: Error | undefined = undefined;
+  readonly sideFiles: SideFiles;
   readonly #state: MemoryLogState;
   #closed = false;
   #compacting = false;
@@ -93,6 +97,7 @@ export class MemoryLog implements PartitionLog {
     this.id = id;
     this.epoch = epoch;
     this.#state = state;
+    this.sideFiles = this.#guarded(state.sideFiles);
   }
 
   get startOffset(): Offset {
@@ -235,9 +240,11 @@ export class MemoryLog implements PartitionLog {
       const own = batches.slice(this.#state.indexOf(baseOffset), this.#state.indexOf(nextOffset));
       const timestamps = own.map((batch) => newestRecordTimeOf(batch, 0));
       const { sizeInBytes, createdMs, modifiedMs } = segment;
+      const hasProducers = own.some((batch) => isTracked(batch, 0));
       const firstTimestamp = timestamps[0] ?? NO_TIMESTAMP;
       const maxTimestamp = timestamps.reduce((max, timestamp) => Math.max(max, timestamp), NO_TIMESTAMP);
-      return { baseOffset, nextOffset, sizeInBytes, firstTimestamp, maxTimestamp, createdMs, modifiedMs };
+      const times = { firstTimestamp, maxTimestamp, createdMs, modifiedMs };
+      return { baseOffset, nextOffset, sizeInBytes, ...times, hasProducers };
     });
   }
 
@@ -255,6 +262,24 @@ export class MemoryLog implements PartitionLog {
 
   [Symbol.asyncDispose](): Promise<void> {
     return this.close();
+  }
+
+  #guarded(files: MemorySideFiles): SideFiles {
+    return {
+      offsets: (kind) => files.offsets(kind),
+      read: async (kind, offset) => {
+        this.#checkOpen();
+        return files.read(kind, offset);
+      },
+      write: async (kind, offset, contents) => {
+        this.#checkWritable();
+        files.write(kind, offset, contents);
+      },
+      remove: async (kind, offset) => {
+        this.#checkWritable();
+        files.remove(kind, offset);
+      },
+    };
   }
 
   #checkOpen(): void {

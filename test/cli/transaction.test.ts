@@ -94,7 +94,9 @@ test('a transaction is aborted with --yes, or by whoever says yes', async () => 
   const calls: string[] = [];
   fake.onGroups = (method) => {
     calls.push(method);
-    return { transaction: method === 'AbortTransaction' ? { ...ended, state: 'TRANSACTION_STATE_COMPLETE_ABORT' } : ongoing };
+    return {
+      transaction: method === 'AbortTransaction' ? { ...ended, state: 'TRANSACTION_STATE_COMPLETE_ABORT' } : ongoing,
+    };
   };
   const aborted = await run(['transaction', 'abort', 'billing-1', '--yes']);
   expect(aborted).toMatchObject({ code: 0, stdout: 'The transaction of billing-1 is aborted.\n' });

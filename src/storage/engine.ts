@@ -82,7 +82,10 @@ export interface SegmentInfo {
   /** Wall clock in ms of its beginning and of the last append to it, as well as they are known after a restart. */
   readonly createdMs: number;
   readonly modifiedMs: number;
-  /** Whether any of its batches names a producer: only these need to be read to find out what producers have sent. */
+  /**
+   * Whether any of its batches names a producer, or has records that came with message ids: only these need to be read to
+   * find out what producers have sent.
+   */
   readonly hasProducers: boolean;
 }
 

@@ -10,6 +10,7 @@ import type { Partition } from '../../partition/partition.js';
 import type { StoredOffset } from './coordinator-types.js';
 import type { BegunTopic, StoredGroup, StoredMember } from './group-types.js';
 import { OFFSETS_TOPIC } from './offsets-topic.js';
+import type { PendingOffsets } from './pending-offsets.js';
 import { decodeRecord, type GroupRecord, UNKNOWN_RECORD } from './records.js';
 
 /** Others get a turn after this. */
@@ -22,6 +23,8 @@ export interface LoadedGroup {
   topics: readonly BegunTopic[];
   readonly members: Map<string, StoredMember>;
   readonly offsets: Map<TopicId, Map<number, StoredOffset>>;
+  /** By producer id. */
+  readonly pending: Map<number, PendingOffsets>;
 }
 
 export interface ShardLoadOptions {
@@ -109,6 +112,7 @@ class ShardLoad {
     if (record.kind === 'group') group.group = record.value;
     else if (record.kind === 'topics') group.topics = record.value ?? [];
     else if (record.kind === 'member') setOrDelete(group.members, record.memberId, record.value);
+    else if (record.kind === 'pending') setOrDelete(group.pending, record.producerId, record.value);
     else this.#applyOffset(group, record);
   }
 
@@ -131,15 +135,15 @@ class ShardLoad {
   #group(groupId: string): LoadedGroup {
     let group = this.#groups.get(groupId);
     if (group === undefined) {
-      group = { group: undefined, topics: [], members: new Map(), offsets: new Map() };
+      group = { group: undefined, topics: [], members: new Map(), offsets: new Map(), pending: new Map() };
       this.#groups.set(groupId, group);
     }
     return group;
   }
 
   groups(): Map<string, LoadedGroup> {
-    for (const [groupId, { group, members, offsets }] of this.#groups) {
-      const hasOffsets = [...offsets.values()].some(({ size }) => size > 0);
+    for (const [groupId, { group, members, offsets, pending }] of this.#groups) {
+      const hasOffsets = pending.size > 0 || [...offsets.values()].some(({ size }) => size > 0);
       if (group === undefined && members.size === 0 && !hasOffsets) this.#groups.delete(groupId);
     }
     return this.#groups;

@@ -101,9 +101,9 @@ class Replay {
 
   visit(buf: Buffer, at: number): void | Promise<void> {
     if (baseOffsetOf(buf, at) < this.#from) return undefined;
-    const { states, aborted } = this.#context;
+    const { states, aborted, log } = this.#context;
     states.note(buf, at, this.#nowMs);
-    states.settle(Number.POSITIVE_INFINITY);
+    states.settle(log.durableOffset);
     return aborted.isFull || this.#parts.length > 0 ? this.#visitSlowly(buf, at) : undefined;
   }
 

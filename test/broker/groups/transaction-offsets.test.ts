@@ -2,20 +2,14 @@
 import { beforeEach, describe, expect, onTestFinished, test } from 'vitest';
 import { sizeInBytesOf } from '../../../src/batch/layout.js';
 import type { OffsetToCommit, TransactionOffsetsCommand } from '../../../src/broker/groups/coordinator-types.js';
-import { MAX_PENDING_METADATA, MAX_PENDING_OFFSETS } from '../../../src/broker/groups/offset-coordinator.js';
 import { OFFSETS_TOPIC, offsetsPartitionOf } from '../../../src/broker/groups/offsets-topic.js';
-import { systemClock } from '../../../src/core/clock.js';
 import { LogError, type Reason } from '../../../src/core/errors.js';
-import { toOffset } from '../../../src/core/types.js';
 import type { StorageEngine } from '../../../src/storage/engine.js';
 import { openMemoryEngine } from '../../../src/storage/memory/engine.js';
 import { BASE_TIME } from '../../storage/support.js';
 import { GatedAppends } from '../../support/gated-appends.js';
-import { longestTurnMs } from '../../support/loop-delay.js';
 import { ManualClock } from '../../support/manual-clock.js';
 import { rejection } from '../../support/rejection.js';
-import { LONG } from '../../support/repeat.js';
-import { LIMITS } from '../support.js';
 import { Groups, type GroupsOptions, held } from './support.js';
 
 const OTHER_ID = '00000000-0000-4000-8000-000000000001';
@@ -352,33 +346,6 @@ describe('what is added', () => {
       [0, 1, 2, 3].map((partition) => ({ partition, offset: 1 })),
     );
   });
-});
-
-test('the most that a transaction may have goes in one batch, and no turn of the event loop is long (invariants 11, 22)', async () => {
-  // Opening the partitions takes longer than everything else.
-  const count = LONG ? MAX_PENDING_OFFSETS : MAX_PENDING_OFFSETS / 5;
-  const groupId = '\u20ac'.repeat(249);
-  const topic = 'x'.repeat(249);
-  const limits = { ...LIMITS, maxPartitions: 20_000, maxPartitionsPerTopic: 20_000 };
-  const crowd = await Groups.start({ engine: openMemoryEngine(), clock: systemClock, limits });
-  onTestFinished(() => crowd.close());
-  groups = crowd;
-  await crowd.topic(topic, count);
-  const metadata = '\u0001'.repeat(Math.floor(MAX_PENDING_METADATA / count));
-  const offsets = Array.from({ length: count }, (_, partition) => {
-    return { topic, partition, offset: 0, metadata };
-  });
-  expect(await groups.addToTransaction(7, 3, offsets, { groupId })).toEqual([]);
-  const more = [0, 1].map((partition) => ({ topic, partition, offset: 0, metadata: 'm'.repeat(4096) }));
-  await rejection(groups.addToTransaction(7, 3, more, { groupId }), 'INVALID_REQUEST');
-  const log = crowd.topics.partition(OFFSETS_TOPIC, '', offsetsPartitionOf(groupId, 4));
-  const { logEndOffset } = log;
-  const turnMs = await longestTurnMs(() => groups.endTransaction(7, 3, true, groupId));
-  const [batches] = (await log.read(toOffset(logEndOffset), 1)).chunks;
-  expect(sizeInBytesOf(batches!, 0)).toBe(batches!.length);
-  expect(log.logEndOffset - logEndOffset).toBe(count + 1);
-  expect(await crowd.fetchAll(groupId)).toHaveLength(count);
-  expect(turnMs).toBeLessThan(200);
 });
 
 describe('while offsets wait', () => {

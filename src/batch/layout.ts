@@ -192,9 +192,12 @@ export function isControl(attributes: number): boolean {
   return (attributes & CONTROL_BIT) !== 0;
 }
 
-/** Largest timestamp of the records of a batch. What compaction has emptied keeps its time, but holds no record of it. */
+/**
+ * Largest timestamp of the records of a batch that a reader is shown. What compaction has emptied keeps its time, but holds
+ * no record of it; and the time of a marker is nobody's.
+ */
 export function newestRecordTimeOf(buf: Buffer, at: number): number {
-  return recordCountOf(buf, at) === 0 ? NO_TIMESTAMP : maxTimestampOf(buf, at);
+  return recordCountOf(buf, at) === 0 || isControl(attributesOf(buf, at)) ? NO_TIMESTAMP : maxTimestampOf(buf, at);
 }
 
 /** Whether every record of the batch carries the batch's maxTimestamp. */

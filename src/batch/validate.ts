@@ -7,6 +7,7 @@ import { computeBatchCrc } from './crc32c.js';
 import {
   attributesOf,
   baseOffsetOf,
+  baseSequenceOf,
   baseTimestampOf,
   CODEC_MASK,
   codecOf,
@@ -24,6 +25,7 @@ import {
   maxTimestampOf,
   NO_TIMESTAMP,
   nextOffsetOf,
+  producerEpochOf,
   producerIdOf,
   RECORD_BATCH_OVERHEAD,
   recordCountOf,
@@ -222,18 +224,24 @@ function isTimestamp(value: number): boolean {
 }
 
 /**
- * Refuses what only an idempotent or transactional producer sends. Apart from `validateForAppend`, because it is the
- * partition's decision whether it keeps producer state.
+ * Judges what a batch says of its producer. The id alone decides whether it has one: some clients send epoch 0 and sequence
+ * 0 without being idempotent.
+ * @returns whether it has one
  * @throws LogError INVALID_RECORD
  */
-export function refuseProducerState(batch: Buffer): void {
-  // The id alone decides: some clients send epoch 0 and sequence 0 without being idempotent.
-  if (producerIdOf(batch, 0) >= 0) {
-    throw invalidRecord('it carries a producer id; idempotent producers are not supported by this broker');
+export function validateProducer(batch: Buffer): boolean {
+  const producerId = producerIdOf(batch, 0);
+  if (producerId < 0) {
+    if (!isTransactional(attributesOf(batch, 0))) return false;
+    throw invalidRecord('it is transactional and has no producer id');
   }
-  if (isTransactional(attributesOf(batch, 0))) {
-    throw invalidRecord('it is transactional; transactions are not supported by this broker');
-  }
+  if (!Number.isSafeInteger(producerId))
+    throw invalidRecord(`its producer id ${producerId} is none that a broker gives`);
+  const epoch = producerEpochOf(batch, 0);
+  if (epoch < 0) throw invalidRecord(`it has producer id ${producerId} and the epoch ${epoch}`);
+  const sequence = baseSequenceOf(batch, 0);
+  if (sequence < 0) throw invalidRecord(`it has producer id ${producerId} and the sequence ${sequence}`);
+  return true;
 }
 
 function corrupt(detail: string): LogError {

@@ -105,6 +105,7 @@ export class Broker {
       logger,
       limits,
       defaults: topicDefaults,
+      producers: options.producers,
     });
     const logs = new LogManager({ topics, clock, logger, ...lifecycle });
     topics.onChange(({ kind, topic }) => {

@@ -6,6 +6,8 @@ import { forEachLimit } from '../core/semaphore.js';
 import type { Epoch } from '../core/types.js';
 import { Partition } from '../partition/partition.js';
 import type { PartitionConfig } from '../partition/partition-config.js';
+import type { ProducerStateConfig } from '../partition/producers/producer-config.js';
+import { SharedProducers } from '../partition/producers/shared-producers.js';
 import type { StorageEngine } from '../storage/engine.js';
 import type { TopicRecord } from './topic-catalog.js';
 
@@ -23,13 +25,16 @@ export interface PartitionOpenerOptions {
   readonly epoch: Epoch;
   readonly clock: Clock;
   readonly logger: Logger;
+  readonly producers: ProducerStateConfig;
 }
 
 export class PartitionOpener {
   readonly #options: PartitionOpenerOptions;
+  readonly #producers: SharedProducers;
 
   constructor(options: PartitionOpenerOptions) {
     this.#options = options;
+    this.#producers = new SharedProducers(options.producers);
   }
 
   /** Opens the partitions from index `from` up to but excluding `to`. */
@@ -77,7 +82,7 @@ export class PartitionOpener {
     const { engine, epoch, clock, logger } = this.#options;
     try {
       const log = await engine.open({ topicId: id, partition: index }, epoch, config);
-      return new Partition({ topic: name, log, config, clock, logger });
+      return await Partition.open({ topic: name, log, config, clock, logger, producers: this.#producers });
     } catch (error) {
       logger.error({ topic: name, partition: index, err: error }, 'a partition could not be opened');
       return toLogError(error);

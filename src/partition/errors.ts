@@ -59,6 +59,15 @@ export function wrongOffset({ topic, index }: PartitionPlace, expected: number, 
   );
 }
 
+export function scatteredDuplicates({ topic, index }: PartitionPlace): LogError {
+  return new LogError(
+    'INVALID_RECORD',
+    `Of the batches of this append some are in ${topic}-${index} already, but not all, or not next to each other: one ` +
+      'range of offsets cannot tell where they are. Nothing was appended; send each of them by itself.',
+    { metadata: { topic, partition: index } },
+  );
+}
+
 export function partitionClosed({ topic, index }: PartitionPlace): LogError {
   return new LogError(
     'UNKNOWN_TOPIC_OR_PARTITION',

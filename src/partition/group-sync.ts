@@ -1,3 +1,4 @@
+import { partitionPoint } from '../core/binary-search.js';
 import type { Clock, Timer } from '../core/clock.js';
 import { type LogError, toLogError } from '../core/errors.js';
 import type { Logger } from '../core/logger.js';
@@ -57,9 +58,15 @@ export class GroupSync {
     this.#unsyncedBytes += byteLength;
   }
 
-  /** Tells `waiter` once the log is durable up to its offset; to be called in the order of offsets, before `plan`. */
+  /** Tells `waiter` once the log is durable up to its offset; `plan` is to follow. */
   whenDurable(waiter: DurabilityWaiter): void {
-    this.#waiters.push(waiter);
+    const last = this.#waiters[this.#waiters.length - 1];
+    if (last === undefined || last.endOffset <= waiter.endOffset) this.#waiters.push(waiter);
+    else this.#waiters.splice(this.#placeOf(waiter.endOffset), 0, waiter);
+  }
+
+  #placeOf(endOffset: number): number {
+    return partitionPoint(this.#waiters.length, (i) => this.#waiters[i]!.endOffset <= endOffset);
   }
 
   /** Syncs now when somebody waits for it - a producer, or a reader at the tail - or when much has gathered. */

@@ -6,8 +6,17 @@ import { type CompactionPlan, planCompaction } from './compaction-policy.js';
 import type { PartitionConfig } from './partition-config.js';
 import { planRetention, type RetentionPlan } from './retention.js';
 
-/** A producer that has written nothing for a day need not be remembered (producer.id.expiration.ms). */
-const PRODUCER_EXPIRATION_MS = 86_400_000;
+/** What the lifecycle needs of what its partition remembers of producers. */
+export interface LifecycleProducers {
+  /** How long a producer is remembered that writes nothing, in ms. */
+  readonly expirationMs: number;
+  /** Forgets those whose time is over. Cheap. */
+  expire(): void;
+  /** Keeps apart from the log what follows from the batches below `offset`. Undefined: there is nothing. Never rejects. */
+  beforeForgetting(offset: Offset): Promise<void> | undefined;
+  /** Forgets what the log start offset has passed. Never rejects. */
+  afterDeletion(): Promise<void>;
+}
 
 /** What the lifecycle needs of its partition. */
 export interface LifecycleTarget {
@@ -15,7 +24,8 @@ export interface LifecycleTarget {
   readonly index: number;
   readonly log: PartitionLog;
   readonly config: PartitionConfig;
-  readonly highWatermark: Offset;
+  /** Nothing at or above it is deleted or compacted. */
+  readonly lastStableOffset: Offset;
 }
 
 /** What a retention pass deleted. */
@@ -39,6 +49,7 @@ export interface CompactionRun {
  */
 export class PartitionLifecycle {
   readonly #target: LifecycleTarget;
+  readonly #producers: LifecycleProducers;
   readonly #clock: Clock;
   readonly #logger: Logger;
   readonly #retentionQuiet = new Quiet();
@@ -46,21 +57,23 @@ export class PartitionLifecycle {
   #compaction: AbortController | undefined;
   #closed = false;
 
-  constructor(target: LifecycleTarget, clock: Clock, logger: Logger) {
+  constructor(target: LifecycleTarget, producers: LifecycleProducers, clock: Clock, logger: Logger) {
     this.#target = target;
+    this.#producers = producers;
     this.#clock = clock;
     this.#logger = logger;
   }
 
-  /** What retention would do now; undefined for nothing. */
+  /** What retention would do now; undefined for nothing. Producers whose time is over are forgotten at once. */
   planRetention(): RetentionPlan | undefined {
     const { log, config } = this.#target;
     const nowMs = this.#clock.now();
+    if (!this.#closed) this.#producers.expire();
     if (this.#closed || this.#retentionQuiet.covers(log, config, nowMs)) return undefined;
     const plan = planRetention({
       segments: log.segments(),
       logStartOffset: log.startOffset,
-      highWatermark: this.#target.highWatermark,
+      lastStableOffset: this.#target.lastStableOffset,
       limits: config,
       nowMs,
     });
@@ -86,7 +99,9 @@ export class PartitionLifecycle {
     if (current === undefined || current.segmentCount === 0) return undefined;
     const oldStartOffset = log.startOffset;
     const before = log.segments();
+    await this.#producers.beforeForgetting(current.newStartOffset);
     await log.trim(current.newStartOffset);
+    await this.#producers.afterDeletion();
     const firstKept = log.segments()[0]!.baseOffset;
     const dropped = before.filter((segment) => segment.baseOffset < firstKept);
     if (dropped.length === 0 && log.startOffset === oldStartOffset) return undefined;
@@ -111,7 +126,7 @@ export class PartitionLifecycle {
       segments: log.segments(),
       logStartOffset: log.startOffset,
       cleanedOffset: log.cleanedOffset,
-      lastStableOffset: this.#target.highWatermark,
+      lastStableOffset: this.#target.lastStableOffset,
       limits: config,
       nowMs,
     });
@@ -139,11 +154,13 @@ export class PartitionLifecycle {
     this.#compaction = stop;
     const { log, config } = this.#target;
     try {
+      const kept = this.#producers.beforeForgetting(plan.upTo);
+      if (kept !== undefined) await kept;
       return await log.compact({
         upTo: plan.upTo,
         nowMs: this.#clock.now(),
         deleteRetentionMs: config.deleteRetentionMs,
-        producerExpirationMs: PRODUCER_EXPIRATION_MS,
+        producerExpirationMs: this.#producers.expirationMs,
         maxMapBytes: run.maxMapBytes,
         signal: stop.signal,
       });

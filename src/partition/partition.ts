@@ -1,17 +1,19 @@
-import { recordCountOf, setLogAppendTime, stampBatch } from '../batch/layout.js';
-import { refuseProducerState, validateForAppend } from '../batch/validate.js';
-import { assert } from '../core/assert.js';
+import { validateForAppend, validateProducer } from '../batch/validate.js';
 import type { Clock } from '../core/clock.js';
 import { LogError, toLogError } from '../core/errors.js';
 import type { Logger } from '../core/logger.js';
 import { type Offset, toOffset } from '../core/types.js';
 import type { LogSlice, PartitionLog } from '../storage/engine.js';
-import { type LanePlace, precedingFailed } from './append-lane.js';
+import type { AppendOptions, AppendResult } from './append-types.js';
 import { checkCompactable } from './compactable.js';
-import { partitionClosed, undeletableOffset, unreadableOffset, wrongOffset } from './errors.js';
+import { partitionClosed, undeletableOffset, unreadableOffset } from './errors.js';
 import { GroupSync } from './group-sync.js';
 import { PartitionLifecycle } from './lifecycle.js';
 import type { PartitionConfig } from './partition-config.js';
+import { PartitionWriter } from './partition-writer.js';
+import { abortedInSlice } from './producers/aborted-in-slice.js';
+import { PartitionProducers } from './producers/partition-producers.js';
+import type { SharedProducers } from './producers/shared-producers.js';
 import type {
   AbortedTransaction,
   Isolation,
@@ -21,40 +23,7 @@ import type {
 } from './producers/types.js';
 import { findNewestRecord, findRecordByTime, type RecordPosition } from './time-lookup.js';
 
-/** What an acknowledgement waits for. */
-export type Acks = 'none' | 'written' | 'durable';
-
-export interface AppendResult {
-  readonly baseOffset: number;
-  readonly lastOffset: number;
-  /** The append time on LogAppendTime topics, else -1. */
-  readonly logAppendTimeMs: number;
-  readonly logStartOffset: number;
-  /** Of records that came with message ids: where each is, those that were there already included. */
-  readonly offsets?: readonly number[];
-  /** Records that were there already. */
-  readonly duplicateCount: number;
-}
-
-export interface AppendOptions {
-  readonly acks: Acks;
-  /** Append only if the log ends here. */
-  readonly expectedOffset?: number | undefined;
-  /** Place among the appends of one stream, which keep their order when one of them fails. */
-  readonly place?: LanePlace | undefined;
-}
-
-interface PendingAppend {
-  readonly batches: readonly Buffer[];
-  readonly byteLength: number;
-  readonly options: AppendOptions;
-  /** Whether the broker stamps its own time: what the batches were judged by, whatever is configured later. */
-  readonly logAppendTime: boolean;
-  /** Why the records are refused, where finding that out takes time. Never rejects. */
-  readonly refusal: Promise<LogError | undefined> | undefined;
-  readonly resolve: (result: AppendResult) => void;
-  readonly reject: (error: LogError) => void;
-}
+export type { Acks, AppendOptions, AppendResult } from './append-types.js';
 
 /** What was read of a partition. */
 export interface PartitionSlice extends LogSlice {
@@ -62,8 +31,7 @@ export interface PartitionSlice extends LogSlice {
   readonly aborted: readonly AbortedTransaction[];
 }
 
-/** One append to the log takes at most this much of what waits, so that a sync can begin in between. */
-const GROUP_BYTES = 4 * 1024 * 1024;
+const NONE_ABORTED: readonly AbortedTransaction[] = [];
 
 export interface PartitionOptions {
   readonly topic: string;
@@ -71,6 +39,8 @@ export interface PartitionOptions {
   readonly config: PartitionConfig;
   readonly clock: Clock;
   readonly logger: Logger;
+  /** Shared by all partitions of a broker. */
+  readonly producers: SharedProducers;
 }
 
 /**
@@ -87,23 +57,45 @@ export class Partition {
   readonly #log: PartitionLog;
   #config: PartitionConfig;
   readonly #clock: Clock;
-  readonly #logger: Logger;
-  #queue: PendingAppend[] = [];
-  #writing = false;
-  #appendsFail = false;
   readonly #sync: GroupSync;
+  readonly #producers: PartitionProducers;
+  readonly #writer: PartitionWriter;
   #closed = false;
   #closing: Promise<void> | undefined;
-  #drained: (() => void) | undefined;
 
-  constructor(options: PartitionOptions) {
-    this.topic = options.topic;
-    this.#log = options.log;
-    this.#config = options.config;
-    this.#clock = options.clock;
-    this.#logger = options.logger;
-    this.#sync = new GroupSync({ ...options, flushMs: options.config.flushMs });
-    this.lifecycle = new PartitionLifecycle(this, options.clock, options.logger);
+  private constructor(options: PartitionOptions, sync: GroupSync, producers: PartitionProducers) {
+    const { topic, log, config, clock, logger } = options;
+    this.topic = topic;
+    this.#log = log;
+    this.#config = config;
+    this.#clock = clock;
+    this.#sync = sync;
+    this.#producers = producers;
+    this.#writer = new PartitionWriter({ place: this, log, clock, logger, sync, producers });
+    this.lifecycle = new PartitionLifecycle(this, producers, clock, logger);
+  }
+
+  /**
+   * Finds out what the producers of the log have sent, and puts the partition into service. Owns the log from here on.
+   * @throws LogError STORAGE_ERROR, RESOURCE_LIMIT: the log cannot be read, and is closed
+   */
+  static async open(options: PartitionOptions): Promise<Partition> {
+    const { log, config } = options;
+    const sync = new GroupSync({ ...options, flushMs: config.flushMs });
+    try {
+      const producers = await PartitionProducers.load({
+        ...options,
+        shared: options.producers,
+        parts: [],
+        atRest: (capture) => partition.#writer.atRest(capture),
+        whenDurable: (offset) => partition.#whenDurable(offset),
+      });
+      const partition: Partition = new Partition(options, sync, producers);
+      return partition;
+    } catch (error) {
+      await log.close();
+      throw error;
+    }
   }
 
   get index(): number {
@@ -121,7 +113,9 @@ export class Partition {
 
   /** Reading committed ends here: the first offset of the oldest open transaction, else the high watermark. */
   get lastStableOffset(): Offset {
-    return this.highWatermark;
+    const { durableOffset, startOffset } = this.#log;
+    const firstUnstable = this.#producers.states.firstUnstableOffset(durableOffset);
+    return firstUnstable >= durableOffset ? durableOffset : toOffset(Math.max(firstUnstable, startOffset));
   }
 
   get logEndOffset(): Offset {
@@ -139,10 +133,12 @@ export class Partition {
   /**
    * Appends whole record batches, each with base offset 0, in order and together. The buffers are patched in place and
    * belong to the partition from here on. On a compacted topic every record must have a key; finding that out may take
-   * time, but not the append's place in the order.
+   * time, but not the append's place in the order. Batches of a producer that are in the log already are not appended again:
+   * the answer is that of the first time, and comes when that is as safe as `acks` asks.
    * @throws LogError CORRUPT_MESSAGE, INVALID_RECORD, INVALID_TIMESTAMP, MESSAGE_TOO_LARGE,
-   *   UNSUPPORTED_COMPRESSION_TYPE, WRONG_OFFSET, STORAGE_FULL, PRECEDING_APPEND_FAILED (nothing was appended),
-   *   STORAGE_ERROR (outcome unknown)
+   *   UNSUPPORTED_COMPRESSION_TYPE, WRONG_OFFSET, PRODUCER_FENCED, OUT_OF_ORDER_SEQUENCE_NUMBER, INVALID_TXN_STATE,
+   *   RESOURCE_LIMIT (too many producers), STORAGE_FULL, PRECEDING_APPEND_FAILED (nothing was appended), STORAGE_ERROR
+   *   (outcome unknown)
    */
   append(batches: readonly Buffer[], options: AppendOptions): Promise<AppendResult> {
     return new Promise((resolve, reject) => {
@@ -152,18 +148,26 @@ export class Partition {
       };
       try {
         if (this.#closed) throw partitionClosed(this);
-        const byteLength = this.#validate(batches);
+        const validated = this.#validate(batches);
         const { logAppendTime, cleanupCompact } = this.#config;
         const refusal = cleanupCompact ? checkCompactable(batches) : undefined;
-        this.#queue.push({ batches, byteLength, options, logAppendTime, refusal, resolve, reject: rejectInOrder });
-        this.#startWriting();
+        this.#writer.push({
+          kind: 'append',
+          batches,
+          ...validated,
+          options,
+          logAppendTime,
+          refusal,
+          resolve,
+          reject: rejectInOrder,
+        });
       } catch (error) {
         rejectInOrder(toLogError(error));
       }
     });
   }
 
-  #validate(batches: readonly Buffer[]): number {
+  #validate(batches: readonly Buffer[]): { readonly byteLength: number; readonly hasProducer: boolean } {
     if (batches.length === 0) {
       throw new LogError('INVALID_RECORD', 'There is nothing to append: the request has no record batch.');
     }
@@ -176,151 +180,65 @@ export class Partition {
       logAppendTime: config.logAppendTime,
     };
     let byteLength = 0;
+    let hasProducer = false;
     for (const batch of batches) {
       validateForAppend(batch, limits);
-      refuseProducerState(batch);
+      hasProducer = validateProducer(batch) || hasProducer;
       byteLength += batch.length;
     }
-    return byteLength;
+    return { byteLength, hasProducer };
   }
 
-  #startWriting(): void {
-    if (this.#writing) return;
-    this.#writing = true;
-    // After the current round of input, so that everything the network delivered together is written together.
-    setImmediate(() => {
-      this.#writeAll().catch((error: unknown) => this.#reportDefect(error));
+  #whenDurable(offset: Offset): Promise<void> {
+    return new Promise((resolve, reject) => {
+      if (offset <= this.#log.durableOffset) {
+        resolve();
+        return;
+      }
+      this.#sync.whenDurable({ endOffset: offset, resolve, reject });
+      this.#sync.plan();
     });
   }
 
-  async #writeAll(): Promise<void> {
-    while (this.#queue.length > 0) await this.#writeGroup(this.#takeGroup());
-    this.#writing = false;
-    if (this.#closed) this.#drained?.();
-  }
-
-  #takeGroup(): PendingAppend[] {
-    let bytes = 0;
-    let count = 0;
-    for (const pending of this.#queue) {
-      if (count > 0 && bytes + pending.byteLength > GROUP_BYTES) break;
-      bytes += pending.byteLength;
-      count++;
-    }
-    if (count === this.#queue.length) {
-      const all = this.#queue;
-      this.#queue = [];
-      return all;
-    }
-    return this.#queue.splice(0, count);
-  }
-
-  async #writeGroup(group: readonly PendingAppend[]): Promise<void> {
-    const at = this.#log.endOffset;
-    const accepted: { pending: PendingAppend; result: AppendResult }[] = [];
-    const batches: Buffer[] = [];
-    let next: number = at;
-    for (const pending of group) {
-      // Waits in place, so that no later append overtakes this one; what others sent to this partition waits along.
-      const refusedRecords = pending.refusal === undefined ? undefined : await pending.refusal;
-      const refusal = this.#refusal(pending.options, next) ?? refusedRecords;
-      if (refusal !== undefined) {
-        pending.reject(refusal);
-        continue;
-      }
-      const result = this.#assignOffsets(pending, next);
-      next = result.lastOffset + 1;
-      accepted.push({ pending, result });
-      for (const batch of pending.batches) batches.push(batch);
-    }
-    if (accepted.length === 0) return;
-    try {
-      const end = await this.#log.append(batches, at);
-      assert(end === next, `the log ends at ${end} after an append that should end at ${next}`);
-    } catch (error) {
-      const failure = toLogError(error);
-      for (const { pending } of accepted) pending.reject(failure);
-      this.#noteAppend(failure);
-      return;
-    }
-    this.#noteAppend(undefined);
-    for (const { pending, result } of accepted) this.#written(pending, result);
-    this.#sync.plan();
-  }
-
-  /** One line when appends begin to fail, one when they work again: not one for each of thousands in between. */
-  #noteAppend(failure: LogError | undefined): void {
-    if ((failure !== undefined) === this.#appendsFail) return;
-    this.#appendsFail = failure !== undefined;
-    const at = { topic: this.topic, partition: this.index };
-    if (failure === undefined) this.#logger.info(at, 'appends work again');
-    else this.#logger.error({ ...at, reason: failure.reason, err: failure }, 'appends fail');
-  }
-
-  #refusal({ place, expectedOffset }: AppendOptions, next: number): LogError | undefined {
-    const preceding = place?.precedingFailure;
-    if (preceding !== undefined) return precedingFailed(this.topic, this.index, preceding);
-    if (expectedOffset !== undefined && expectedOffset !== next) return wrongOffset(this, expectedOffset, next);
-    return undefined;
-  }
-
-  #assignOffsets(pending: PendingAppend, from: number): AppendResult {
-    const appendTime = pending.logAppendTime ? this.#clock.now() : -1;
-    let next = from;
-    for (const batch of pending.batches) {
-      if (appendTime >= 0) setLogAppendTime(batch, 0, appendTime);
-      stampBatch(batch, 0, next, this.#log.epoch);
-      next += recordCountOf(batch, 0);
-    }
-    return {
-      baseOffset: from,
-      lastOffset: next - 1,
-      logAppendTimeMs: appendTime,
-      logStartOffset: this.#log.startOffset,
-      duplicateCount: 0,
-    };
-  }
-
-  #written(pending: PendingAppend, result: AppendResult): void {
-    this.#sync.noteWritten(pending.byteLength);
-    if (pending.options.acks !== 'durable') {
-      pending.resolve(result);
-      return;
-    }
-    const { resolve, reject } = pending;
-    this.#sync.whenDurable({ endOffset: result.lastOffset + 1, resolve: () => resolve(result), reject });
-  }
-
   /**
-   * Whole record batches from the one that contains `from` up to the high watermark: about `maxBytes`, at least one
-   * batch when there is one, empty at the tail.
+   * Whole record batches from the one that contains `from` up to the high watermark, or the last stable offset: about
+   * `maxBytes`, at least one batch when there is one, empty at the tail.
    * @param isolation default: uncommitted
    * @throws LogError OFFSET_OUT_OF_RANGE with the valid range, CORRUPT_LOG
    */
   async read(from: Offset, maxBytes: number, isolation: Isolation = 'read_uncommitted'): Promise<PartitionSlice> {
     this.checkReadable(from);
-    const upTo = isolation === 'read_committed' ? this.lastStableOffset : this.highWatermark;
-    if (from >= upTo) return { chunks: [], byteLength: 0, nextOffset: from, aborted: [] };
-    return { ...(await this.#log.read(from, upTo, maxBytes)), aborted: [] };
+    const committed = isolation === 'read_committed';
+    const upTo = this.#readableEnd(isolation);
+    if (from >= upTo) return { chunks: [], byteLength: 0, nextOffset: from, aborted: NONE_ABORTED };
+    const slice = await this.#log.read(from, upTo, maxBytes);
+    const { chunks, nextOffset } = slice;
+    if (!committed || !this.#producers.hasAborted) return { ...slice, aborted: NONE_ABORTED };
+    const candidates = await this.#producers.abortedIn(from, nextOffset);
+    return { ...slice, aborted: candidates.length === 0 ? NONE_ABORTED : abortedInSlice(chunks, candidates) };
   }
 
   /**
    * Appends a marker, which ends the producer's open transaction and lets nothing of an epoch below the marker's in from
-   * then on. Without an open transaction of a lower epoch nothing is appended. Resolves when that is durable.
-   * @throws LogError as `append`
+   * then on. Without an open transaction of a lower epoch nothing is appended. Resolves when everything up to then is
+   * durable.
+   * @throws LogError UNKNOWN_TOPIC_OR_PARTITION (closed), STORAGE_FULL, RESOURCE_LIMIT: nothing was appended;
+   *   STORAGE_ERROR (outcome unknown)
    */
-  endTransaction(_end: TransactionEnd): Promise<void> {
-    throw new LogError('INTERNAL', 'not there yet');
+  async endTransaction(end: TransactionEnd): Promise<void> {
+    if (this.#closed) throw partitionClosed(this);
+    await this.#writer.end(end);
   }
 
   /** In the order of their first offsets. */
   openTransactions(): readonly OpenTransaction[] {
-    return [];
+    return this.#producers.states.openTransactions();
   }
 
   /** The producers that are remembered, by their ids. */
   producers(): readonly ProducerDescription[] {
-    return [];
+    this.#producers.expire();
+    return this.#producers.states.describe();
   }
 
   /** @throws LogError OFFSET_OUT_OF_RANGE unless reading could start at `from`; CLOSED */
@@ -330,16 +248,21 @@ export class Partition {
     if (from < startOffset || from > endOffset) throw unreadableOffset(this, from);
   }
 
-  /** The first readable record with a timestamp at or after `timestampMs`, if there is one. */
-  async findByTime(timestampMs: number): Promise<RecordPosition | undefined> {
+  /** The first readable record with a timestamp at or after `timestampMs`, if there is one; it may have been aborted. */
+  async findByTime(timestampMs: number, isolation?: Isolation): Promise<RecordPosition | undefined> {
     if (this.#closed) throw partitionClosed(this);
-    return await findRecordByTime(this.#log, this.highWatermark, timestampMs);
+    return await findRecordByTime(this.#log, this.#readableEnd(isolation), timestampMs);
   }
 
   /** The first readable record that holds the largest timestamp of all readable ones, if any has one. */
-  async findNewest(): Promise<RecordPosition | undefined> {
+  async findNewest(isolation?: Isolation): Promise<RecordPosition | undefined> {
     if (this.#closed) throw partitionClosed(this);
-    return await findNewestRecord(this.#log, this.highWatermark);
+    return await findNewestRecord(this.#log, this.#readableEnd(isolation));
+  }
+
+  /** Where reading ends. */
+  #readableEnd(isolation: Isolation | undefined): Offset {
+    return isolation === 'read_committed' ? this.lastStableOffset : this.highWatermark;
   }
 
   /**
@@ -361,12 +284,15 @@ export class Partition {
     if (this.#closed) throw partitionClosed(this);
     this.checkDeletable(before);
     const log = this.#log;
-    await log.trim(before === -1 ? this.highWatermark : toOffset(before));
+    const newStart = before === -1 ? this.highWatermark : toOffset(before);
+    await this.#producers.beforeForgetting(newStart);
+    await log.trim(newStart);
     // The segment that takes the appends stays, unless another takes its place: an empty log gives back all its space.
     if (log.startOffset === log.endOffset && log.failure === undefined) {
       await log.roll();
       await log.trim(log.startOffset);
     }
+    await this.#producers.afterDeletion();
     return log.startOffset;
   }
 
@@ -400,16 +326,9 @@ export class Partition {
   }
 
   async #finish(): Promise<void> {
-    if (this.#writing) {
-      await new Promise<void>((resolve) => {
-        this.#drained = resolve;
-      });
-    }
+    await this.#writer.drain();
     await this.#sync.finish();
+    await this.#producers.close();
     await this.#log.close();
-  }
-
-  #reportDefect(error: unknown): void {
-    this.#logger.error({ topic: this.topic, partition: this.index, err: error }, 'defect in the partition writer');
   }
 }

@@ -18,7 +18,8 @@ export interface RetentionInput {
   /** Ascending; the last one takes the appends. */
   readonly segments: readonly SegmentInfo[];
   readonly logStartOffset: Offset;
-  readonly highWatermark: Offset;
+  /** Nothing at or above it is deleted: it is not durable, or of a transaction that is open. */
+  readonly lastStableOffset: Offset;
   readonly limits: RetentionLimits;
   /** Wall clock, ms since the epoch. */
   readonly nowMs: number;
@@ -38,8 +39,8 @@ export interface RetentionPlan {
 }
 
 /**
- * Condemns segments from the oldest on, up to the first that must stay: whole ones only, and only what lies below the
- * high watermark. The last segment is condemned only with all others, and only when there is something in it.
+ * Condemns segments from the oldest on, up to the first that must stay: whole ones only, and only what lies below the last
+ * stable offset. The last segment is condemned only with all others, and only when there is something in it.
  */
 export function planRetention(input: RetentionInput): RetentionPlan {
   const { segments, logStartOffset, limits } = input;
@@ -68,11 +69,11 @@ export function planRetention(input: RetentionInput): RetentionPlan {
 
 /** @param bytesLeft what the log holds after this segment and all before it are gone */
 function reasonToDelete(input: RetentionInput, index: number, bytesLeft: number): RetentionReason | undefined {
-  const { segments, logStartOffset, highWatermark, limits, nowMs } = input;
+  const { segments, logStartOffset, lastStableOffset, limits, nowMs } = input;
   const segment = segments[index]!;
   const end = segments[index + 1]?.baseOffset ?? segment.nextOffset;
   const isEmptyLast = index === segments.length - 1 && segment.sizeInBytes === 0;
-  if (isEmptyLast || end > highWatermark) return undefined;
+  if (isEmptyLast || end > lastStableOffset) return undefined;
   if (end <= logStartOffset) return 'log start offset';
   if (!limits.cleanupDelete) return undefined;
   if (nowMs >= dueMs(segment, limits)) return 'retention.ms';

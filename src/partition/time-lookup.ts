@@ -1,5 +1,12 @@
 import { setImmediate as nextTurn } from 'node:timers/promises';
-import { baseOffsetOf, maxTimestampOf, NO_TIMESTAMP, nextOffsetOf, sizeInBytesOf } from '../batch/layout.js';
+import {
+  baseOffsetOf,
+  maxTimestampOf,
+  NO_TIMESTAMP,
+  newestRecordTimeOf,
+  nextOffsetOf,
+  sizeInBytesOf,
+} from '../batch/layout.js';
 import { openRecords, type RecordCursor } from '../batch/records.js';
 import { LogError } from '../core/errors.js';
 import { type Offset, toOffset } from '../core/types.js';
@@ -30,7 +37,7 @@ export async function findRecordByTime(
   const start = await log.batchForTime(timestampMs);
   if (start === undefined) return undefined;
   for await (const batch of batchesFrom(log, start, upTo, SLICE_BYTES)) {
-    if (maxTimestampOf(batch, 0) < timestampMs) continue;
+    if (newestRecordTimeOf(batch, 0) < timestampMs) continue;
     const found = await findInBatch(batch, log.startOffset, timestampMs);
     if (found !== undefined) return found;
   }
@@ -50,7 +57,7 @@ export async function findNewestRecord(log: PartitionLog, upTo: Offset): Promise
   if (from === undefined) return undefined;
   for await (const batch of batchesFrom(log, from, upTo, 1)) {
     const newest = await newestInBatch(batch, log.startOffset);
-    if (newest !== undefined && newest.timestampMs >= maxTimestampOf(batch, 0)) return newest;
+    if (newest !== undefined && newest.timestampMs >= newestRecordTimeOf(batch, 0)) return newest;
     break;
   }
   return await findNewestBySegments(log, upTo);
@@ -86,7 +93,7 @@ async function newestInSegment(
 
 /** Whether the batch claims a record that `newerOf` would prefer. */
 function mayHoldNewer(batch: Buffer, newest: RecordPosition | undefined): boolean {
-  const claimedMs = maxTimestampOf(batch, 0);
+  const claimedMs = newestRecordTimeOf(batch, 0);
   if (newest === undefined) return claimedMs > NO_TIMESTAMP;
   return claimedMs > newest.timestampMs || (claimedMs === newest.timestampMs && baseOffsetOf(batch, 0) < newest.offset);
 }

@@ -5,9 +5,9 @@ import {
   type AppendLimits,
   checkBatch,
   checkFraming,
-  refuseProducerState,
   splitBatches,
   validateForAppend,
+  validateProducer,
 } from '../../src/batch/validate.js';
 import { altered, batchOf, errorOf, reasonOf, T0, VECTORS, withSection } from './support.js';
 
@@ -179,15 +179,22 @@ describe('validateForAppend', () => {
     expect(await reasonOf(() => check(worst, { nowMs: 0, maxBatchBytes: 10 }))).toBe('INVALID_RECORD');
   });
 
-  it('leaves producer state to the partition, which refuses it apart', async () => {
+  it('tells whether a batch has a producer, by its id alone', () => {
     const idempotent = batchOf(['a'], { producerId: 0, producerEpoch: 0, baseSequence: 0 });
-    const transactional = batchOf(['a'], { transactional: true });
-    for (const batch of [idempotent, transactional]) {
-      expect(check(batch)).toBeUndefined();
-      expect(await reasonOf(() => refuseProducerState(batch))).toBe('INVALID_RECORD');
-    }
+    expect(validateProducer(idempotent)).toBe(true);
+    expect(validateProducer(VECTORS.B)).toBe(true);
     // Epoch 0 and sequence 0 without an id, as kafkajs sends them, are not idempotence.
-    expect(refuseProducerState(VECTORS.F)).toBeUndefined();
+    expect(validateProducer(VECTORS.F)).toBe(false);
+    expect(validateProducer(VECTORS.A)).toBe(false);
+  });
+
+  it.each([
+    ['transactional without a producer id', { transactional: true }],
+    ['a producer id without an epoch', { producerId: 1, baseSequence: 0 }],
+    ['a producer id without a sequence', { producerId: 1, producerEpoch: 0 }],
+    ['a producer id that no broker gives', { producerId: 2 ** 60, producerEpoch: 0, baseSequence: 0 }],
+  ])('refuses a batch with %s', async (_, options) => {
+    expect(await reasonOf(() => validateProducer(batchOf(['a'], options)))).toBe('INVALID_RECORD');
   });
 });
 

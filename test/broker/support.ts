@@ -6,14 +6,25 @@ import { systemClock } from '../../src/core/clock.js';
 import { silentLogger } from '../../src/core/logger.js';
 import { systemRandom } from '../../src/core/random.js';
 import { toEpoch } from '../../src/core/types.js';
+import type { ProducerStateConfig } from '../../src/partition/producers/producer-config.js';
 import type { CasResult, MetadataStore, StorageEngine } from '../../src/storage/engine.js';
 
 export const LIMITS: TopicLimits = { maxPartitionsPerTopic: 100, maxPartitions: 200 };
 
+export const PRODUCERS: ProducerStateConfig = { expirationMs: 86_400_000, maxProducers: 1000, maxMessageIds: 1000 };
+
 export async function openTopics(engine: StorageEngine, options: Partial<TopicsOptions> = {}): Promise<Topics> {
   const catalog = new TopicCatalog(engine.metadata, systemRandom);
   const defaults: TopicOverrides = {};
-  const given = { engine, catalog, epoch: toEpoch(1), clock: systemClock, logger: silentLogger, limits: LIMITS };
+  const given = {
+    engine,
+    catalog,
+    epoch: toEpoch(1),
+    clock: systemClock,
+    logger: silentLogger,
+    limits: LIMITS,
+    producers: PRODUCERS,
+  };
   const topics = new Topics({ ...given, defaults, ...options });
   await topics.load();
   return topics;

@@ -8,7 +8,7 @@ import { consume, fillKeyed, type Seen } from '../storage/keyed.js';
 import { DiskRig, LOG_CONFIG, PowerCuts, type Remains } from '../storage/power-cuts.js';
 import { EPOCH, partition as partitionId } from '../storage/support.js';
 import { inForm, Programme } from '../support/programme.js';
-import { CONFIG } from './support.js';
+import { CONFIG, newSharedProducers } from './support.js';
 
 const MAX_STATES = inForm({ short: 600, long: Number.POSITIVE_INFINITY });
 const DAY = 86_400_000;
@@ -32,7 +32,14 @@ async function live(rig: DiskRig, cuts: PowerCuts<Promised>): Promise<History> {
   cuts.watch(rig.disk, () => promised);
   const engine = await rig.open();
   const log = await engine.open(partitionId(), EPOCH, LOG_CONFIG);
-  const partition = new Partition({ topic: 't', log, config: RETAINING, clock: rig.clock, logger: rig.logger });
+  const partition = await Partition.open({
+    topic: 't',
+    log,
+    config: RETAINING,
+    clock: rig.clock,
+    logger: rig.logger,
+    producers: newSharedProducers(),
+  });
   const fill = async (count: number): Promise<void> => {
     for (const end = log.endOffset + count; log.endOffset < end; ) {
       const from = log.endOffset;

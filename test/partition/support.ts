@@ -5,6 +5,8 @@ import { type Logger, silentLogger } from '../../src/core/logger.js';
 import { type TopicId, toEpoch, toTopicId } from '../../src/core/types.js';
 import { Partition } from '../../src/partition/partition.js';
 import type { PartitionConfig } from '../../src/partition/partition-config.js';
+import type { ProducerStateConfig } from '../../src/partition/producers/producer-config.js';
+import { type FileThresholds, SharedProducers } from '../../src/partition/producers/shared-producers.js';
 import type { PartitionLog, StorageEngine } from '../../src/storage/engine.js';
 import { openMemoryEngine } from '../../src/storage/memory/engine.js';
 
@@ -29,6 +31,20 @@ export const CONFIG: PartitionConfig = {
   deleteRetentionMs: 86_400_000,
   dedupeWindowMs: 120_000,
 };
+
+export const PRODUCER_CONFIG: ProducerStateConfig = {
+  expirationMs: 86_400_000,
+  maxProducers: 1000,
+  maxMessageIds: 1000,
+};
+
+/** What partitions share, as a broker of their own has it. */
+export function newSharedProducers(
+  config: Partial<ProducerStateConfig> = {},
+  thresholds?: FileThresholds,
+): SharedProducers {
+  return new SharedProducers({ ...PRODUCER_CONFIG, ...config }, thresholds);
+}
 
 export const TOPIC_ID: TopicId = toTopicId('00000000-0000-4000-8000-000000000001');
 
@@ -86,6 +102,6 @@ export async function openPartition(
   const config = { ...CONFIG, ...overrides };
   const engine = openMemoryEngine({ clock });
   const log = wrap(await engine.open({ topicId: TOPIC_ID, partition: 0 }, toEpoch(1), config));
-  const partition = new Partition({ topic: 't', log, config, clock, logger });
+  const partition = await Partition.open({ topic: 't', log, config, clock, logger, producers: newSharedProducers() });
   return { engine, log, partition };
 }

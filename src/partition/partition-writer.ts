@@ -1,0 +1,360 @@
+import { encodeTransactionMarker, MARKER_BATCH_BYTES } from '../batch/control.js';
+import { NO_TIMESTAMP, nextOffsetOf, producerIdOf, setLogAppendTime, stampBatch } from '../batch/layout.js';
+import { assert } from '../core/assert.js';
+import type { Clock } from '../core/clock.js';
+import { LogError, toLogError } from '../core/errors.js';
+import type { Logger } from '../core/logger.js';
+import { toOffset } from '../core/types.js';
+import type { PartitionLog } from '../storage/engine.js';
+import { precedingFailed } from './append-lane.js';
+import type { AppendOptions, AppendResult } from './append-types.js';
+import { type PartitionPlace, scatteredDuplicates, wrongOffset } from './errors.js';
+import type { GroupSync } from './group-sync.js';
+import type { PartitionProducers } from './producers/partition-producers.js';
+import type { DuplicateBatch } from './producers/producer-states.js';
+import type { TransactionEnd } from './producers/types.js';
+
+/** One append to the log takes at most this much of what waits, so that a sync can begin in between. */
+const GROUP_BYTES = 4 * 1024 * 1024;
+
+/** Batches that were found good by themselves and wait for their place in the log. */
+export interface PendingAppend {
+  readonly kind: 'append';
+  readonly batches: readonly Buffer[];
+  readonly byteLength: number;
+  /** Whether any of the batches has a producer. */
+  readonly hasProducer: boolean;
+  readonly options: AppendOptions;
+  /** Whether the broker stamps its own time: what the batches were judged by, whatever is configured later. */
+  readonly logAppendTime: boolean;
+  /** Why the records are refused, where finding that out takes time. Never rejects. */
+  readonly refusal: Promise<LogError | undefined> | undefined;
+  readonly resolve: (result: AppendResult) => void;
+  readonly reject: (error: LogError) => void;
+}
+
+/** The end of a transaction that waits for its place in the log. */
+export interface PendingEnd {
+  readonly kind: 'end';
+  readonly byteLength: number;
+  readonly end: TransactionEnd;
+  readonly resolve: () => void;
+  readonly reject: (error: LogError) => void;
+}
+
+export type PendingWrite = PendingAppend | PendingEnd;
+
+export interface PartitionWriterOptions {
+  /** What errors and log lines name. */
+  readonly place: PartitionPlace;
+  readonly log: PartitionLog;
+  readonly clock: Clock;
+  readonly logger: Logger;
+  readonly sync: GroupSync;
+  readonly producers: PartitionProducers;
+}
+
+/** What is answered once the log has taken the group. */
+interface Accepted {
+  /** Where the log must be durable up to for an answer that says so; undefined: none is asked for. */
+  readonly durableUpTo: number | undefined;
+  /** Whether it stands or falls with what the group appends. */
+  readonly isOfGroup: boolean;
+  readonly resolve: () => void;
+  readonly reject: (error: LogError) => void;
+}
+
+/** What one append to the log is to consist of. */
+class Group {
+  readonly batches: Buffer[] = [];
+  readonly accepted: Accepted[] = [];
+  readonly at: number;
+  byteLength = 0;
+  hasProducer = false;
+  /** Offset of the next record. */
+  next: number;
+
+  constructor(at: number) {
+    this.at = at;
+    this.next = at;
+  }
+
+  add(batch: Buffer): void {
+    this.batches.push(batch);
+    this.byteLength += batch.length;
+    this.next = nextOffsetOf(batch, 0);
+  }
+}
+
+/** Batches with producers that may be appended, or are in the log already. */
+interface Judged {
+  readonly result: AppendResult;
+  readonly isRepeated: boolean;
+}
+
+/**
+ * The queue of one partition's writes: assigns offsets in the order in which they came, and gives all that waits to the log
+ * together. Producers are judged when their batches get their offsets, by everything that comes before; what was noted of
+ * them is taken back when the log has not taken the batches.
+ */
+export class PartitionWriter {
+  readonly #options: PartitionWriterOptions;
+  #queue: PendingWrite[] = [];
+  #writing = false;
+  #inGroup = false;
+  #appendsFail = false;
+  #drained: (() => void) | undefined;
+  #whenAtRest: (() => void)[] = [];
+
+  constructor(options: PartitionWriterOptions) {
+    this.#options = options;
+  }
+
+  get #producers(): PartitionProducers {
+    return this.#options.producers;
+  }
+
+  push(pending: PendingWrite): void {
+    this.#queue.push(pending);
+    if (this.#writing) return;
+    this.#writing = true;
+    // After the current round of input, so that everything the network delivered together is written together.
+    setImmediate(() => {
+      this.#writeAll().catch((error: unknown) => this.#reportDefect(error));
+    });
+  }
+
+  /** Ends a transaction in its turn; see `Partition.endTransaction`. */
+  end(end: TransactionEnd): Promise<void> {
+    return new Promise((resolve, reject) => {
+      this.push({ kind: 'end', byteLength: MARKER_BATCH_BYTES, end, resolve, reject });
+    });
+  }
+
+  /** Calls back between two groups: at once when none is under way. */
+  atRest(callback: () => void): void {
+    if (this.#inGroup) this.#whenAtRest.push(callback);
+    else callback();
+  }
+
+  /** Resolves when everything that was pushed is written; nothing is to be pushed any more. */
+  async drain(): Promise<void> {
+    if (!this.#writing) return;
+    await new Promise<void>((resolve) => {
+      this.#drained = resolve;
+    });
+  }
+
+  async #writeAll(): Promise<void> {
+    while (this.#queue.length > 0) {
+      this.#inGroup = true;
+      try {
+        await this.#writeGroup(this.#takeGroup());
+      } finally {
+        this.#inGroup = false;
+        for (const callback of this.#whenAtRest.splice(0)) callback();
+      }
+    }
+    this.#writing = false;
+    this.#drained?.();
+  }
+
+  #takeGroup(): PendingWrite[] {
+    let bytes = 0;
+    let count = 0;
+    for (const pending of this.#queue) {
+      if (count > 0 && bytes + pending.byteLength > GROUP_BYTES) break;
+      bytes += pending.byteLength;
+      count++;
+    }
+    if (count === this.#queue.length) {
+      const all = this.#queue;
+      this.#queue = [];
+      return all;
+    }
+    return this.#queue.splice(0, count);
+  }
+
+  async #writeGroup(writes: readonly PendingWrite[]): Promise<void> {
+    const { log, sync } = this.#options;
+    const group = new Group(log.endOffset);
+    for (const pending of writes) {
+      if (pending.kind === 'end') {
+        this.#placeEnd(pending, group);
+        continue;
+      }
+      // Waits in place, so that no later append overtakes this one; what others sent to this partition waits along.
+      const refusedRecords = pending.refusal === undefined ? undefined : await pending.refusal;
+      this.#placeAppend(pending, refusedRecords, group);
+    }
+    if (group.accepted.length === 0) return;
+    const failure = group.batches.length === 0 ? undefined : await this.#append(group);
+    for (const accepted of group.accepted) {
+      if (failure !== undefined && accepted.isOfGroup) accepted.reject(failure);
+      else this.#answer(accepted);
+    }
+    sync.plan();
+  }
+
+  #placeAppend(pending: PendingAppend, refusedRecords: LogError | undefined, group: Group): void {
+    const preceding = pending.options.place?.precedingFailure;
+    const { place } = this.#options;
+    if (preceding !== undefined) {
+      pending.reject(precedingFailed(place.topic, place.index, preceding));
+      return;
+    }
+    if (pending.hasProducer) this.#placeProducers(pending, refusedRecords, group);
+    else this.#placePlain(pending, refusedRecords, group);
+  }
+
+  #placePlain(pending: PendingAppend, refusedRecords: LogError | undefined, group: Group): void {
+    const refusal = this.#wrongOffset(pending, group.next) ?? refusedRecords;
+    if (refusal !== undefined) {
+      pending.reject(refusal);
+      return;
+    }
+    const first = group.next;
+    const appendTimeMs = pending.logAppendTime ? this.#options.clock.now() : NO_TIMESTAMP;
+    for (const batch of pending.batches) {
+      this.#stamp(batch, group.next, appendTimeMs);
+      group.add(batch);
+    }
+    this.#accept(pending, group, this.#resultOf(first, group.next - 1, appendTimeMs, 0));
+  }
+
+  /** What repeats batches of the log is answered with their offsets; an append is wholly a repetition or not at all. */
+  #placeProducers(pending: PendingAppend, refusedRecords: LogError | undefined, group: Group): void {
+    const { states } = this.#producers;
+    const savepoint = states.savepoint();
+    const judged = this.#judge(pending, group.next);
+    const isRepeated = !(judged instanceof LogError) && judged.isRepeated;
+    const wrongOffset = isRepeated ? undefined : this.#wrongOffset(pending, group.next);
+    const refusal = wrongOffset ?? refusedRecords;
+    if (refusal !== undefined || judged instanceof LogError) {
+      states.undoTo(savepoint);
+      pending.reject(refusal ?? toLogError(judged));
+      return;
+    }
+    if (!judged.isRepeated) {
+      for (const batch of pending.batches) group.add(batch);
+      group.hasProducer = true;
+    }
+    this.#accept(pending, group, judged.result);
+  }
+
+  /** Gives the batches their offsets from `from` on and takes note of them, each judged by those before it. */
+  #judge({ batches, logAppendTime }: PendingAppend, from: number): Judged | LogError {
+    const { states } = this.#producers;
+    const nowMs = this.#options.clock.now();
+    const appendTimeMs = logAppendTime ? nowMs : NO_TIMESTAMP;
+    const repeated: DuplicateBatch[] = [];
+    let next = from;
+    for (const batch of batches) {
+      const verdict = producerIdOf(batch, 0) < 0 ? undefined : states.check(batch);
+      if (verdict instanceof LogError) return verdict;
+      if (verdict?.kind === 'duplicate') {
+        repeated.push(verdict);
+        continue;
+      }
+      this.#stamp(batch, next, appendTimeMs);
+      states.note(batch, 0, nowMs);
+      next = nextOffsetOf(batch, 0);
+    }
+    if (repeated.length === 0) return { result: this.#resultOf(from, next - 1, appendTimeMs, 0), isRepeated: false };
+    if (repeated.length < batches.length || !areNeighbours(repeated)) return scatteredDuplicates(this.#options.place);
+    const { baseOffset, logAppendTimeMs } = repeated[0]!;
+    const { lastOffset } = repeated[repeated.length - 1]!;
+    const count = lastOffset + 1 - baseOffset;
+    return { result: this.#resultOf(baseOffset, lastOffset, logAppendTimeMs, count), isRepeated: true };
+  }
+
+  /** Nothing is appended where there is nothing to end, or what is open has begun later. */
+  #placeEnd({ end, resolve, reject }: PendingEnd, group: Group): void {
+    const { states } = this.#producers;
+    const nowMs = this.#options.clock.now();
+    const open = states.get(end.producerId)?.transaction;
+    if (open !== undefined && open.producerEpoch < end.producerEpoch) {
+      const marker = encodeTransactionMarker({ ...end, timestampMs: nowMs });
+      this.#stamp(marker, group.next, NO_TIMESTAMP);
+      states.note(marker, 0, nowMs);
+      group.add(marker);
+      group.hasProducer = true;
+    }
+    group.accepted.push({ durableUpTo: group.next, isOfGroup: true, resolve, reject });
+  }
+
+  #accept({ options, resolve, reject }: PendingAppend, group: Group, result: AppendResult): void {
+    group.accepted.push({
+      durableUpTo: options.acks === 'durable' ? result.lastOffset + 1 : undefined,
+      isOfGroup: result.lastOffset >= group.at,
+      resolve: () => resolve(result),
+      reject,
+    });
+  }
+
+  #wrongOffset({ options: { expectedOffset } }: PendingAppend, next: number): LogError | undefined {
+    if (expectedOffset === undefined || expectedOffset === next) return undefined;
+    return wrongOffset(this.#options.place, expectedOffset, next);
+  }
+
+  #stamp(batch: Buffer, offset: number, appendTimeMs: number): void {
+    if (appendTimeMs >= 0) setLogAppendTime(batch, 0, appendTimeMs);
+    stampBatch(batch, 0, offset, this.#options.log.epoch);
+  }
+
+  #resultOf(baseOffset: number, lastOffset: number, logAppendTimeMs: number, duplicateCount: number): AppendResult {
+    const logStartOffset = this.#options.log.startOffset;
+    return { baseOffset, lastOffset, logAppendTimeMs, logStartOffset, duplicateCount };
+  }
+
+  /** @returns why the log has not taken the group, if so; what was noted of its producers is then taken back */
+  async #append(group: Group): Promise<LogError | undefined> {
+    const { log, sync } = this.#options;
+    try {
+      const end = await log.append(group.batches, toOffset(group.at));
+      assert(end === group.next, `the log ends at ${end} after an append that should end at ${group.next}`);
+    } catch (error) {
+      const failure = toLogError(error);
+      if (group.hasProducer) this.#forgetGroup(failure);
+      this.#noteAppend(failure);
+      return failure;
+    }
+    this.#noteAppend(undefined);
+    sync.noteWritten(group.byteLength);
+    this.#producers.appended(group.byteLength, group.hasProducer);
+    return undefined;
+  }
+
+  /** Unless the batches may be there all the same: the log takes no more then, and readers must wait for their markers. */
+  #forgetGroup(failure: LogError): void {
+    const { states } = this.#producers;
+    if (failure.outcome === 'none') states.undoTo(0);
+    else states.settle(this.#options.log.durableOffset);
+  }
+
+  /** One line when appends begin to fail, one when they work again: not one for each of thousands in between. */
+  #noteAppend(failure: LogError | undefined): void {
+    if ((failure !== undefined) === this.#appendsFail) return;
+    this.#appendsFail = failure !== undefined;
+    const { place, logger } = this.#options;
+    const at = { topic: place.topic, partition: place.index };
+    if (failure === undefined) logger.info(at, 'appends work again');
+    else logger.error({ ...at, reason: failure.reason, err: failure }, 'appends fail');
+  }
+
+  #answer({ durableUpTo, resolve, reject }: Accepted): void {
+    const { log, sync } = this.#options;
+    if (durableUpTo === undefined || durableUpTo <= log.durableOffset) resolve();
+    else sync.whenDurable({ endOffset: durableUpTo, resolve, reject });
+  }
+
+  #reportDefect(error: unknown): void {
+    const { place, logger } = this.#options;
+    logger.error({ topic: place.topic, partition: place.index, err: error }, 'defect in the partition writer');
+  }
+}
+
+/** Whether one range of offsets tells where all of them are. */
+function areNeighbours(batches: readonly DuplicateBatch[]): boolean {
+  return batches.every(({ baseOffset }, i) => i === 0 || baseOffset === batches[i - 1]!.lastOffset + 1);
+}

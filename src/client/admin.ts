@@ -19,6 +19,7 @@ import {
   resetGroupOffsets,
 } from './admin-groups.js';
 import type { Channel } from './channel.js';
+import { type Isolation, isolationLevelOf, resolveIsolation } from './isolation.js';
 import { methods } from './methods.js';
 import type { ClientRuntime } from './options.js';
 
@@ -107,6 +108,11 @@ export interface TopicDescription extends TopicSummary {
  * after a time (ms since the epoch).
  */
 export type OffsetSpec = 'earliest' | 'latest' | 'latest-by-timestamp' | Date | { readonly timestampMs: number };
+
+export interface ListOffsetsOptions extends CallOptions {
+  /** Default `read_uncommitted`. */
+  readonly isolation?: Isolation;
+}
 
 export interface PartitionOffset {
   readonly partition: number;
@@ -218,18 +224,20 @@ export class Admin {
 
   /**
    * One offset for each partition asked for (default: all), in partition order.
+   * @param options.isolation with `read_committed` the end is the last stable offset, and nothing behind it is found.
+   *   Default `read_uncommitted`
    * @throws LogError UNKNOWN_TOPIC_OR_PARTITION, INVALID_REQUEST
    */
   async listOffsets(
     topic: string | { readonly name: string },
     spec: OffsetSpec,
     partitions: readonly number[] = [],
-    options: CallOptions = {},
+    options: ListOffsetsOptions = {},
   ): Promise<PartitionOffset[]> {
     const request: ListOffsetsRequest = {
       topic: nameOf(topic),
       partitions: [...partitions],
-      isolationLevel: 'ISOLATION_LEVEL_READ_UNCOMMITTED',
+      isolationLevel: isolationLevelOf(resolveIsolation(options.isolation ?? 'read_uncommitted')),
       ...positionOf(spec),
     };
     const response = await this.#calls.idempotent(methods.listOffsets, request, options);

@@ -14,6 +14,7 @@ import { openRecords, type RecordCursor } from '../batch/records.js';
 import { checkBatch, checkFraming } from '../batch/validate.js';
 import { LogError } from '../core/errors.js';
 import type { FetchedPartition } from '../rpc/messages.js';
+import { abortedTransactions } from './isolation.js';
 import { deserializeKey, deserializeValue, type Topic } from './serdes.js';
 
 /** A record read from a topic. */
@@ -230,7 +231,8 @@ export class RecordBatch<K, V> implements Iterable<ReadRecord<K, V>> {
 export type MakeBatch<B> = (fetched: FetchedPartition, bytes: Buffer, bounds: OffsetBounds) => B;
 
 /**
- * The batches of one message that hold anything within the bounds. Control batches are never shown.
+ * The batches of one message that hold anything within the bounds. Control batches are never shown, nor those of
+ * transactions that the message names as aborted.
  * @throws LogError CORRUPT_MESSAGE, naming partition and offset, when the bytes are not what the broker had
  */
 export function splitFetched<B>(
@@ -241,6 +243,7 @@ export function splitFetched<B>(
 ): B[] {
   const { batches: blob } = fetched;
   const found: B[] = [];
+  const aborted = abortedTransactions(fetched.abortedTransactions);
   let from = bounds.from;
   for (let at = 0; at < blob.length; ) {
     const broken = verifyCrc ? checkBatch(blob, at, blob.length) : checkFraming(blob, at, blob.length);
@@ -249,7 +252,7 @@ export function splitFetched<B>(
     const isShown = recordCountOf(blob, at) > 0 && !isControl(attributesOf(blob, at));
     const nextOffset = baseOffsetOf(blob, at) + lastOffsetDeltaOf(blob, at) + 1;
     const isWithin = nextOffset > from && (bounds.to === undefined || baseOffsetOf(blob, at) < bounds.to);
-    if (isShown && isWithin) {
+    if (isShown && isWithin && !aborted?.has(blob, at)) {
       found.push(make(fetched, blob.subarray(at, end), { from, to: bounds.to }));
     }
     from = Math.max(from, nextOffset);

@@ -10,6 +10,8 @@ import { precedingFailed } from './append-lane.js';
 import type { AppendOptions, AppendResult } from './append-types.js';
 import { type PartitionPlace, scatteredDuplicates, wrongOffset } from './errors.js';
 import type { GroupSync } from './group-sync.js';
+import { keepRecords } from './message-ids/identified-records.js';
+import type { Admission, MessageIds } from './message-ids/message-ids.js';
 import type { PartitionProducers } from './producers/partition-producers.js';
 import type { DuplicateBatch } from './producers/producer-states.js';
 import type { TransactionEnd } from './producers/types.js';
@@ -52,6 +54,7 @@ export interface PartitionWriterOptions {
   readonly logger: Logger;
   readonly sync: GroupSync;
   readonly producers: PartitionProducers;
+  readonly messageIds: MessageIds;
 }
 
 /** What is answered once the log has taken the group. */
@@ -69,13 +72,17 @@ class Group {
   readonly batches: Buffer[] = [];
   readonly accepted: Accepted[] = [];
   readonly at: number;
+  readonly idSavepoint: number;
   byteLength = 0;
-  hasProducer = false;
+  /** Whether what is known of producers or message ids changes with it. */
+  isTracked = false;
   /** Offset of the next record. */
   next: number;
 
-  constructor(at: number) {
+  /** @param idSavepoint of the message ids, before any of the group */
+  constructor(at: number, idSavepoint: number) {
     this.at = at;
+    this.idSavepoint = idSavepoint;
     this.next = at;
   }
 
@@ -95,7 +102,7 @@ interface Judged {
 /**
  * The queue of one partition's writes: assigns offsets in the order in which they came, and gives all that waits to the log
  * together. Producers are judged when their batches get their offsets, by everything that comes before; what was noted of
- * them is taken back when the log has not taken the batches.
+ * them is taken back when the log has not taken the batches. So it is with message ids.
  */
 export class PartitionWriter {
   readonly #options: PartitionWriterOptions;
@@ -176,8 +183,8 @@ export class PartitionWriter {
   }
 
   async #writeGroup(writes: readonly PendingWrite[]): Promise<void> {
-    const { log, sync } = this.#options;
-    const group = new Group(log.endOffset);
+    const { log, sync, messageIds } = this.#options;
+    const group = new Group(log.endOffset, messageIds.savepoint());
     for (const pending of writes) {
       if (pending.kind === 'end') {
         this.#placeEnd(pending, group);
@@ -204,6 +211,7 @@ export class PartitionWriter {
       return;
     }
     if (pending.hasProducer) this.#placeProducers(pending, refusedRecords, group);
+    else if (hasMessageIds(pending)) this.#placeIdentified(pending, refusedRecords, group);
     else this.#placePlain(pending, refusedRecords, group);
   }
 
@@ -222,6 +230,34 @@ export class PartitionWriter {
     this.#accept(pending, group, this.#resultOf(first, group.next - 1, appendTimeMs, 0));
   }
 
+  /** Records that are there already are left out; without any other, nothing is appended. */
+  #placeIdentified(pending: PendingAppend, refusedRecords: LogError | undefined, group: Group): void {
+    const { messageIds } = this.#options;
+    const savepoint = messageIds.savepoint();
+    try {
+      if (refusedRecords !== undefined) throw refusedRecords;
+      const { offsets, fresh } = this.#admit(pending, group.next);
+      const appendTimeMs = pending.logAppendTime && fresh.length > 0 ? this.#options.clock.now() : NO_TIMESTAMP;
+      if (fresh.length > 0) {
+        const [all] = pending.batches;
+        const batch = fresh.length === offsets.length ? all! : keepRecords(all!, fresh);
+        this.#stamp(batch, group.next, appendTimeMs);
+        group.add(batch);
+        group.isTracked = true;
+      }
+      const result = this.#resultOf(offsets[0]!, offsets.at(-1)!, appendTimeMs, offsets.length - fresh.length);
+      this.#accept(pending, group, { ...result, offsets }, maxOf(offsets));
+    } catch (error) {
+      messageIds.undoTo(savepoint);
+      pending.reject(toLogError(error));
+    }
+  }
+
+  #admit({ options }: PendingAppend, nextOffset: number): Admission {
+    const { messageIds, clock } = this.#options;
+    return messageIds.admit(options.messageIds ?? [], nextOffset, clock.monotonic());
+  }
+
   /** What repeats batches of the log is answered with their offsets; an append is wholly a repetition or not at all. */
   #placeProducers(pending: PendingAppend, refusedRecords: LogError | undefined, group: Group): void {
     const { states } = this.#producers;
@@ -237,7 +273,7 @@ export class PartitionWriter {
     }
     if (!judged.isRepeated) {
       for (const batch of pending.batches) group.add(batch);
-      group.hasProducer = true;
+      group.isTracked = true;
     }
     this.#accept(pending, group, judged.result);
   }
@@ -278,15 +314,21 @@ export class PartitionWriter {
       this.#stamp(marker, group.next, NO_TIMESTAMP);
       states.note(marker, 0, nowMs);
       group.add(marker);
-      group.hasProducer = true;
+      group.isTracked = true;
     }
     group.accepted.push({ durableUpTo: group.next, isOfGroup: true, resolve, reject });
   }
 
-  #accept({ options, resolve, reject }: PendingAppend, group: Group, result: AppendResult): void {
+  /** @param lastOffset the largest of those that the answer tells */
+  #accept(
+    { options, resolve, reject }: PendingAppend,
+    group: Group,
+    result: AppendResult,
+    lastOffset: number = result.lastOffset,
+  ): void {
     group.accepted.push({
-      durableUpTo: options.acks === 'durable' ? result.lastOffset + 1 : undefined,
-      isOfGroup: result.lastOffset >= group.at,
+      durableUpTo: options.acks === 'durable' ? lastOffset + 1 : undefined,
+      isOfGroup: lastOffset >= group.at,
       resolve: () => resolve(result),
       reject,
     });
@@ -315,18 +357,22 @@ export class PartitionWriter {
       assert(end === group.next, `the log ends at ${end} after an append that should end at ${group.next}`);
     } catch (error) {
       const failure = toLogError(error);
-      if (group.hasProducer) this.#forgetGroup(failure);
+      if (group.isTracked) this.#forgetGroup(group, failure);
       this.#noteAppend(failure);
       return failure;
     }
     this.#noteAppend(undefined);
     sync.noteWritten(group.byteLength);
-    this.#producers.appended(group.byteLength, group.hasProducer);
+    this.#producers.appended(group.byteLength, group.isTracked);
     return undefined;
   }
 
-  /** Unless the batches may be there all the same: the log takes no more then, and readers must wait for their markers. */
-  #forgetGroup(failure: LogError): void {
+  /**
+   * Where the batches may be there all the same, the log takes no more, and readers must wait for their markers. But that
+   * nobody is told that a record is there which may not be, its id is forgotten in any case.
+   */
+  #forgetGroup(group: Group, failure: LogError): void {
+    this.#options.messageIds.undoTo(group.idSavepoint);
     const { states } = this.#producers;
     if (failure.outcome === 'none') states.undoTo(0);
     else states.settle(this.#options.log.durableOffset);
@@ -352,6 +398,14 @@ export class PartitionWriter {
     const { place, logger } = this.#options;
     logger.error({ topic: place.topic, partition: place.index, err: error }, 'defect in the partition writer');
   }
+}
+
+function hasMessageIds({ options: { messageIds = [] } }: PendingAppend): boolean {
+  return messageIds.length > 0;
+}
+
+function maxOf(offsets: readonly number[]): number {
+  return offsets.reduce((max, offset) => Math.max(max, offset), 0);
 }
 
 /** Whether one range of offsets tells where all of them are. */

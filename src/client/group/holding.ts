@@ -1,6 +1,7 @@
 /** One partition of a member, from the time it was assigned until it is gone. */
 import type { FetchSource } from '../fetch-session.js';
 import type { Topic } from '../serdes.js';
+import type { Tail } from './consumed.js';
 import { Progress } from './progress.js';
 import type { AssignedPartition, PositionToCommit, TopicPartition } from './types.js';
 
@@ -22,6 +23,8 @@ export class Holding<K, V> {
   source: FetchSource | undefined;
   /** What of `source` was taken from the session: the offset that comes next. */
   fetchedTo = 0;
+  /** What follows the last batch that was fetched. */
+  tail: Tail | undefined;
   /** What the broker has acknowledged, or had when this began; undefined: nothing that is known of. */
   committedOffset: number | undefined;
   /** How often in a row it could not be read. */
@@ -62,6 +65,7 @@ export class Holding<K, V> {
   /** Begins at `offset`, which forgets what was handed out before. */
   beginAt(offset: number): void {
     this.#progress = new Progress(offset);
+    this.tail = undefined;
     // A commit of what was before may still be on its way: whatever it leaves, the new position is to be committed.
     this.committedOffset = undefined;
   }

@@ -175,6 +175,7 @@ function give<K, V>(hand: Hand<K, V>, batch: ConsumedBatch<K, V>): void {
   const { holding, progress } = ConsumedBatch.originOf(batch);
   progress.noteLeaderEpoch(batch.baseOffset, ConsumedBatch.leaderEpochOf(batch));
   hand.give(holding, progress, batch.baseOffset, batch.nextOffset);
+  progress.skipTo(ConsumedBatch.endOf(batch));
 }
 
 /** Records of one batch after the other; what is decoded already costs little more than a resolved promise. */
@@ -233,9 +234,9 @@ export class RecordLoop<K, V> extends Loop<K, V, ConsumedRecord<K, V>> {
     if (isEnd || failure !== undefined) this.#cursor = undefined;
   }
 
-  /** All records of the batch were handed out; what follows the last one is a hole. */
+  /** All records of the batch were handed out; what follows the last one holds none. */
   #close(batch: ConsumedBatch<K, V>): void {
-    ConsumedBatch.originOf(batch).progress.skipTo(batch.nextOffset);
+    ConsumedBatch.originOf(batch).progress.skipTo(ConsumedBatch.endOf(batch));
     this.#batch = undefined;
   }
 }

@@ -172,7 +172,8 @@ export class Participation<K, V> implements MembershipListener {
     this.#fetching.stop([holding]);
     const isLast = (): boolean => holding.seeks === seeks;
     try {
-      const offset = await this.#context.findOffset(partition, to, this.#stopped.signal);
+      const { isolation } = this.#context.options;
+      const offset = await this.#context.findOffset(partition, to, isolation, this.#stopped.signal);
       if (isLast()) this.#moveTo(holding, offset);
     } catch (error) {
       if (isLast()) this.#readOn(holding);

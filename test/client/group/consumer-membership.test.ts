@@ -108,7 +108,7 @@ async function stage(
     findStarts: async (partitions) =>
       partitions.map((partition): StartPosition | NoStartPosition =>
         played.start instanceof LogError
-          ? { partition, error: played.start, topicGone: played.start.reason === 'UNKNOWN_TOPIC_OR_PARTITION' }
+          ? { partition, error: played.start, temporary: played.start.reason === 'UNKNOWN_TOPIC_OR_PARTITION' }
           : { partition, commitNow: false, ...played.start },
       ),
     findOffset: async () => 0,

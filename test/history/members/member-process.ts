@@ -4,6 +4,7 @@ import { once } from 'node:events';
 import { readFileSync, statSync, writeFileSync } from 'node:fs';
 import { fileURLToPath } from 'node:url';
 import type { HistoryEvent } from '../events.js';
+import type { WorkerOptions } from '../pipeline/worker-options.js';
 import { nowUs, type TimedHistory } from '../timed-history.js';
 import type { MemberOptions } from './member-options.js';
 
@@ -30,7 +31,7 @@ export class MemberProcess {
   #collected = 0;
 
   /** @param main the script; it takes the options as JSON */
-  constructor(options: Pick<MemberOptions, 'process' | 'eventsFile'>, history: TimedHistory, main: URL = MEMBER_MAIN) {
+  constructor(options: MemberOptions | WorkerOptions, history: TimedHistory, main: URL = MEMBER_MAIN) {
     this.process = options.process;
     this.#history = history;
     this.#eventsFile = options.eventsFile;

@@ -297,9 +297,7 @@ export class FakeBroker {
           'AbortTransaction',
           'ListHangingTransactions',
           'DescribeProducers',
-        ].flatMap((name) =>
-          Object.entries(unary(name, (request: object) => this.onGroups(name, request))),
-        ),
+        ].flatMap((name) => Object.entries(unary(name, (request: object) => this.onGroups(name, request)))),
       ),
     });
     server.addService(ProduceService, {

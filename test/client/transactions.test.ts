@@ -4,14 +4,20 @@ import { type RunningBroker, startBroker } from '../../src/broker.js';
 import { Channel } from '../../src/client/channel.js';
 import { type Client, connect } from '../../src/client/client.js';
 import type { Consumer } from '../../src/client/consumer.js';
-import { methods } from '../../src/client/methods.js';
+import { MetadataCache } from '../../src/client/metadata-cache.js';
+import { type Method, methods } from '../../src/client/methods.js';
 import type { ConnectOptions } from '../../src/client/options.js';
 import { string, type Topic, topic } from '../../src/client/serdes.js';
 import type { Transaction } from '../../src/client/transaction.js';
-import type { TransactionalProducerOptions } from '../../src/client/transaction-options.js';
-import type { TransactionalProducer } from '../../src/client/transactional-producer.js';
+import {
+  resolveTransactionalOptions,
+  type TransactionalProducerOptions,
+} from '../../src/client/transaction-options.js';
+import { TransactionalProducer } from '../../src/client/transactional-producer.js';
 import { systemClock } from '../../src/core/clock.js';
-import type { LogError } from '../../src/core/errors.js';
+import { LogError } from '../../src/core/errors.js';
+import { silentLogger } from '../../src/core/logger.js';
+import { systemRandom } from '../../src/core/random.js';
 import { rejection } from '../support/rejection.js';
 import { TcpProxy } from '../support/tcp-proxy.js';
 import { temporaryDirectory } from '../support/temporary-directory.js';
@@ -458,6 +464,51 @@ test('whatever is lost on the way, each input has its output once (invariant 11)
   } finally {
     await proxy.stop();
   }
+});
+
+/** Loses the answers to commits when told to. */
+class LossyChannel extends Channel {
+  losesCommits = false;
+
+  override async unary<Request, Response>(
+    method: Method<Request, Response>,
+    request: Request,
+    options: Parameters<Channel['unary']>[2],
+  ): Promise<Response> {
+    const answer = await super.unary(method, request, options);
+    if (this.losesCommits && method.path === methods.commit.path) throw new LogError('CONNECTION_LOST', 'lost');
+    return answer;
+  }
+}
+
+test('after a commit of which nobody could tell, the loop goes on where the group says (invariant 11)', async () => {
+  await using t = await start();
+  await t.order('a', 'b', 'c');
+  const channel = new LossyChannel(t.broker.address, 'lossy', systemClock);
+  const lookup = (name: string) => t.client.admin.lookUpTopic(name);
+  await using tx = new TransactionalProducer({
+    channel,
+    runtime: { clock: systemClock, random: systemRandom, logger: silentLogger },
+    metadata: new MetadataCache(lookup, systemClock, 300_000),
+    options: resolveTransactionalOptions('billing-1', { deliveryTimeoutMs: 300 }),
+    requestTimeoutMs: 5_000,
+    maxRequestBytes: 1024 * 1024,
+    working: new Set(),
+    onClosed: () => channel.close(),
+  });
+  const reading = loop(
+    t,
+    async ([value = ''], transact) => {
+      channel.losesCommits = value === 'b';
+      await transact((transaction) => transaction.send(invoices, { value, partition: 0 }));
+    },
+    tx,
+  );
+  await until(async () => (await t.committed()) === 3, 'everything is committed');
+  await reading.stop();
+  expect(reading.errors.map(({ reason, outcome }) => [reason, outcome])).toEqual([['CONNECTION_LOST', 'unknown']]);
+  expect(reading.seen).toEqual(['a', 'b', 'c']);
+  expect(await t.values(invoices)).toEqual(['a', 'b', 'c']);
 });
 
 test('a broker that is started anew in the middle of a transaction aborts it, and the loop goes on (invariant 11)', async () => {

@@ -6,6 +6,7 @@ export type {
   ClusterDescription,
   ConfigValue,
   DeletedRecords,
+  ListOffsetsOptions,
   NewTopic,
   OffsetSpec,
   PartitionDescription,
@@ -27,6 +28,14 @@ export type {
   PartitionOffsetReset,
   ResetTarget,
 } from './client/admin-groups.js';
+export type {
+  HangingTransaction,
+  ListTransactionsOptions,
+  ProducerDescription,
+  TransactionDescription,
+  TransactionState,
+  TransactionSummary,
+} from './client/admin-transactions.js';
 export { type Client, connect } from './client/client.js';
 export type { PartitionRange, SendManyResult, SendResult } from './client/completions.js';
 export type { CommittedPosition, Consumer, SeekTo } from './client/consumer.js';
@@ -41,6 +50,7 @@ export type { ConsumedBatch } from './client/group/consumed.js';
 export type { ConsumerEvent, PartitionsListener } from './client/group/consumer-events.js';
 export type { Handler } from './client/group/runner.js';
 export type { TopicPartition } from './client/group/types.js';
+export type { Isolation } from './client/isolation.js';
 export { murmur2 } from './client/murmur2.js';
 export type { Acks, ConnectOptions, ProducerOptions } from './client/options.js';
 export { keyPartitioner, type Partitioner } from './client/partitioner.js';

@@ -36,6 +36,7 @@ import { groupAdminHandlers } from './group-admin.js';
 import { unary } from './handlers.js';
 import { toIsolation } from './isolation.js';
 import { pageByName } from './paging.js';
+import { transactionAdminHandlers } from './transaction-admin.js';
 
 /** AdminService over the broker. */
 export function adminHandlers(broker: Broker, budgets: BudgetsByKind): UntypedServiceImplementation {
@@ -55,6 +56,7 @@ export function adminHandlers(broker: Broker, budgets: BudgetsByKind): UntypedSe
     ListOffsets: unary(logger, (request: ListOffsetsRequest) => listOffsets(broker, request)),
     DescribeCluster: unary(logger, async (_request: DescribeClusterRequest) => describeCluster(broker)),
     ...groupAdminHandlers(broker, budgets),
+    ...transactionAdminHandlers(broker, budgets),
   };
 }
 

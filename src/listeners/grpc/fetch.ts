@@ -42,9 +42,12 @@ const ABORTED_WEIGHT_BYTES = 48;
 
 type StreamMessage = FetchStreamResponse | ChunkedFetchStreamResponse;
 
+/** What is needed of the broker. */
+export type FetchBroker = Pick<Broker, 'clock' | 'logger' | 'fetch'>;
+
 /** What the calls share. */
 interface FetchContext {
-  readonly broker: Broker;
+  readonly broker: FetchBroker;
   readonly budgets: BudgetsByKind;
   readonly readers: OpenReaders;
   readonly reads: Semaphore;
@@ -53,7 +56,7 @@ interface FetchContext {
 }
 
 /** FetchService over the broker. */
-export function fetchHandlers(broker: Broker, budgets: BudgetsByKind): UntypedServiceImplementation {
+export function fetchHandlers(broker: FetchBroker, budgets: BudgetsByKind): UntypedServiceImplementation {
   const { clock, logger } = broker;
   const { total } = budgets.fetchStreams;
   const sources = new ByteBudget(total.limitBytes / SOURCES_SHARE);

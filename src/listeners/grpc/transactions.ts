@@ -33,12 +33,12 @@ type EndCall = ServerUnaryCall<EndRequest, EndResponse>;
 const END: Weights<EndRequest, EndResponse> = { parts: () => 0, answer: () => 0, alwaysAnswered: true };
 
 export function transactionHandlers(broker: TransactionBroker, budgets: BudgetsByKind): UntypedServiceImplementation {
-  const { transactions, logger } = broker;
+  const { logger } = broker;
   const context: TransactionCallContext = { broker, budgets };
   const ends = new SharedWork<ProducerIdentity>();
   return {
     AddOffsets: unary(logger, (request: AddOffsetsRequest, call) =>
-      budgets.unary.whileCharged(call.getPeer(), weightOfCommit(request), () => addOffsets(transactions, request)),
+      budgets.unary.whileCharged(call.getPeer(), weightOfCommit(request), () => addOffsets(broker, request)),
     ),
     Commit: unary(logger, (_request: EndRequest, call: EndCall) => end(context, ends, call, true)),
     Abort: unary(logger, (_request: EndRequest, call: EndCall) => end(context, ends, call, false)),
@@ -46,7 +46,7 @@ export function transactionHandlers(broker: TransactionBroker, budgets: BudgetsB
 }
 
 async function addOffsets(
-  transactions: TransactionCoordinatorApi,
+  { transactions }: TransactionBroker,
   request: AddOffsetsRequest,
 ): Promise<AddOffsetsResponse> {
   const { transactionalId, producerId, producerEpoch, groupId, memberId, memberEpoch } = request;

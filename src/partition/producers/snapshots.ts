@@ -62,8 +62,8 @@ export class ProducerSnapshots {
 
   /** Begins one if enough was appended. */
   saveIfDue(): void {
-    if (this.#bytesSince < this.#everyBytes && !this.#context.parts.some(({ isDue }) => isDue)) return;
-    if (this.#bytesSince < this.#newestBytes * LEAST_RATIO) return;
+    const isDue = this.#bytesSince >= this.#everyBytes || this.#context.parts.some((part) => part.isDue);
+    if (!isDue || this.#bytesSince < this.#newestBytes * LEAST_RATIO) return;
     if (this.#hasContents) void this.save();
     else this.#bytesSince = 0;
   }

@@ -123,7 +123,7 @@ export class FakeBroker {
   onFetched: (message: FetchedPartition) => FetchedPartition | 'cut' | 'end' = passOn;
   /** Asked before every unary call; an error is answered instead. */
   onUnary: (method: string) => LogError | undefined = () => undefined;
-  /** Answers the calls of AdminService that are about groups, of which it keeps none. */
+  /** Answers the calls of AdminService that are about groups and transactions, of which it keeps none. */
   onGroups: (method: string, request: object) => object = () => {
     throw new LogError('GROUP_ID_NOT_FOUND', 'There is no such group.');
   };
@@ -277,9 +277,17 @@ export class FakeBroker {
         maxRequestBytes: this.maxRequestBytes,
       })),
       ...Object.fromEntries(
-        ['ListGroups', 'GetGroup', 'DeleteGroup', 'ResetGroupOffsets'].flatMap((name) =>
-          Object.entries(unary(name, (request: object) => this.onGroups(name, request))),
-        ),
+        [
+          'ListGroups',
+          'GetGroup',
+          'DeleteGroup',
+          'ResetGroupOffsets',
+          'ListTransactions',
+          'GetTransaction',
+          'AbortTransaction',
+          'ListHangingTransactions',
+          'DescribeProducers',
+        ].flatMap((name) => Object.entries(unary(name, (request: object) => this.onGroups(name, request)))),
       ),
     });
     server.addService(ProduceService, {

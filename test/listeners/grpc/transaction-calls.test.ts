@@ -16,11 +16,12 @@ import type {
 } from '../../../src/rpc/transaction-messages.js';
 import { rejection } from '../../support/rejection.js';
 import { until } from '../../support/until.js';
-import { type Served, serve } from './fake-transactions.js';
+import { serveTransactions } from './fake-transactions.js';
 import { refusal } from './group-support.js';
+import type { RawClient } from './support.js';
 
-async function served(methods: Partial<TransactionCoordinatorApi>, totalBytes?: number): Promise<Served['raw']> {
-  const { raw, stop } = await serve(methods, totalBytes);
+async function served(methods: Partial<TransactionCoordinatorApi>, totalBytes?: number): Promise<RawClient> {
+  const { raw, stop } = await serveTransactions(methods, totalBytes);
   onTestFinished(stop);
   return raw;
 }

@@ -6,6 +6,7 @@
 import { mkdirSync, writeFileSync } from 'node:fs';
 import { fileURLToPath } from 'node:url';
 import { parseArgs } from 'node:util';
+import { EXACTLY_ONCE_SCENARIOS, exactlyOnceRatios } from './exactly-once.js';
 import { GROUP_SCENARIOS, groupRatios } from './groups-of-consumers.js';
 import { LIFE_SCENARIOS, lifeRatios } from './life-of-a-log.js';
 import { bareGrpcStream, bareWritev } from './scenarios/baselines.js';
@@ -98,6 +99,7 @@ const SCENARIOS: readonly Scenario[] = [
   },
   ...LIFE_SCENARIOS,
   ...GROUP_SCENARIOS,
+  ...EXACTLY_ONCE_SCENARIOS,
 ];
 
 /** Ratios that the figures stand for; each compares two figures of the same run. */
@@ -116,6 +118,7 @@ function ratios(medians: ReadonlyMap<string, number>): Record<string, number> {
     'replay / produce, 1 KiB': replayed('1 KiB'),
     ...lifeRatios(of),
     ...groupRatios(of),
+    ...exactlyOnceRatios(of),
   };
 }
 

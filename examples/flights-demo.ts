@@ -22,6 +22,7 @@ import {
   flightsTopic,
   loadFlights,
 } from './flights/data.js';
+import { sortExactlyOnce } from './flights/exactly-once.js';
 import { handleInGroup } from './flights/group.js';
 import { Checks, heading, Step } from './flights/report.js';
 
@@ -75,6 +76,8 @@ async function main(): Promise<number> {
       await keepLatest(client, demo.flights, demo.copies, demo.checks);
       heading('6. A consumer group: three workers, one of them killed with -9, and a fourth');
       await handleInGroup(client, address, directory, demo.checks);
+      heading('7. Exactly once: two workers sort the flights in transactions, one of them killed with -9');
+      await sortExactlyOnce(client, address, demo.flights, demo.checks);
     });
     demo.checks.check('the broker stopped cleanly again', (await broker.stop()) === 0);
   } finally {

@@ -97,7 +97,7 @@ async function fill(client: Client): Promise<void> {
     'file.delete.delay.ms': 1_000,
   };
   await client.admin.createTopic({ name: 'bench', partitions: 1, configs });
-  await using producer = client.producer({ acks: 'written', maxInFlight: 16 });
+  await using producer = client.producer({ acks: 'written', maxInFlight: 16, idempotent: false });
   const to = topic('bench', { key: string(), value: bytes() });
   const value = Buffer.alloc(VALUE_BYTES, 'x');
   const records = TOTAL_BYTES / VALUE_BYTES;

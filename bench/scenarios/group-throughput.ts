@@ -72,7 +72,12 @@ export async function groupThroughput(): Promise<GroupThroughput> {
 }
 
 async function fill(client: Client): Promise<void> {
-  await using producer = client.producer({ acks: 'written', batchBytes: 256 * 1024, maxInFlight: 16 });
+  await using producer = client.producer({
+    acks: 'written',
+    batchBytes: 256 * 1024,
+    maxInFlight: 16,
+    idempotent: false,
+  });
   const to = topic(TOPIC, { value: bytes() });
   const value = Buffer.alloc(RECORD_BYTES, 'x');
   const chunk = Array.from({ length: RECORDS_EACH }, (_, i) => ({ value, partition: i % PARTITIONS }));

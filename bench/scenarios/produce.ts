@@ -25,7 +25,7 @@ const REPLAY_PASSES = 3;
 
 async function sendAll(client: Client, to: Values, options: ProduceOptions, records: number): Promise<void> {
   const { acks, batchBytes, call } = options;
-  await using producer = client.producer({ acks, batchBytes, lingerMs: 5, maxInFlight: 16 });
+  await using producer = client.producer({ acks, batchBytes, lingerMs: 5, maxInFlight: 16, idempotent: false });
   const value = Buffer.alloc(options.recordBytes, 'x');
   const chunk = Array.from({ length: CHUNK_RECORDS }, () => ({ value, partition: 0 }));
   let pending: Promise<unknown>[] = [];

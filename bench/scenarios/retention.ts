@@ -56,7 +56,7 @@ export async function appendsWhileRetentionDeletes(): Promise<RetentionResult> {
 }
 
 async function alternate(client: Client): Promise<RetentionResult> {
-  await using producer = client.producer({ acks: 'durable', lingerMs: 0, maxInFlight: 16 });
+  await using producer = client.producer({ acks: 'durable', lingerMs: 0, maxInFlight: 16, idempotent: false });
   const names = ['kept', 'deleted'] as const;
   for (const name of names) await load(producer, name, WARM_UP_MS);
   const slices = { kept: [] as PacedResult[], deleted: [] as PacedResult[] };

@@ -48,7 +48,7 @@ export async function timeLookup(): Promise<TimeLookupResult> {
 async function fill(address: string, firstTimestampMs: number, random: () => number): Promise<void> {
   await using client = await connect(address);
   await client.admin.createTopic({ name: 'bench', partitions: 1 });
-  await using producer = client.producer({ acks: 'written', maxInFlight: 16 });
+  await using producer = client.producer({ acks: 'written', maxInFlight: 16, idempotent: false });
   const to = topic('bench', { value: bytes() });
   for (let sent = 0; sent < RECORDS; sent += CHUNK_RECORDS) {
     await producer.sendMany(to, chunkFrom(sent, firstTimestampMs, random));

@@ -18,6 +18,7 @@ import {
   MAX_RECORDS_PER_BATCH,
   MAX_TIMESTAMP_AT,
   MAX_TIMESTAMP_MS,
+  MESSAGE_IDS_BIT,
   NO_LEADER_EPOCH,
   NO_PRODUCER_EPOCH,
   NO_PRODUCER_ID,
@@ -63,6 +64,8 @@ export interface BatchOptions {
   readonly baseSequence?: number;
   readonly transactional?: boolean;
   readonly control?: boolean;
+  /** Whether each record carries its message id: only the broker says so. */
+  readonly messageIds?: boolean;
 }
 
 const NO_OPTIONS: BatchOptions = {};
@@ -180,11 +183,14 @@ export class BatchBuilder {
 
   #writeHeader(batch: Buffer, options: BatchOptions): void {
     const producerEpoch = options.producerEpoch ?? NO_PRODUCER_EPOCH;
-    const attributes = (options.transactional ? TRANSACTIONAL_BIT : 0) | (options.control ? CONTROL_BIT : 0);
+    const attributes =
+      (options.transactional ? TRANSACTIONAL_BIT : 0) |
+      (options.control ? CONTROL_BIT : 0) |
+      (options.messageIds ? MESSAGE_IDS_BIT : 0);
     stampBatch(batch, 0, options.baseOffset ?? 0, options.leaderEpoch ?? NO_LEADER_EPOCH);
     writeInt32(batch, BATCH_LENGTH_AT, batch.length - LOG_OVERHEAD);
     batch[MAGIC_AT] = MAGIC;
-    batch[ATTRIBUTES_AT] = 0;
+    batch[ATTRIBUTES_AT] = attributes >>> 8;
     batch[ATTRIBUTES_AT + 1] = attributes;
     writeInt32(batch, LAST_OFFSET_DELTA_AT, this.#recordCount - 1);
     writeInt64(batch, BASE_TIMESTAMP_AT, this.#baseTimestamp);

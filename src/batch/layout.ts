@@ -8,7 +8,8 @@
  *             magic                 i8    16   2
  *             crc                   u32   17   CRC-32C over everything from `attributes` to the end
  *             attributes            i16   21   bits 0-2 codec, 3 LogAppendTime, 4 transactional, 5 control,
- *                                              6 baseTimestamp is a delete horizon, 7-15 unused
+ *                                              6 baseTimestamp is a delete horizon, 7 unused,
+ *                                              8 records carry message ids (ours: Kafka looks at 0-7), 9-15 unused
  *             lastOffsetDelta       i32   23   offset of the last record slot - baseOffset
  *             baseTimestamp         i64   27   ms; record timestamps are relative to it
  *             maxTimestamp          i64   35   ms; of the records, or the append time (LogAppendTime)
@@ -81,6 +82,8 @@ export const LOG_APPEND_TIME_BIT = 0x08;
 export const TRANSACTIONAL_BIT = 0x10;
 export const CONTROL_BIT = 0x20;
 export const DELETE_HORIZON_BIT = 0x40;
+/** Not Kafka's, which knows the low byte alone and leaves the high one as it is. */
+export const MESSAGE_IDS_BIT = 0x100;
 
 export type Codec = 'none' | 'gzip' | 'snappy' | 'lz4' | 'zstd';
 
@@ -210,6 +213,16 @@ export function hasDeleteHorizon(attributes: number): boolean {
   return (attributes & DELETE_HORIZON_BIT) !== 0;
 }
 
+/** Whether the broker made the batch of records that came with message ids, which each of them carries in a header. */
+export function carriesMessageIds(attributes: number): boolean {
+  return (attributes & MESSAGE_IDS_BIT) !== 0;
+}
+
+/** Whether a start has to look at the batch: it names a producer, or its records came with message ids. */
+export function isTracked(buf: Buffer, at: number): boolean {
+  return producerIdOf(buf, at) >= 0 || carriesMessageIds(attributesOf(buf, at));
+}
+
 /**
  * Assigns a batch its place in the log: base offset (a safe integer >= 0) and leader epoch (i32). Writes bytes 0-7 and
  * 12-15 only; the CRC covers neither.
@@ -226,6 +239,25 @@ export function setLogAppendTime(buf: Buffer, at: number, timestampMs: number): 
   assert(Number.isSafeInteger(timestampMs), 'a timestamp is a safe integer');
   buf[at + ATTRIBUTES_AT + 1] = buf[at + ATTRIBUTES_AT + 1]! | LOG_APPEND_TIME_BIT;
   writeInt64(buf, at + MAX_TIMESTAMP_AT, timestampMs);
+  writeCrc(buf, at);
+}
+
+/** Whether the batch is numbered like this. */
+export function isNumbered(buf: Buffer, at: number, producerId: number, epoch: number, sequence: number): boolean {
+  return (
+    baseSequenceOf(buf, at) === sequence && producerEpochOf(buf, at) === epoch && producerIdOf(buf, at) === producerId
+  );
+}
+
+/** Gives the batch another place in the sequence of its producer: id, epoch (i16), first sequence (i32), and the CRC anew. */
+export function setProducer(buf: Buffer, at: number, producerId: number, epoch: number, sequence: number): void {
+  assert(Number.isSafeInteger(producerId), 'a producer id is a safe integer');
+  assert((epoch << 16) >> 16 === epoch, 'a producer epoch fits 16 bits');
+  assert((sequence | 0) === sequence, 'a sequence fits 32 bits');
+  writeInt64(buf, at + PRODUCER_ID_AT, producerId);
+  buf[at + PRODUCER_EPOCH_AT] = epoch >>> 8;
+  buf[at + PRODUCER_EPOCH_AT + 1] = epoch;
+  writeInt32(buf, at + BASE_SEQUENCE_AT, sequence);
   writeCrc(buf, at);
 }
 

@@ -168,6 +168,11 @@ export class RecordCursor {
     return true;
   }
 
+  /** Another cursor over the same records, before the first one. */
+  again(): RecordCursor {
+    return new RecordCursor(this.buffer, this.#start, this.#end, this.#facts);
+  }
+
   /** Back to before the first record. */
   rewind(): void {
     this.#at = this.#start;

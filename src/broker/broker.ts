@@ -12,12 +12,15 @@ import { Fetcher } from './fetch.js';
 import { GroupCoordinator } from './groups/coordinator.js';
 import type { GroupCoordinatorApi } from './groups/coordinator-types.js';
 import { checkGroupConfig, type GroupConfig } from './groups/group-config.js';
+import { type InitProducerRequest, initProducer } from './init-producer.js';
 import { listOffsets, type OffsetAnswer, type OffsetQuery } from './list-offsets.js';
 import { LogManager } from './log-manager.js';
 import { Producer } from './produce.js';
+import { ProducerIds } from './producer-ids.js';
 import { TopicCatalog } from './topic-catalog.js';
 import type { TopicOverrides } from './topic-config.js';
 import { type TopicLimits, Topics } from './topics.js';
+import type { ProducerIdentity, TransactionCoordinatorApi } from './transactions/coordinator-types.js';
 import type { TransactionConfig } from './transactions/transaction-config.js';
 
 const CLUSTER_ID_KEY = 'broker/cluster-id';
@@ -67,6 +70,8 @@ export class Broker {
   readonly produce: Producer;
   readonly fetch: Fetcher;
   readonly groups: GroupCoordinatorApi;
+  declare readonly transactions: TransactionCoordinatorApi;
+  readonly producerIds: ProducerIds;
   readonly nodeId: number = NODE_ID;
   readonly #options: BrokerOptions;
   readonly #clusterId: string;
@@ -80,7 +85,13 @@ export class Broker {
     this.#logs = logs;
     this.#clusterId = clusterId;
     this.topics = topics;
-    this.produce = new Producer({ topics, clock: options.clock, isDraining: () => this.#draining });
+    this.producerIds = new ProducerIds(options.engine.metadata);
+    this.produce = new Producer({
+      topics,
+      transactions: { enter: (producer, partition) => this.transactions.enter(producer, partition) },
+      clock: options.clock,
+      isDraining: () => this.#draining,
+    });
     this.fetch = new Fetcher({ topics, clock: options.clock });
     this.#coordinator = new GroupCoordinator({ ...options, topics, config: options.groups });
     this.groups = this.#coordinator;
@@ -140,6 +151,12 @@ export class Broker {
 
   async listOffsets(query: OffsetQuery): Promise<OffsetAnswer[]> {
     return await listOffsets(this.topics, query);
+  }
+
+  /** See `initProducer`. */
+  async initProducer(request: InitProducerRequest): Promise<ProducerIdentity> {
+    const { producerIds, transactions } = this;
+    return await initProducer({ producerIds, transactions, isDraining: () => this.#draining }, request);
   }
 
   /** See `deleteRecords`. */

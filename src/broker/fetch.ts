@@ -1,8 +1,8 @@
 import type { Clock } from '../core/clock.js';
 import { LogError, toLogError } from '../core/errors.js';
-import { type Offset, toOffset } from '../core/types.js';
+import { toOffset } from '../core/types.js';
 import type { Partition } from '../partition/partition.js';
-import type { AbortedTransaction } from '../partition/producers/types.js';
+import type { AbortedTransaction, Isolation } from '../partition/producers/types.js';
 import type { Topics } from './topics.js';
 
 /** Where to read one partition. */
@@ -27,6 +27,7 @@ export interface Fetched {
   readonly chunks: readonly Buffer[];
   readonly byteLength: number;
   readonly error: LogError | undefined;
+  /** Reading committed ends here; read after what was read, so that it may lie further. */
   readonly lastStableOffset: number;
   /** Reading committed: see `PartitionSlice`. */
   readonly aborted: readonly AbortedTransaction[];
@@ -44,6 +45,22 @@ export interface FetchCommand {
   readonly minBytes: number;
   readonly maxWaitMs: number;
   readonly maxBytes: number;
+  readonly isolation: Isolation;
+}
+
+export interface StreamCommand {
+  readonly positions: readonly FetchPosition[];
+  /** Of one piece, about. */
+  readonly maxBytes: number;
+  readonly isolation: Isolation;
+}
+
+/** What an aborted transaction takes in an answer. */
+const ABORTED_BYTES = 48;
+
+/** What the answer weighs, in bytes. */
+export function weightOfFetched({ byteLength, aborted }: Fetched): number {
+  return byteLength + aborted.length * ABORTED_BYTES;
 }
 
 /**
@@ -88,10 +105,10 @@ export class Fetcher {
       const stops = command.positions.map((position) => this.#listen(position, () => wake.ring()));
       try {
         const fetched = await admit(
-          (maxBytes) => this.#readOnce(command.positions, Math.min(command.maxBytes, maxBytes)),
-          bytesOf,
+          (maxBytes) => this.#readOnce(command, Math.min(command.maxBytes, maxBytes)),
+          (parts) => sum(parts, weightOfFetched),
         );
-        const bytes = bytesOf(fetched);
+        const bytes = sum(fetched, (part) => part.byteLength);
         const remainingMs = deadline - this.#clock.monotonic();
         const ready = bytes >= Math.max(command.minBytes, 1) || fetched.some((part) => part.error !== undefined);
         if (ready || remainingMs <= 0 || signal.aborted || this.#closed) return fetched;
@@ -126,43 +143,43 @@ export class Fetcher {
     }
   }
 
-  async #readOnce(positions: readonly FetchPosition[], maxBytes: number): Promise<Fetched[]> {
+  async #readOnce({ positions, isolation }: FetchCommand, maxBytes: number): Promise<Fetched[]> {
     let remaining = Math.min(Math.max(maxBytes, 1), MAX_FETCH_BYTES);
     const fetched: Fetched[] = [];
     for (const position of positions) {
       if (remaining <= 0) break;
-      const part = await this.#read(position, position.offset, remaining);
+      const part = await this.#read(position, position.offset, remaining, isolation);
       remaining -= part.byteLength;
       fetched.push(part);
     }
     return fetched;
   }
 
-  async #read(position: FetchPosition, offset: number, maxBytes: number): Promise<Fetched> {
+  async #read(position: FetchPosition, offset: number, maxBytes: number, isolation: Isolation): Promise<Fetched> {
     let partition: Partition | undefined;
     try {
       partition = this.#topics.partition(position.topic, position.topicId, position.partition);
-      const slice = await partition.read(toOffset(offset), maxBytes);
-      return describe(position, partition, slice.nextOffset, slice.chunks, slice.byteLength);
+      return describe(position, partition, await partition.read(toOffset(offset), maxBytes, isolation));
     } catch (error) {
-      return { ...describe(position, partition, offset, [], 0), error: toLogError(error) };
+      const nothing = { nextOffset: offset, chunks: [], byteLength: 0, aborted: [] };
+      return { ...describe(position, partition, nothing), error: toLogError(error) };
     }
   }
 
   /**
    * Reads on over all positions in turn, waiting at the tails, until each has reached its end offset (or for ever),
    * was found unreadable (reported once), or `signal` aborts. Pulls nothing before it is asked for the next value:
-   * the caller's pace is the back-pressure.
+   * the caller's pace is the back-pressure. Whatever was passed over is told by the offset of the next piece, also when
+   * there is nothing in it to show.
    * @throws LogError BROKER_DRAINING when the broker stops before that
    */
   async *stream(
-    positions: readonly FetchPosition[],
-    maxBytes: number,
+    command: StreamCommand,
     signal: AbortSignal,
     admit: Admission,
   ): AsyncGenerator<Fetched, void, undefined> {
+    const { positions } = command;
     checkPositions(positions);
-    const chunkBytes = Math.min(Math.max(maxBytes, 1), MAX_FETCH_BYTES);
     const wake = this.#wakeUp(signal);
     const ready = new ReadyQueue(wake);
     const readings = positions.map((position) => ({
@@ -181,7 +198,7 @@ export class Fetcher {
         if (signal.aborted) return;
         if (this.#closed) throw draining();
         if (reading === undefined) continue;
-        const part = isAtEnd(reading) ? undefined : await this.#advance(reading, chunkBytes, admit);
+        const part = isAtEnd(reading) ? undefined : await this.#advance(reading, command, admit);
         if (signal.aborted) return;
         if (part !== undefined) yield part;
         if (part?.error !== undefined || isAtEnd(reading)) {
@@ -202,11 +219,12 @@ export class Fetcher {
   }
 
   /** Reads the next piece of one partition; undefined when there is nothing to say. */
-  async #advance(reading: Reading, chunkBytes: number, admit: Admission): Promise<Fetched | undefined> {
-    const part = await admit(
-      (maxBytes) => this.#read(reading.position, reading.offset, Math.min(chunkBytes, maxBytes)),
-      (read) => read.byteLength,
-    );
+  async #advance(reading: Reading, command: StreamCommand, admit: Admission): Promise<Fetched | undefined> {
+    const chunkBytes = Math.min(Math.max(command.maxBytes, 1), MAX_FETCH_BYTES);
+    const part = await admit((maxBytes) => {
+      const { position, offset } = reading;
+      return this.#read(position, offset, Math.min(chunkBytes, maxBytes), command.isolation);
+    }, weightOfFetched);
     reading.offset = part.nextOffset;
     return part.byteLength > 0 || part.error !== undefined ? part : undefined;
   }
@@ -246,32 +264,28 @@ class ReadyQueue {
   }
 }
 
-function bytesOf(parts: readonly Fetched[]): number {
-  return parts.reduce((sum, part) => sum + part.byteLength, 0);
+function sum(parts: readonly Fetched[], of: (part: Fetched) => number): number {
+  return parts.reduce((total, part) => total + of(part), 0);
 }
 
 function isAtEnd({ position, offset }: Reading): boolean {
   return position.endOffset !== undefined && offset >= position.endOffset;
 }
 
-function describe(
-  position: FetchPosition,
-  partition: Partition | undefined,
-  nextOffset: number | Offset,
-  chunks: readonly Buffer[],
-  byteLength: number,
-): Fetched {
+type Slice = Pick<Fetched, 'nextOffset' | 'chunks' | 'byteLength' | 'aborted'>;
+
+function describe(position: FetchPosition, partition: Partition | undefined, slice: Slice): Fetched {
   return {
     topic: position.topic,
     partition: position.partition,
     highWatermark: partition?.highWatermark ?? -1,
     logStartOffset: partition?.logStartOffset ?? -1,
-    nextOffset,
-    chunks,
-    byteLength,
+    nextOffset: slice.nextOffset,
+    chunks: slice.chunks,
+    byteLength: slice.byteLength,
     error: undefined,
     lastStableOffset: partition?.lastStableOffset ?? -1,
-    aborted: [],
+    aborted: slice.aborted,
   };
 }
 

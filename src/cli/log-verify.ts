@@ -16,6 +16,7 @@ interface Totals {
   problems: number;
   tornTails: number;
   indexProblems: number;
+  snapshotProblems: number;
 }
 
 /**
@@ -34,6 +35,7 @@ export async function verifyDataDir(dataDir: string, output: Output): Promise<vo
     problems: 0,
     tornTails: 0,
     indexProblems: 0,
+    snapshotProblems: 0,
   };
   let first: Problem | undefined;
   for await (const report of verifyDataDirectory(path)) {
@@ -68,6 +70,7 @@ function add(totals: Totals, report: PartitionReport): void {
   totals.problems += report.problemCount;
   totals.tornTails += report.tornTail === undefined ? 0 : 1;
   totals.indexProblems += report.indexProblems.length;
+  totals.snapshotProblems += report.snapshotProblems.length;
   // The journal of the metadata is checked too, but is no partition.
   if (report.name === METADATA_LOG_NAME) return;
   totals.partitions++;
@@ -86,6 +89,7 @@ function printReport(report: PartitionReport, output: Output): void {
     output.line(`torn tail: ${file}, byte ${position}, ${count(bytes, 'byte')}: ${what} (the next start cuts it off)`);
   }
   for (const problem of report.indexProblems) output.line(`${problemLine('index', problem)} (will be rebuilt)`);
+  for (const problem of report.snapshotProblems) output.line(`${problemLine('snapshot', problem)} (will be rebuilt)`);
 }
 
 function problemLine(kind: string, { file, position, offset, what }: Problem): string {
@@ -104,6 +108,7 @@ function printSummary(dataDir: string, totals: Totals, output: Output): void {
     totals.problems === 0 ? 'No corruption' : `${count(totals.problems, 'problem')} found`,
     ...(totals.tornTails === 0 ? [] : [count(totals.tornTails, 'torn tail')]),
     ...(totals.indexProblems === 0 ? [] : [`${count(totals.indexProblems, 'index', 'indexes')} to rebuild`]),
+    ...(totals.snapshotProblems === 0 ? [] : [`${count(totals.snapshotProblems, 'snapshot')} to rebuild`]),
   ].join(', ');
   output.line(`${found}.`);
 }

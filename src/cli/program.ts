@@ -37,6 +37,11 @@ const COMMANDS: Readonly<Record<string, CommandEntry>> = {
     summary: 'list, describe and delete consumer groups, reset their offsets',
     load: () => import('./commands/group.js'),
   },
+  transaction: {
+    summary: 'list, describe and abort transactions, find hanging ones',
+    load: () => import('./commands/transaction.js'),
+  },
+  producer: { summary: 'show the producers that a partition remembers', load: () => import('./commands/producer.js') },
   log: { summary: 'look into log files and check them, without a broker', load: () => import('./commands/log.js') },
   version: { summary: 'print the version', load: () => import('./commands/version.js') },
 };
@@ -49,6 +54,7 @@ Examples:
   tidelog consume orders --from earliest --to end --format json
   tidelog consume orders --group billing
   tidelog group describe billing
+  tidelog transaction list
   tidelog log verify ./data
 
 Exit codes: 0 done, 1 a failure (one line on standard error), 2 wrong usage.`;

@@ -1,5 +1,6 @@
 /** Records into open batches, open batches into sealed ones. */
 import type { RecordHeader } from '../batch/builder.js';
+import { NO_PRODUCER_EPOCH, NO_PRODUCER_ID, NO_SEQUENCE } from '../batch/layout.js';
 import { assert } from '../core/assert.js';
 import { toLogError } from '../core/errors.js';
 import type { ByteGate } from './byte-gate.js';
@@ -25,7 +26,7 @@ export interface AccumulatorContext {
 export class Accumulator {
   readonly #context: AccumulatorContext;
   readonly #openLanes = new Set<Lane>();
-  #nextSequence = 0;
+  #nextOrdinal = 0;
   #lingerMs: number;
   #sealScheduled = false;
 
@@ -116,13 +117,25 @@ export class Accumulator {
     this.#openLanes.delete(lane);
     const { runtime, options, sender } = this.#context;
     const { recordCount, sizeInBytes } = lane.builder;
-    const encoded = lane.builder.build();
+    const { sequences } = lane;
+    const firstSequence = sequences?.seal(recordCount) ?? NO_SEQUENCE;
+    const identity = sequences?.identity;
+    const transactional = sequences?.transactional ?? false;
+    const encoded = lane.builder.build({
+      producerId: identity?.producerId ?? NO_PRODUCER_ID,
+      producerEpoch: identity?.producerEpoch ?? NO_PRODUCER_EPOCH,
+      baseSequence: firstSequence,
+      transactional,
+    });
     const compressed = options.compression !== 'none';
     const origin = {
       target: lane.target,
       partition: lane.partition,
       sealedAtMs: runtime.clock.monotonic(),
-      sequence: this.#nextSequence++,
+      ordinal: this.#nextOrdinal++,
+      identity,
+      firstSequence,
+      transactional,
     };
     const completions = lane.takeCompletions();
     const batch = new ProducerBatch(origin, recordCount, completions, sizeInBytes, compressed ? undefined : encoded);

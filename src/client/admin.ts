@@ -1,13 +1,6 @@
 /** Topics, offsets, consumer groups and the cluster. */
 import { LogError } from '../core/errors.js';
-import type {
-  ConfigSourceName,
-  ListOffsetsRequest,
-  OffsetPositionName,
-  PartitionMessage,
-  RecordsToDeleteMessage,
-  TopicMessage,
-} from '../rpc/messages.js';
+import type { ListOffsetsRequest, OffsetPositionName, RecordsToDeleteMessage, TopicMessage } from '../rpc/messages.js';
 import { AdminCalls, allPages, type CallOptions } from './admin-calls.js';
 import {
   type GroupDescription,
@@ -18,7 +11,21 @@ import {
   listGroups,
   resetGroupOffsets,
 } from './admin-groups.js';
+import { describeTopic, summarizeTopic } from './admin-topics.js';
+import {
+  abortTransaction,
+  describeProducers,
+  describeTransaction,
+  findHangingTransactions,
+  type HangingTransaction,
+  type ListTransactionsOptions,
+  listTransactions,
+  type ProducerDescription,
+  type TransactionDescription,
+  type TransactionSummary,
+} from './admin-transactions.js';
 import type { Channel } from './channel.js';
+import { type Isolation, isolationLevelOf, resolveIsolation } from './isolation.js';
 import { methods } from './methods.js';
 import type { ClientRuntime } from './options.js';
 
@@ -107,6 +114,11 @@ export interface TopicDescription extends TopicSummary {
  * after a time (ms since the epoch).
  */
 export type OffsetSpec = 'earliest' | 'latest' | 'latest-by-timestamp' | Date | { readonly timestampMs: number };
+
+export interface ListOffsetsOptions extends CallOptions {
+  /** Default `read_uncommitted`. */
+  readonly isolation?: Isolation;
+}
 
 export interface PartitionOffset {
   readonly partition: number;
@@ -218,18 +230,20 @@ export class Admin {
 
   /**
    * One offset for each partition asked for (default: all), in partition order.
+   * @param options.isolation with `read_committed` the end is the last stable offset, and nothing behind it is found.
+   *   Default `read_uncommitted`
    * @throws LogError UNKNOWN_TOPIC_OR_PARTITION, INVALID_REQUEST
    */
   async listOffsets(
     topic: string | { readonly name: string },
     spec: OffsetSpec,
     partitions: readonly number[] = [],
-    options: CallOptions = {},
+    options: ListOffsetsOptions = {},
   ): Promise<PartitionOffset[]> {
     const request: ListOffsetsRequest = {
       topic: nameOf(topic),
       partitions: [...partitions],
-      isolationLevel: 'ISOLATION_LEVEL_READ_UNCOMMITTED',
+      isolationLevel: isolationLevelOf(resolveIsolation(options.isolation ?? 'read_uncommitted')),
       ...positionOf(spec),
     };
     const response = await this.#calls.idempotent(methods.listOffsets, request, options);
@@ -272,6 +286,45 @@ export class Admin {
    */
   async resetGroupOffsets(reset: GroupOffsetReset, options: CallOptions = {}): Promise<GroupOffsetResetResult> {
     return resetGroupOffsets(this.#calls, reset, options);
+  }
+
+  /** All transactional ids with their latest transactions, by id, page after page. */
+  listTransactions(options: ListTransactionsOptions = {}): Promise<TransactionSummary[]> {
+    return listTransactions(this.#calls, options);
+  }
+
+  /**
+   * A transactional id, and what its open or decided transaction writes to.
+   * @throws LogError TRANSACTIONAL_ID_NOT_FOUND
+   */
+  describeTransaction(transactionalId: string, options: CallOptions = {}): Promise<TransactionDescription> {
+    return describeTransaction(this.#calls, transactionalId, options);
+  }
+
+  /**
+   * Aborts the open transaction of a transactional id, whose producer is told TRANSACTION_ABORTABLE and can go on with
+   * another. Resolves to the state afterwards; one that is decided already is waited for.
+   * @throws LogError TRANSACTIONAL_ID_NOT_FOUND, INVALID_TXN_STATE (none is open)
+   */
+  abortTransaction(transactionalId: string, options: CallOptions = {}): Promise<TransactionDescription> {
+    return abortTransaction(this.#calls, transactionalId, options);
+  }
+
+  /** Open transactions in partitions that no transactional id answers for. The broker ends them by itself. */
+  findHangingTransactions(options: CallOptions = {}): Promise<HangingTransaction[]> {
+    return findHangingTransactions(this.#calls, options);
+  }
+
+  /**
+   * The producers that a partition remembers, by their ids.
+   * @throws LogError UNKNOWN_TOPIC_OR_PARTITION
+   */
+  describeProducers(
+    topic: string | { readonly name: string },
+    partition: number,
+    options: CallOptions = {},
+  ): Promise<ProducerDescription[]> {
+    return describeProducers(this.#calls, nameOf(topic), partition, options);
   }
 
   /** The topic as the broker describes it. For the client's own use. */
@@ -317,33 +370,4 @@ function positionOf(spec: OffsetSpec): { position: OffsetPositionName; timestamp
     throw new LogError('INVALID_REQUEST', 'A time is a valid Date or a whole number of ms since the epoch.');
   }
   return { position: 'OFFSET_POSITION_UNSPECIFIED', timestampMs };
-}
-
-const CONFIG_SOURCES: Readonly<Record<ConfigSourceName, ConfigValue['source']>> = {
-  CONFIG_SOURCE_UNSPECIFIED: 'default',
-  CONFIG_SOURCE_DEFAULT: 'default',
-  CONFIG_SOURCE_BROKER: 'broker',
-  CONFIG_SOURCE_TOPIC: 'topic',
-};
-
-function summarizeTopic({ name, topicId, partitionCount, internal }: TopicMessage): TopicSummary {
-  return { name, topicId, partitionCount, internal };
-}
-
-function describeTopic(topic: TopicMessage): TopicDescription {
-  return {
-    ...summarizeTopic(topic),
-    partitions: topic.partitions.map(describePartition),
-    configs: topic.configs.map(({ key, value, source }) => ({ key, value, source: CONFIG_SOURCES[source] })),
-  };
-}
-
-function describePartition(partition: PartitionMessage): PartitionDescription {
-  const { failureReason, oldestTimestampMs, newestTimestampMs } = partition;
-  return {
-    ...partition,
-    oldestTimestampMs: oldestTimestampMs ?? undefined,
-    newestTimestampMs: newestTimestampMs ?? undefined,
-    failureReason: failureReason === '' ? undefined : failureReason,
-  };
 }

@@ -1,10 +1,11 @@
 /** How to consume as a member of a group: options, their defaults and their checks. */
 import { MAX_TIMER_MS } from '../core/clock.js';
 import { LogError } from '../core/errors.js';
+import { type Isolation, resolveIsolation } from './isolation.js';
 import { atLeast, wholeAtLeast } from './options.js';
 import { DEFAULT_FETCH_BYTES, DEFAULT_MAX_BUFFERED_BYTES } from './read-options.js';
 
-/** Where a group begins that has committed nothing: the log start offset, the high watermark, or a time. */
+/** Where a group begins that has committed nothing: the log start offset, the end (with `read_committed` that of what is decided), or a time. */
 export type ConsumeFrom = 'earliest' | 'latest' | Date;
 
 /** How the broker deals partitions out: evenly and with as few moves as possible, or in ranges topic by topic. */
@@ -18,6 +19,11 @@ export interface ConsumerOptions {
    * in the log. Without it the former begin at `earliest`, and the latter are an error: nothing is skipped unasked.
    */
   readonly from?: ConsumeFrom;
+  /**
+   * What of transactions is read: with `read_committed` nothing of an aborted one, and nothing behind one that is not decided.
+   * Default `read_committed`.
+   */
+  readonly isolation?: Isolation;
   /** Ends the iteration, or `run`, with CANCELLED, after committing what is finished and leaving the group. */
   readonly signal?: AbortSignal;
   /**
@@ -51,6 +57,7 @@ export interface ConsumerOptions {
 export interface ResolvedConsumerOptions {
   readonly group: string;
   readonly from: ConsumeFrom | undefined;
+  readonly isolation: Isolation;
   readonly signal: AbortSignal | undefined;
   /** Undefined: only `commit` finishes records. */
   readonly autoCommitIntervalMs: number | undefined;
@@ -83,6 +90,7 @@ export function resolveConsumerOptions(options: ConsumerOptions): ResolvedConsum
   return {
     group,
     from,
+    isolation: resolveIsolation(options.isolation),
     signal: options.signal,
     autoCommitIntervalMs: intervalMs,
     instanceId,

@@ -6,6 +6,7 @@ import { fromStatusMessage } from '../rpc/status-codec.js';
 import { type Channel, cancelCall } from './channel.js';
 import { callFailure } from './failures.js';
 import { Fifo } from './fifo.js';
+import { type Isolation, isolationLevelOf } from './isolation.js';
 import { methods } from './methods.js';
 import type { ClientRuntime } from './options.js';
 import { TRANSPORT_MESSAGES } from './read-options.js';
@@ -41,6 +42,7 @@ export interface FetchSessionOptions {
   readonly maxBufferedBytes: number;
   /** About how much one message of the broker holds, in bytes. */
   readonly fetchBytes: number;
+  readonly isolation: Isolation;
   /** How long to go on trying without an answer, in ms. */
   readonly retryTimeoutMs: number;
   /**
@@ -197,7 +199,7 @@ export class FetchSession {
       positions,
       maxBytes: this.#options.fetchBytes,
       format: 'RECORD_FORMAT_BATCHES',
-      isolationLevel: 'ISOLATION_LEVEL_READ_UNCOMMITTED',
+      isolationLevel: isolationLevelOf(this.#options.isolation),
     });
     this.#call = call;
     this.#paused = false;

@@ -1,7 +1,7 @@
 import type { ProducerBatch } from './producer-batch.js';
 
 interface FlushWaiter {
-  readonly upToSequence: number;
+  readonly upToOrdinal: number;
   remaining: number;
   readonly resolve: () => void;
 }
@@ -15,21 +15,21 @@ export class FlushWaiters {
     const last = unsettled.at(-1);
     if (last === undefined) return Promise.resolve();
     return new Promise((resolve) => {
-      this.#waiters.push({ upToSequence: last.sequence, remaining: unsettled.length, resolve });
+      this.#waiters.push({ upToOrdinal: last.ordinal, remaining: unsettled.length, resolve });
     });
   }
 
   /** `count` unsettled batches have taken the place of `batch`. */
   onReplaced(batch: ProducerBatch, count: number): void {
     for (const waiter of this.#waiters) {
-      if (batch.sequence <= waiter.upToSequence) waiter.remaining += count - 1;
+      if (batch.ordinal <= waiter.upToOrdinal) waiter.remaining += count - 1;
     }
   }
 
   onSettled(batch: ProducerBatch): void {
     if (this.#waiters.length === 0) return;
     for (const waiter of this.#waiters) {
-      if (batch.sequence <= waiter.upToSequence) waiter.remaining--;
+      if (batch.ordinal <= waiter.upToOrdinal) waiter.remaining--;
     }
     const done = this.#waiters.filter((waiter) => waiter.remaining === 0);
     this.#waiters = this.#waiters.filter((waiter) => waiter.remaining > 0);

@@ -4,6 +4,7 @@ import { assert } from '../core/assert.js';
 import { LogError, toLogError } from '../core/errors.js';
 import type { Accumulator } from './accumulator.js';
 import type { Completion, SendManyCall } from './completions.js';
+import type { Identities, ProducerIdentity } from './identity.js';
 import type { MetadataCache, TopicMetadata } from './metadata-cache.js';
 import type { ClientRuntime, ResolvedProducerOptions } from './options.js';
 import { checkPartition } from './partitioner.js';
@@ -21,11 +22,20 @@ export interface IntakeContext {
   readonly maxRequestBytes: number;
 }
 
+/** What the records go into. */
+export interface IntakeParts {
+  readonly accumulator: Accumulator;
+  readonly pool: BufferPool;
+  /** Undefined without idempotence. */
+  readonly identities: Identities | undefined;
+}
+
 /** What a producer knows of its topics, and the way of a record into a batch. */
 export class Intake {
   readonly #context: IntakeContext;
   readonly #accumulator: Accumulator;
   readonly #pool: BufferPool;
+  readonly #identities: Identities | undefined;
   /** As many as the program names topics. */
   readonly #topics = new Map<string, TopicState>();
   readonly #keyScratch = new Scratch();
@@ -33,11 +43,12 @@ export class Intake {
   readonly #largestBatchBytes: number;
 
   /** @throws LogError INVALID_CONFIG when batches would be larger than what the broker takes */
-  constructor(context: IntakeContext, accumulator: Accumulator, pool: BufferPool) {
+  constructor(context: IntakeContext, parts: IntakeParts) {
     const { options, maxRequestBytes } = context;
     this.#context = context;
-    this.#accumulator = accumulator;
-    this.#pool = pool;
+    this.#accumulator = parts.accumulator;
+    this.#pool = parts.pool;
+    this.#identities = parts.identities;
     this.#largestBatchBytes = maxRequestBytes > 0 ? maxRequestBytes - REQUEST_OVERHEAD_BYTES : Number.POSITIVE_INFINITY;
     if (options.batchBytes <= this.#largestBatchBytes) return;
     throw new LogError(
@@ -51,7 +62,7 @@ export class Intake {
     const known = this.#topics.get(name);
     if (known !== undefined) return known;
     const { options, runtime } = this.#context;
-    const state = new TopicState(name, options.batchBytes, this.#pool, runtime.random);
+    const state = new TopicState(name, options.batchBytes, this.#pool, runtime.random, this.#identities);
     this.#topics.set(name, state);
     return state;
   }
@@ -133,6 +144,16 @@ export class Intake {
     for (const state of this.#topics.values()) state.onFailed(error);
   }
 
+  /** Another transaction begins; everything before is settled. */
+  restart(identity: ProducerIdentity): void {
+    for (const state of this.#topics.values()) state.restart(identity);
+  }
+
+  /** Whatever comes of what was sent so far, it is of no interest any more. */
+  forgetLanes(): void {
+    for (const state of this.#topics.values()) state.forgetLanes();
+  }
+
   /** A batch of the topic was sealed: time for another sticky partition, and for what the cache has learnt. */
   onSealed(topic: string, partition: number): void {
     const state = this.#topics.get(topic);
@@ -151,7 +172,9 @@ export class Intake {
   async #lookUp(state: TopicState): Promise<TopicMetadata> {
     const { metadata: cache } = this.#context;
     const known = state.metadata;
-    const metadata = await (known === undefined || known.outdated ? cache.get(state.name) : cache.recheck(known));
+    const lookup = known === undefined || known.outdated ? cache.get(state.name) : cache.recheck(known);
+    // Before the first record of a topic is put into a batch, the producer knows who it is.
+    const [metadata] = await Promise.all([lookup, this.#identities?.known()]);
     if (metadata.partitionCount > 0) return metadata;
     throw new LogError('UNKNOWN_TOPIC_OR_PARTITION', `Topic ${state.name} has no partitions.`);
   }

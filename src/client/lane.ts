@@ -6,29 +6,36 @@ import { type Completion, SendManyCall, SendManyPart } from './completions.js';
 import type { TopicMetadata } from './metadata-cache.js';
 import type { ProduceStream } from './produce-stream.js';
 import type { ProducerBatch } from './producer-batch.js';
+import type { LaneSequences } from './sequences.js';
 
 const NO_HEADERS: readonly RecordHeader[] = [];
 
 /**
- * Invariants: `open` < `queue` < `inFlight` in age; batches leave `queue` only at its head; while `draining` or `held`
- * nothing is sent; `stream` changes only while nothing is in flight.
+ * Invariants: `open` < `queue` < `inFlight` in age; batches leave `queue` only at its head, those that were given up
+ * included, because they may take up sequences; while `draining` or `held` nothing is sent; `stream` changes only while
+ * nothing is in flight.
  */
 export class Lane {
   readonly topic: string;
   readonly partition: number;
   readonly builder: BatchBuilder;
+  /** Undefined without idempotence. */
+  readonly sequences: LaneSequences | undefined;
   /** The topic as it was known when the records of the open batch were given their partition. */
   target: TopicMetadata;
   /** When the open batch got its first record, by the monotonic clock. */
   openedAtMs = 0;
   /** Sealed batches in order. Bounded by the producer's buffer. */
   queue: ProducerBatch[] = [];
-  /** Sent and unanswered, in order. At most `maxInFlight`. */
+  /**
+   * Sent and unanswered, in order, and what was settled between them and takes up sequences. Nothing is sent while these are
+   * `maxInFlight`: a partition remembers no more batches than that.
+   */
   inFlight: ProducerBatch[] = [];
   stream: ProduceStream | undefined;
   /** One of those in flight has failed: the others are awaited, then all goes again in order. */
   draining = false;
-  /** A batch at the head is being split, or the topic is looked up because it was deleted. */
+  /** A batch at the head is being split, the topic is looked up because it was deleted, or a producer id is awaited. */
   held = false;
   /** Nothing is sent before this time on the monotonic clock. */
   retryAtMs = 0;
@@ -39,7 +46,14 @@ export class Lane {
   #openPart: SendManyPart | undefined;
 
   /** @param pool where the buffers of batches come from */
-  constructor(target: TopicMetadata, partition: number, batchBytes: number, pool: BufferPool) {
+  constructor(
+    target: TopicMetadata,
+    partition: number,
+    batchBytes: number,
+    pool: BufferPool,
+    sequences: LaneSequences | undefined,
+  ) {
+    this.sequences = sequences;
     this.topic = target.name;
     this.target = target;
     this.partition = partition;
@@ -72,6 +86,19 @@ export class Lane {
     this.#openPart = new SendManyPart(waiter, 1);
     this.#completions.push(this.#openPart);
     return true;
+  }
+
+  /** Drops settled batches from the head of the queue and returns the first that still counts. */
+  nextUnsettled(): ProducerBatch | undefined {
+    let [head] = this.queue;
+    while (head?.settled) {
+      this.queue.shift();
+      this.sequences?.onGivenUp(head);
+      // What is in flight may have to go again, and this one's sequences stay taken then.
+      if (this.sequences !== undefined && head.maybeWritten && this.inFlight.length > 0) this.inFlight.push(head);
+      head = this.queue[0];
+    }
+    return head;
   }
 
   /** The completions of the open batch, which is being sealed. */

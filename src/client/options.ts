@@ -75,11 +75,16 @@ export type Acks = 'none' | 'written' | 'durable';
 export interface ProducerOptions {
   /** Default `durable`. */
   readonly acks?: Acks;
+  /**
+   * Whether repeated sends never duplicate a record, nor change the order within a partition. Default true, unless `acks`
+   * is `none`, which does not go with it.
+   */
+  readonly idempotent?: boolean;
   /** How long a record may wait for others to share its batch, in ms. 0: until the end of the tick. Default 5. */
   readonly lingerMs?: number;
   /** A batch is sent when it has grown to this, uncompressed. A larger record has a batch of its own. Default 128 KiB. */
   readonly batchBytes?: number;
-  /** Batches of one partition that may be unanswered at once. Default 5. */
+  /** Batches of one partition that may be unanswered at once; at most 5 when idempotent. Default 5. */
   readonly maxInFlight?: number;
   /** Codec of the batches. Default `none`. */
   readonly compression?: Codec;
@@ -101,14 +106,25 @@ export interface ProducerOptions {
 
 export type ResolvedProducerOptions = Required<ProducerOptions>;
 
+/** So many batches of a producer a partition remembers, to tell repetitions from new ones. */
+const MAX_IDEMPOTENT_IN_FLIGHT = 5;
+
 export function resolveProducerOptions(options: ProducerOptions): ResolvedProducerOptions {
+  const acks = oneOf('acks', ['none', 'written', 'durable'], options.acks ?? 'durable');
+  const idempotent = oneOf('idempotent', [true, false], options.idempotent ?? acks !== 'none');
+  if (idempotent && acks === 'none') throw invalidOption('idempotent', 'does not go with acks none', idempotent);
+  const maxInFlight = wholeAtLeast('maxInFlight', 1, options.maxInFlight ?? 5);
+  if (idempotent && maxInFlight > MAX_IDEMPOTENT_IN_FLIGHT) {
+    throw invalidOption('maxInFlight', `is at most ${MAX_IDEMPOTENT_IN_FLIGHT} when idempotent`, maxInFlight);
+  }
   const batchBytes = atLeast('batchBytes', 1, options.batchBytes ?? 128 * 1024);
   const retryBackoffMs = atLeast('retryBackoffMs', 0, options.retryBackoffMs ?? DEFAULT_BACKOFF.retryBackoffMs);
   return {
-    acks: oneOf('acks', ['none', 'written', 'durable'], options.acks ?? 'durable'),
+    acks,
+    idempotent,
     lingerMs: atLeast('lingerMs', 0, options.lingerMs ?? 5),
     batchBytes,
-    maxInFlight: wholeAtLeast('maxInFlight', 1, options.maxInFlight ?? 5),
+    maxInFlight,
     compression: oneOf('compression', ['none', 'gzip', 'snappy', 'lz4', 'zstd'], options.compression ?? 'none'),
     bufferBytes: atLeast('bufferBytes', 1, options.bufferBytes ?? 32 * MIB),
     maxWaitingSends: wholeAtLeast('maxWaitingSends', 1, options.maxWaitingSends ?? 1_000_000),
@@ -142,7 +158,8 @@ export function wholeAtLeast(name: string, least: number, value: number): number
   return atLeast(name, least, value);
 }
 
-function oneOf<T extends string>(name: string, values: readonly T[], value: T): T {
+/** @throws LogError INVALID_CONFIG unless `value` is one of `values` */
+export function oneOf<T extends string | boolean>(name: string, values: readonly T[], value: T): T {
   if (!values.includes(value)) throw invalidOption(name, `is one of ${values.join(', ')}`, value);
   return value;
 }

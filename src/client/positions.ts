@@ -1,6 +1,7 @@
 /** From "earliest", "end" and dates to offsets. */
 import { LogError } from '../core/errors.js';
 import type { Admin, OffsetSpec } from './admin.js';
+import type { Isolation } from './isolation.js';
 import type { MetadataCache } from './metadata-cache.js';
 import { checkPartition } from './partitioner.js';
 import { isPerPartition, type ResolvedReadOptions } from './read-options.js';
@@ -35,15 +36,16 @@ export async function planRead(name: string, options: ResolvedReadOptions, conte
   const partitions = options.partitions ?? Array.from({ length: partitionCount }, (_, partition) => partition);
   for (const partition of partitions) checkPartition(partition, partitionCount, name);
 
+  const { isolation, signal } = options;
   const find = (spec: OffsetSpec): Promise<Map<number, number>> =>
-    findOffsets(name, spec, partitions, options.signal, context);
+    findOffsets(name, spec, partitions, { isolation, signal }, context);
   const [starts, ends] = await Promise.all([startsOf(options, partitions, find), endsOf(options, partitions, find)]);
   const spans = partitions.map((partition) => ({
     partition,
     start: starts.get(partition) ?? 0,
     end: ends?.get(partition),
   }));
-  if (options.to === 'end') for (const span of spans) checkWithin(name, span);
+  if (options.to === 'end') await checkWithin(name, spans, signal, context);
   return { topicId, partitionCount, spans: spans.filter(({ start, end }) => end === undefined || start < end) };
 }
 
@@ -58,7 +60,7 @@ export async function planAdded(
   signal: AbortSignal,
   context: PlanContext,
 ): Promise<PartitionSpan[]> {
-  const starts = await findOffsets(name, 'earliest', partitions, signal, context);
+  const starts = await findOffsets(name, 'earliest', partitions, { isolation: 'read_uncommitted', signal }, context);
   return partitions.map((partition) => ({ partition, start: starts.get(partition) ?? 0, end: undefined }));
 }
 
@@ -68,10 +70,11 @@ async function findOffsets(
   name: string,
   spec: OffsetSpec,
   partitions: readonly number[],
-  signal: AbortSignal | undefined,
+  { isolation, signal }: { readonly isolation: Isolation; readonly signal: AbortSignal | undefined },
   { admin }: PlanContext,
 ): Promise<Map<number, number>> {
-  const found = await admin.listOffsets(name, spec, partitions, signal === undefined ? {} : { signal });
+  const options = signal === undefined ? { isolation } : { isolation, signal };
+  const found = await admin.listOffsets(name, spec, partitions, options);
   const offsets = new Map(found.map(({ partition, offset }) => [partition, offset]));
   for (const partition of partitions) {
     if (!offsets.has(partition)) {
@@ -105,12 +108,27 @@ function everywhere(partitions: readonly number[], offset: number): Map<number, 
   return new Map(partitions.map((partition) => [partition, offset]));
 }
 
-/** A start beyond the last record is a mistake, and would be one of the broker's errors without an end. */
-function checkWithin(name: string, { partition, start, end }: PartitionSpan): void {
-  if (end === undefined || start <= end) return;
-  throw new LogError(
-    'OFFSET_OUT_OF_RANGE',
-    `Offset ${start} lies beyond the end of ${name}-${partition}, whose high watermark is ${end}.`,
-    { metadata: { topic: name, partition, offset: start, high_watermark: end } },
-  );
+/**
+ * A start beyond the last record is a mistake, and would be one of the broker's errors without an end. One that lies behind
+ * an open transaction is none: there is nothing to read yet.
+ */
+async function checkWithin(
+  name: string,
+  spans: readonly PartitionSpan[],
+  signal: AbortSignal | undefined,
+  context: PlanContext,
+): Promise<void> {
+  const beyond = spans.filter(({ start, end }) => end !== undefined && start > end);
+  if (beyond.length === 0) return;
+  const partitions = beyond.map(({ partition }) => partition);
+  const found = await findOffsets(name, 'latest', partitions, { isolation: 'read_uncommitted', signal }, context);
+  for (const { partition, start } of beyond) {
+    const highWatermark = found.get(partition) ?? 0;
+    if (start <= highWatermark) continue;
+    throw new LogError(
+      'OFFSET_OUT_OF_RANGE',
+      `Offset ${start} lies beyond the end of ${name}-${partition}, whose high watermark is ${highWatermark}.`,
+      { metadata: { topic: name, partition, offset: start, high_watermark: highWatermark } },
+    );
+  }
 }

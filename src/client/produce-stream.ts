@@ -38,19 +38,23 @@ export class ProduceStream {
   readonly #call: ClientDuplexStream<ProduceStreamRequest, ProduceStreamResponse>;
   readonly #owner: StreamOwner;
   readonly #acks: AcksName;
+  readonly #transactionalId: string;
   readonly #pending = new Map<number, PendingRequest>();
   #nextCorrelationId = 1;
   #unsentBytes = 0;
   #failure: LogError | undefined;
   #halfClosed = false;
 
+  /** @param transactionalId of the transactional producer; else empty */
   constructor(
     call: ClientDuplexStream<ProduceStreamRequest, ProduceStreamResponse>,
     acks: AcksName,
+    transactionalId: string,
     owner: StreamOwner,
   ) {
     this.#call = call;
     this.#acks = acks;
+    this.#transactionalId = transactionalId;
     this.#owner = owner;
     call.on('data', (response: ProduceStreamResponse) => this.#onResponse(response));
     call.on('error', (error: Error) => this.#onOver(this.#failure ?? callFailure(error)));
@@ -80,7 +84,7 @@ export class ProduceStream {
       acks: this.#acks,
       batches: [bytes],
       records: [],
-      transactionalId: '',
+      transactionalId: this.#transactionalId,
       messageIds: [],
     };
     this.#call.write({ correlationId, request }, (error: Error | null | undefined) => {
@@ -159,8 +163,24 @@ export class ProduceStream {
     this.retired = true;
     const unanswered = [...this.#pending.values()];
     this.#pending.clear();
-    for (const { batch } of unanswered) batch.error = error;
+    const failure = unanswered.length > 1 ? ofOneOfMany(error) : error;
+    for (const { batch } of unanswered) batch.error = failure;
     for (const { lane } of unanswered) this.#owner.onAnswer(lane);
     this.#owner.onEnd(this);
   }
+}
+
+/**
+ * Why a call with several unanswered requests has ended: what the broker refused is one of them, the others may have been
+ * carried out. Unless it says that it did not look at any of them.
+ */
+function ofOneOfMany(error: LogError): LogError {
+  const { reason, message, metadata, retryAfterMs } = error;
+  if (error.outcome === 'unknown' || reason === 'BROKER_UNAVAILABLE' || reason === 'BROKER_DRAINING') return error;
+  return new LogError(reason, message, {
+    metadata,
+    cause: error.cause,
+    outcome: 'unknown',
+    ...(retryAfterMs === undefined ? {} : { retryAfterMs }),
+  });
 }

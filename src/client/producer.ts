@@ -1,20 +1,23 @@
 /** The producer as its users see it: what may be sent when, and who waits. */
 import { setImmediate as nextTurn } from 'node:timers/promises';
 import { BufferPool } from '../batch/buffer-pool.js';
+import { assert } from '../core/assert.js';
 import { errorMessage, LogError, toLogError } from '../core/errors.js';
 import { Accumulator } from './accumulator.js';
+import { Admission } from './admission.js';
 import { Alarm } from './alarm.js';
-import { ByteGate, type GateEntry } from './byte-gate.js';
+import { ByteGate } from './byte-gate.js';
 import type { Channel } from './channel.js';
 import { SendCompletion, SendManyCall, type SendManyResult, type SendResult } from './completions.js';
 import { cancelled, closedError, onAbort, throwIfAborted } from './failures.js';
+import { Identities, type ProducerIdentity } from './identity.js';
 import { Intake } from './intake.js';
 import type { MetadataCache } from './metadata-cache.js';
 import type { ClientRuntime, ResolvedProducerOptions } from './options.js';
 import { type RecordInput, toTimestampMs } from './record-input.js';
 import { Sender } from './sender.js';
 import type { Topic } from './serdes.js';
-import type { TopicState, TopicWaiter } from './topic-state.js';
+import type { TopicState } from './topic-state.js';
 
 /** `sendMany` lets the event loop turn after this much: long enough to fill batches, short enough for others. */
 const TURN_BYTES = 256 * 1024;
@@ -30,6 +33,11 @@ export interface ProducerContext {
   readonly requestTimeoutMs: number;
   readonly maxRequestBytes: number;
   readonly onClosed: () => void;
+  /**
+   * Makes it the producer inside a transactional one: its batches are transactional and carry identities that `begin`
+   * is given. With `idempotent` and acks `written`: the commit makes all of it durable.
+   */
+  readonly transactional?: { readonly transactionalId: string };
 }
 
 export interface SendOptions {
@@ -43,9 +51,10 @@ export interface SendOptions {
 /**
  * Sends records in batches, several in flight, in order within each partition.
  *
- * Delivery is at least once: a batch whose answer was lost with the connection is sent again and may then be in the log
- * twice. A promise that resolves means that the record is in the log as `acks` says; one that rejects means that
- * it will not be sent again (`error.outcome` tells whether it may be there all the same).
+ * Idempotent unless told otherwise: a batch whose answer was lost is sent again, and is in the log once all the same. A promise
+ * that resolves means that the record is in the log as `acks` says; one that rejects means that it will not be sent
+ * again (`error.outcome` tells whether it may be there all the same, or may still arrive). Without idempotence, what
+ * was sent again may be in the log twice.
  */
 export class Producer implements AsyncDisposable {
   readonly #context: ProducerContext;
@@ -54,9 +63,11 @@ export class Producer implements AsyncDisposable {
   readonly #sender: Sender;
   readonly #accumulator: Accumulator;
   readonly #intake: Intake;
+  readonly #admission: Admission;
+  /** Undefined without idempotence. */
+  readonly #identities: Identities | undefined;
   /** Calls of `sendMany` under way. */
-  readonly #calls = new Set<Promise<unknown>>();
-  #waitingSends = 0;
+  readonly #calls = new Map<SendManyCall, Promise<unknown>>();
   /** `closing` takes no new calls, `closed` appends nothing any more. */
   #state: 'open' | 'closing' | 'closed' = 'open';
   #closing: Promise<void> | undefined;
@@ -69,11 +80,14 @@ export class Producer implements AsyncDisposable {
     this.#alarm = new Alarm(runtime.clock, () => this.#onAlarm());
     const pool = new BufferPool(options.batchBytes, POOLED_BYTES);
     const wakeAt = (atMs: number): void => this.#alarm.wakeAt(atMs);
+    this.#identities = options.idempotent ? new Identities(context) : undefined;
     this.#sender = new Sender({
       channel: context.channel,
       runtime,
       options,
       requestTimeoutMs: context.requestTimeoutMs,
+      transactionalId: context.transactional?.transactionalId ?? '',
+      identities: this.#identities,
       onSettled: (batch) => this.#onSettled(batch.chargedBytes),
       onReusable: (bytes) => pool.giveBack(bytes),
       metadata: context.metadata,
@@ -87,7 +101,14 @@ export class Producer implements AsyncDisposable {
       onSealed: (lane) => this.#intake.onSealed(lane.topic, lane.partition),
       wakeAt,
     });
-    this.#intake = new Intake(context, this.#accumulator, pool);
+    const parts = { accumulator: this.#accumulator, pool, identities: this.#identities };
+    this.#intake = new Intake(context, parts);
+    this.#admission = new Admission({
+      intake: this.#intake,
+      gate: this.#gate,
+      maxWaitingSends: options.maxWaitingSends,
+      onWaiting: () => this.#sealWhenStuck(),
+    });
   }
 
   /**
@@ -103,9 +124,13 @@ export class Producer implements AsyncDisposable {
       const signal = options?.signal;
       throwIfAborted(signal);
       const state = this.#intake.topic(topic.name);
-      const isCurrent = this.#isCurrent(state, record.partition);
-      if (isCurrent && this.#gate.isOpen) this.#append(state, topic, record, resolve, reject);
-      else this.#sendLater(state, topic, record, resolve, reject, signal);
+      const { partition } = record;
+      if (this.#admission.isCurrent(state, partition) && this.#gate.isOpen) {
+        this.#append(state, topic, record, resolve, reject);
+        return;
+      }
+      const append = (): void => this.#append(state, topic, record, resolve, reject);
+      this.#admission.later({ state, partition, signal, append, reject });
     });
   }
 
@@ -121,13 +146,14 @@ export class Producer implements AsyncDisposable {
     options: SendOptions = {},
   ): Promise<SendManyResult> {
     if (this.#state !== 'open') return Promise.reject(closedError('producer'));
-    const call = this.#sendMany(topic, records, options.signal);
-    this.#calls.add(call);
+    const call = new SendManyCall();
+    const result = this.#sendMany(call, topic, records, options.signal);
+    this.#calls.set(call, result);
     const forget = (): void => {
       this.#calls.delete(call);
     };
-    call.then(forget, forget);
-    return call;
+    result.then(forget, forget);
+    return result;
   }
 
   /**
@@ -165,6 +191,42 @@ export class Producer implements AsyncDisposable {
     return this.close();
   }
 
+  /**
+   * For the client's own use, with `transactional`: the records sent from now on belong to the transaction of this
+   * identity, their sequences begin at 0 in every partition. Nothing of the transaction before may be unsettled.
+   */
+  begin(identity: ProducerIdentity): void {
+    assert(this.#identities?.transactional === true, 'only a transactional producer begins transactions');
+    if (this.failure !== undefined) this.abandon(this.failure);
+    const isSettled = this.#sender.isIdle && this.#accumulator.isEmpty && this.#admission.waitingCount === 0;
+    // One that was abandoned takes no more records, whenever its iterable yields again.
+    const isAnySending = [...this.#calls.keys()].some((call) => call.failure === undefined);
+    assert(isSettled && !isAnySending, 'one transaction at a time');
+    this.#sender.begin();
+    this.#identities.adopt(identity);
+    this.#intake.restart(identity);
+  }
+
+  /**
+   * For the client's own use: why a batch failed since `begin`, the first one of them. Records that were refused before
+   * they were in a batch have only their own promises.
+   */
+  get failure(): LogError | undefined {
+    return this.#sender.failure;
+  }
+
+  /**
+   * For the client's own use: fails at once all that is unsettled, lingers or waits, and forgets what is in flight. So does
+   * whatever is sent until the next transaction begins. Calls of `sendMany` take no more records and fail, each when its
+   * iterable has yielded once more at the latest.
+   */
+  abandon(error: LogError): void {
+    this.#admission.giveUp(error);
+    for (const call of this.#calls.keys()) call.stop(error);
+    this.#sender.abandon(error, () => this.#accumulator.sealAll());
+    this.#intake.forgetLanes();
+  }
+
   /** Appends for `send`, whose promise this settles. Must not throw. */
   #append<K, V>(
     state: TopicState,
@@ -182,73 +244,17 @@ export class Producer implements AsyncDisposable {
     }
   }
 
-  /** Queues a `send` until its topic is known and there is room. */
-  #sendLater<K, V>(
-    state: TopicState,
-    topic: Topic<K, V>,
-    record: RecordInput<K, V>,
-    resolve: (result: SendResult) => void,
-    reject: (error: LogError) => void,
-    signal: AbortSignal | undefined,
-  ): void {
-    const { maxWaitingSends } = this.#context.options;
-    if (this.#waitingSends >= maxWaitingSends) {
-      throw new LogError(
-        'RESOURCE_LIMIT',
-        `${maxWaitingSends} calls of send wait for room already: await some of them, or use sendMany.`,
-        { metadata: { max_waiting_sends: maxWaitingSends } },
-      );
-    }
-    this.#waitingSends++;
-    const entry: GateEntry = {
-      abandoned: false,
-      run: () => {
-        leave();
-        if (this.#state === 'closed') reject(closedError('producer'));
-        else this.#append(state, topic, record, resolve, reject);
-      },
-    };
-    const leave = (): void => {
-      this.#waitingSends--;
-      stopListening();
-    };
-    const giveUp = (error: LogError): void => {
-      entry.abandoned = true;
-      leave();
-      reject(error);
-    };
-    const stopListening = onAbort(signal, () => giveUp(cancelled(signal as AbortSignal)));
-    const waiter: TopicWaiter = {
-      known: () => {
-        if (entry.abandoned) return;
-        // What was known to others already may not be enough for this record, or for one before it.
-        if (this.#intake.isReady(state, record.partition)) this.#enterGate(entry);
-        else this.#intake.whenKnown(state, waiter);
-      },
-      failed: (error) => {
-        if (!entry.abandoned) giveUp(error);
-      },
-    };
-    if (this.#isCurrent(state, record.partition)) this.#enterGate(entry);
-    else this.#intake.whenKnown(state, waiter);
-  }
-
-  #enterGate(entry: GateEntry): void {
-    this.#gate.enter(entry);
-    this.#sealWhenStuck();
-  }
-
   /** When everything that uses up the buffer lingers in open batches, nothing would ever free it but time. */
   #sealWhenStuck(): void {
     if (this.#gate.waitingCount > 0 && this.#sender.isIdle) this.#accumulator.sealAll();
   }
 
   async #sendMany<K, V>(
+    call: SendManyCall,
     topic: Topic<K, V>,
     records: Iterable<RecordInput<K, V>> | AsyncIterable<RecordInput<K, V>>,
     signal: AbortSignal | undefined,
   ): Promise<SendManyResult> {
-    const call = new SendManyCall();
     try {
       if (Symbol.asyncIterator in records) await this.#takeAsync(topic, records, call, signal);
       else await this.#takeSync(topic, records, call, signal);
@@ -282,8 +288,8 @@ export class Producer implements AsyncDisposable {
         nowMs = clock.now();
         isOld = this.#intake.isOld(state);
       }
-      if (isOld || !this.#mayAppend(state, record.partition, signal)) {
-        await this.#admitted(state, record.partition, signal);
+      if (isOld || !this.#admission.mayAppend(state, record.partition, signal)) {
+        await this.#admission.admitted(state, record.partition, signal);
         nowMs = clock.now();
         isOld = false;
       }
@@ -302,8 +308,8 @@ export class Producer implements AsyncDisposable {
     const { clock } = this.#context.runtime;
     const state = this.#intake.topic(topic.name);
     for await (const record of records) {
-      if (this.#intake.isOld(state) || !this.#mayAppend(state, record.partition, signal)) {
-        await this.#admitted(state, record.partition, signal);
+      if (this.#intake.isOld(state) || !this.#admission.mayAppend(state, record.partition, signal)) {
+        await this.#admission.admitted(state, record.partition, signal);
       }
       if (call.failure !== undefined) return;
       const timestampMs = record.timestampMs === undefined ? clock.now() : toTimestampMs(record.timestampMs);
@@ -311,41 +317,10 @@ export class Producer implements AsyncDisposable {
     }
   }
 
-  /** Whether a record that names this partition, or none, may be appended without asking the broker first. */
-  #isCurrent(state: TopicState, partition: number | undefined): boolean {
-    return this.#intake.isReady(state, partition) && !this.#intake.isOld(state);
-  }
-
-  #mayAppend(state: TopicState, partition: number | undefined, signal: AbortSignal | undefined): boolean {
-    if (this.#state === 'closed' || signal?.aborted) return false;
-    return this.#gate.isOpen && this.#intake.isReady(state, partition);
-  }
-
-  /** Resolves when the topic is known, as far as the record's partition asks for it, and there is room. */
-  async #admitted(state: TopicState, partition: number | undefined, signal: AbortSignal | undefined): Promise<void> {
-    throwIfAborted(signal);
-    this.#throwIfClosed();
-    if (!this.#isCurrent(state, partition)) await this.#intake.known(state);
-    while (!this.#intake.isReady(state, partition)) await this.#intake.known(state);
-    // Others may have been resumed before and used the room up again.
-    while (!this.#gate.isOpen) await this.#room(signal);
-    this.#throwIfClosed();
-  }
-
-  #throwIfClosed(): void {
-    if (this.#state === 'closed') throw closedError('producer');
-  }
-
-  #room(signal: AbortSignal | undefined): Promise<void> {
-    const room = this.#gate.room(signal);
-    this.#sealWhenStuck();
-    return room;
-  }
-
   async #flush(): Promise<void> {
     // Calls that wait for a topic's description go first, then those that wait for room, then all is in batches.
     await this.#intake.settled();
-    await this.#room(undefined);
+    await this.#admission.room(undefined);
     this.#accumulator.sealAll();
     await this.#sender.flush();
   }
@@ -369,7 +344,9 @@ export class Producer implements AsyncDisposable {
     limit.abort();
     if (outcome !== 'drained') logger.warn({ timeoutMs }, 'a producer was closed before everything was delivered');
     this.#state = 'closed';
+    this.#admission.close();
     this.#intake.abort(closedError('producer'));
+    this.#identities?.close();
     this.#accumulator.sealAll();
     this.#sender.abort(new LogError('CLOSED', `The producer was closed before the record was acknowledged.`));
     this.#alarm.cancel();
@@ -378,7 +355,7 @@ export class Producer implements AsyncDisposable {
 
   async #drain(): Promise<void> {
     this.#accumulator.stopLingering();
-    await Promise.allSettled([...this.#calls]);
+    await Promise.allSettled([...this.#calls.values()]);
     await this.#flush();
     await this.#sender.finish();
   }

@@ -1,19 +1,22 @@
 /** What to read: options, their defaults and their checks. */
 import { LogError } from '../core/errors.js';
 import { toOffset } from '../core/types.js';
+import { type Isolation, resolveIsolation } from './isolation.js';
 import { atLeast } from './options.js';
+
+export type { Isolation } from './isolation.js';
 
 /** Messages that grpc-js takes from the wire before a paused reader makes it stop. */
 export const TRANSPORT_MESSAGES = 16;
 
 /**
- * Where reading begins: the log start offset, the high watermark, an offset (the same in every partition), the first
+ * Where reading begins: the log start offset, the end (see `isolation`), an offset (the same in every partition), the first
  * record at or after a time, or an offset for each partition.
  */
 export type ReadFrom = 'earliest' | 'latest' | number | Date | Readonly<Record<number, number>>;
 
 /**
- * Where reading ends: `end` is the high watermark when reading begins, a number an offset (exclusive), a Date the first
+ * Where reading ends: `end` is the end when reading begins (see `isolation`), a number an offset (exclusive), a Date the first
  * record at or after that time when reading begins (exclusive). Undefined: never, new records are awaited.
  */
 export type ReadTo = 'end' | number | Date | undefined;
@@ -25,6 +28,11 @@ export interface ReadOptions {
   readonly to?: ReadTo;
   /** Default: those that `from` names, else all. */
   readonly partitions?: readonly number[];
+  /**
+   * What of transactions is read. The end is that of what is decided with `read_committed`: the last stable offset, which
+   * an open transaction holds back; else the high watermark. Default `read_committed`.
+   */
+  readonly isolation?: Isolation;
   /** Ends the iteration with CANCELLED. */
   readonly signal?: AbortSignal;
   /** Bytes fetched ahead of the iteration at most. Default 16 MiB. */
@@ -44,6 +52,7 @@ export interface ResolvedReadOptions {
   readonly from: ReadFrom;
   readonly to: ReadTo;
   readonly partitions: readonly number[] | undefined;
+  readonly isolation: Isolation;
   readonly signal: AbortSignal | undefined;
   readonly maxBufferedBytes: number;
   readonly fetchBytes: number;
@@ -72,6 +81,7 @@ export function resolveReadOptions(options: ReadOptions): ResolvedReadOptions {
     from,
     to: options.to,
     partitions: chosen === undefined ? undefined : [...new Set(chosen)],
+    isolation: resolveIsolation(options.isolation),
     signal: options.signal,
     maxBufferedBytes: atLeast('maxBufferedBytes', 1, options.maxBufferedBytes ?? DEFAULT_MAX_BUFFERED_BYTES),
     fetchBytes: Math.floor(atLeast('fetchBytes', 1, options.fetchBytes ?? DEFAULT_FETCH_BYTES)),

@@ -140,7 +140,11 @@ class BatchIterator<K, V> implements AsyncIterableIterator<RecordBatch<K, V>> {
       this.#index = 0;
       bounds.from = Math.max(bounds.from, fetched.nextOffset);
     }
-    return this.#batches[this.#index++];
+    const batch = this.#batches[this.#index++]!;
+    if (batch.isOpen) return batch;
+    await batch.open();
+    if (this.#stoppedBy !== undefined) throw this.#stoppedBy;
+    return this.#isDone ? undefined : batch;
   }
 
   // A getter, because the state may change while a call above is suspended.

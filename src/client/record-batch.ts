@@ -3,16 +3,18 @@ import type { RecordHeader } from '../batch/builder.js';
 import {
   attributesOf,
   baseOffsetOf,
+  codecOf,
   isControl,
   lastOffsetDeltaOf,
   nextOffsetOf,
   recordCountOf,
   sizeInBytesOf,
 } from '../batch/layout.js';
-import { openRecords } from '../batch/records.js';
+import { openRecords, type RecordCursor } from '../batch/records.js';
 import { checkBatch, checkFraming } from '../batch/validate.js';
 import { LogError } from '../core/errors.js';
 import type { FetchedPartition } from '../rpc/messages.js';
+import { abortedTransactions } from './isolation.js';
 import { deserializeKey, deserializeValue, type Topic } from './serdes.js';
 
 /** A record read from a topic. */
@@ -108,8 +110,11 @@ export interface OffsetBounds {
   readonly to: number | undefined;
 }
 
-/** One record batch, or the part of it that was asked for: the records with offsets in `[baseOffset, nextOffset)`. */
-export class RecordBatch<K, V> {
+/**
+ * One record batch, or the part of it that was asked for: the records with offsets in `[baseOffset, nextOffset)`. Iterate over
+ * it for its records; over a cursor where speed counts.
+ */
+export class RecordBatch<K, V> implements Iterable<ReadRecord<K, V>> {
   readonly partition: number;
   /** First offset of the batch, or of the part of it that was asked for. */
   readonly baseOffset: number;
@@ -124,6 +129,8 @@ export class RecordBatch<K, V> {
   readonly #topic: Topic<K, V>;
   readonly #bytes: Buffer;
   readonly #isWhole: boolean;
+  /** Of a compressed batch, once it was decompressed. */
+  #opened: RecordCursor | undefined;
 
   /** Made by the reader, of bytes that were checked. */
   constructor(topic: Topic<K, V>, fetched: FetchedPartition, bytes: Buffer, { from, to }: OffsetBounds) {
@@ -150,7 +157,7 @@ export class RecordBatch<K, V> {
    * @throws LogError CORRUPT_MESSAGE, MESSAGE_TOO_LARGE (more than 64 MiB decompressed), UNSUPPORTED_COMPRESSION_TYPE
    */
   cursor(): BatchCursor | Promise<BatchCursor> {
-    const opened = openRecords(this.#bytes);
+    const opened = this.#opened?.again() ?? openRecords(this.#bytes);
     if (this.#isWhole) return opened;
     const { baseOffset, nextOffset } = this;
     if (opened instanceof Promise) return opened.then((inner) => new BoundedCursor(inner, baseOffset, nextOffset));
@@ -164,6 +171,38 @@ export class RecordBatch<K, V> {
   records(): ReadRecord<K, V>[] | Promise<ReadRecord<K, V>[]> {
     const cursor = this.cursor();
     return cursor instanceof Promise ? cursor.then((opened) => this.#readAll(opened)) : this.#readAll(cursor);
+  }
+
+  /**
+   * One record after the other, decoded as it goes.
+   * @throws LogError as `records`; INVALID_REQUEST when the batch is compressed and could not be decompressed
+   */
+  *[Symbol.iterator](): Iterator<ReadRecord<K, V>, void, undefined> {
+    const cursor = this.cursor();
+    if (cursor instanceof Promise) {
+      // It would reject for the reason that it could not be opened for.
+      cursor.catch(() => undefined);
+      throw new LogError(
+        'INVALID_REQUEST',
+        'The batch is compressed and could not be opened in advance: await its records() or its cursor(), which tell why.',
+      );
+    }
+    while (cursor.next()) yield this.decode(cursor);
+  }
+
+  /** Whether its records can be had without waiting. */
+  get isOpen(): boolean {
+    return this.#opened !== undefined || codecOf(attributesOf(this.#bytes, 0)) === 'none';
+  }
+
+  /** For the client's own use: decompresses, if need be, so that nobody has to wait. Never rejects: `cursor` then does. */
+  async open(): Promise<void> {
+    if (this.isOpen) return;
+    try {
+      this.#opened = await openRecords(this.#bytes);
+    } catch {
+      // See above.
+    }
   }
 
   /** The record that `cursor` stands on. */
@@ -192,7 +231,8 @@ export class RecordBatch<K, V> {
 export type MakeBatch<B> = (fetched: FetchedPartition, bytes: Buffer, bounds: OffsetBounds) => B;
 
 /**
- * The batches of one message that hold anything within the bounds. Control batches are never shown.
+ * The batches of one message that hold anything within the bounds. Control batches are never shown, nor those of
+ * transactions that the message names as aborted.
  * @throws LogError CORRUPT_MESSAGE, naming partition and offset, when the bytes are not what the broker had
  */
 export function splitFetched<B>(
@@ -203,6 +243,7 @@ export function splitFetched<B>(
 ): B[] {
   const { batches: blob } = fetched;
   const found: B[] = [];
+  const aborted = abortedTransactions(fetched.abortedTransactions);
   let from = bounds.from;
   for (let at = 0; at < blob.length; ) {
     const broken = verifyCrc ? checkBatch(blob, at, blob.length) : checkFraming(blob, at, blob.length);
@@ -211,7 +252,7 @@ export function splitFetched<B>(
     const isShown = recordCountOf(blob, at) > 0 && !isControl(attributesOf(blob, at));
     const nextOffset = baseOffsetOf(blob, at) + lastOffsetDeltaOf(blob, at) + 1;
     const isWithin = nextOffset > from && (bounds.to === undefined || baseOffsetOf(blob, at) < bounds.to);
-    if (isShown && isWithin) {
+    if (isShown && isWithin && !aborted?.has(blob, at)) {
       found.push(make(fetched, blob.subarray(at, end), { from, to: bounds.to }));
     }
     from = Math.max(from, nextOffset);

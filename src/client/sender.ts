@@ -1,34 +1,30 @@
 /** Sealed batches to the broker: pipelining, order, retries, deadlines. */
-import type { Codec } from '../batch/layout.js';
-import { LogError, toLogError } from '../core/errors.js';
+import { LogError } from '../core/errors.js';
 import type { AcksName } from '../rpc/messages.js';
 import type { Channel } from './channel.js';
 import type { BatchAck } from './completions.js';
 import { closedError } from './failures.js';
 import { FlushWaiters } from './flush-waiters.js';
 import type { Lane } from './lane.js';
-import { isUnknownTopic, type MetadataCache, type TopicMetadata } from './metadata-cache.js';
+import { isUnknownTopic } from './metadata-cache.js';
 import { methods } from './methods.js';
-import type { Acks, ClientRuntime, ResolvedProducerOptions } from './options.js';
+import type { Acks } from './options.js';
 import { ProduceStream, type StreamOwner } from './produce-stream.js';
 import type { ProducerBatch } from './producer-batch.js';
-import { batchesFor, mayGoTo, recreatedMeanwhile } from './recreated-topic.js';
-import { backoffMs } from './retry.js';
+import { Recovery, type RecoveryContext } from './recovery.js';
 
 const ACKS: Readonly<Record<Acks, AcksName>> = { none: 'ACKS_NONE', written: 'ACKS_WRITTEN', durable: 'ACKS_DURABLE' };
 
-export interface SenderContext {
+export interface SenderContext extends RecoveryContext {
   readonly channel: Channel;
-  readonly runtime: ClientRuntime;
-  readonly options: ResolvedProducerOptions;
+  /** Of a transactional producer; else empty. */
+  readonly transactionalId: string;
   /** A stream whose oldest request is unanswered for longer is given up, in ms. */
   readonly requestTimeoutMs: number;
   /** A batch was settled, one way or the other; its bytes are free. */
   readonly onSettled: (batch: ProducerBatch) => void;
   /** Nobody uses these bytes of a batch any more. */
   readonly onReusable: (bytes: Buffer) => void;
-  /** Is told what the broker contradicts, and asked for a topic that was recreated. */
-  readonly metadata: MetadataCache;
   /** Asks for a call of `tick` at this time of the monotonic clock. */
   readonly wakeAt: (atMs: number) => void;
 }
@@ -36,7 +32,8 @@ export interface SenderContext {
 /**
  * Sends batches over one stream at a time. Invariants, by which order within a partition holds through failures:
  * a lane sends only its queue's head; after a failure it waits until nothing is in flight, puts what may be repeated
- * back at the head in the old order, and goes on over a stream that was opened after the failure.
+ * back at the head in the old order, and goes on over a stream that was opened after the failure. What is repeated is
+ * the same bytes with the same sequences, so that an idempotent producer's partition holds them once (see `Recovery`).
  */
 export class Sender implements StreamOwner {
   readonly #context: SenderContext;
@@ -47,11 +44,32 @@ export class Sender implements StreamOwner {
   readonly #streams = new Set<ProduceStream>();
   readonly #flushWaiters = new FlushWaiters();
   #current: ProduceStream | undefined;
-  #closed = false;
+  /** Why nothing is taken or sent any more, once it is closed. */
+  #closed: LogError | undefined;
+  /** Why nothing is taken or sent until the next transaction begins. */
+  #abandoned: LogError | undefined;
+  /** The first failure since `begin`. */
+  #failure: LogError | undefined;
+  readonly #recovery: Recovery;
   #whenStreamsEnded: (() => void) | undefined;
 
   constructor(context: SenderContext) {
     this.#context = context;
+    this.#recovery = new Recovery(context, {
+      succeed: (lane, batch, ack) => this.#succeed(lane, batch, ack),
+      fail: (batch, error) => this.#fail(batch, error),
+      replaced: (batch, parts) => this.#replaced(batch, parts),
+      pump: (lane) => this.pump(lane),
+    });
+  }
+
+  get #refusal(): LogError | undefined {
+    return this.#closed ?? this.#abandoned;
+  }
+
+  /** Why a batch failed that was sealed since `begin`: the first one of them. */
+  get failure(): LogError | undefined {
+    return this.#failure;
   }
 
   get isIdle(): boolean {
@@ -63,7 +81,8 @@ export class Sender implements StreamOwner {
     this.#unsettled.add(batch);
     lane.queue.push(batch);
     this.#context.wakeAt(batch.sealedAtMs + this.#context.options.deliveryTimeoutMs);
-    if (this.#closed) this.#fail(batch, closedError('producer'));
+    const refusal = this.#refusal;
+    if (refusal !== undefined) this.#fail(batch, batch.withOutcome(refusal));
     else this.pump(lane);
   }
 
@@ -77,10 +96,10 @@ export class Sender implements StreamOwner {
 
   /** Sends as much of the lane's queue as may go. */
   pump(lane: Lane): void {
-    if (lane.draining || lane.held || this.#closed) return;
+    if (lane.draining || lane.held || this.#refusal !== undefined) return;
     const nowMs = this.#context.runtime.clock.monotonic();
     while (lane.inFlight.length < this.#context.options.maxInFlight) {
-      const batch = firstUnsettled(lane.queue);
+      const batch = lane.nextUnsettled();
       if (batch?.bytes === undefined) return;
       if (lane.retryAtMs > nowMs) {
         this.#waitingForRetry.add(lane);
@@ -93,11 +112,12 @@ export class Sender implements StreamOwner {
         this.#waitingForStream.add(lane);
         return;
       }
+      lane.sequences?.onSend(lane.queue);
       lane.queue.shift();
       lane.inFlight.push(batch);
       batch.inFlight = true;
       this.#context.wakeAt(nowMs + this.#context.requestTimeoutMs);
-      stream.send(lane, batch, batch.bytes, nowMs);
+      stream.send(lane, batch, batch.numberedBytes(), nowMs);
     }
   }
 
@@ -128,9 +148,30 @@ export class Sender implements StreamOwner {
     });
   }
 
-  /** Fails whatever is unsettled and drops the streams. */
+  /** A transaction begins: nothing is unsettled. */
+  begin(): void {
+    this.#failure = undefined;
+    this.#abandoned = undefined;
+  }
+
+  /** Fails whatever is unsettled and drops the streams; takes nothing any more. */
   abort(error: LogError): void {
-    this.#closed = true;
+    this.#closed = closedError('producer');
+    this.#drop(error);
+  }
+
+  /**
+   * Fails whatever is unsettled, and what still comes until a transaction begins, and drops the streams. Answers that
+   * come later are of no interest.
+   * @param sealOpen seals what is not sealed yet, so that it fails as well
+   */
+  abandon(error: LogError, sealOpen: () => void): void {
+    this.#abandoned = error;
+    sealOpen();
+    this.#drop(error);
+  }
+
+  #drop(error: LogError): void {
     for (const batch of [...this.#unsettled]) this.#fail(batch, batch.withOutcome(error));
     for (const stream of [...this.#streams]) stream.abort(error);
     this.#waitingForRetry.clear();
@@ -140,7 +181,7 @@ export class Sender implements StreamOwner {
   onAnswer(lane: Lane): void {
     if (lane.inFlight.some((batch) => batch.error !== undefined)) this.#startDraining(lane);
     this.#settleHead(lane);
-    if (lane.draining && lane.inFlight.every((batch) => batch.answered)) this.#recover(lane);
+    if (lane.draining && lane.inFlight.every((batch) => batch.answered)) this.#recovery.recover(lane);
     this.pump(lane);
   }
 
@@ -183,8 +224,9 @@ export class Sender implements StreamOwner {
   }
 
   #open(): ProduceStream {
-    const { channel, options } = this.#context;
-    const stream = new ProduceStream(channel.duplex(methods.produceStream), ACKS[options.acks], this);
+    const { channel, options, transactionalId } = this.#context;
+    const call = channel.duplex(methods.produceStream);
+    const stream = new ProduceStream(call, ACKS[options.acks], transactionalId, this);
     this.#streams.add(stream);
     return stream;
   }
@@ -201,130 +243,17 @@ export class Sender implements StreamOwner {
 
   /** Settles answered successes from the oldest on, so that promises resolve in order. */
   #settleHead(lane: Lane): void {
-    for (let head = lane.inFlight[0]; head?.ack !== undefined; head = lane.inFlight[0]) {
+    for (let head = lane.inFlight[0]; head?.answered && head.error === undefined; head = lane.inFlight[0]) {
       lane.inFlight.shift();
+      if (head.ack === undefined) continue;
       lane.failures = 0;
-      this.#succeed(head, head.ack);
+      this.#succeed(lane, head, head.ack);
     }
   }
 
-  /** Everything in flight has been answered and something failed: sort out what goes again. */
-  #recover(lane: Lane): void {
-    const answered = lane.inFlight;
-    lane.inFlight = [];
-    lane.stream = undefined;
-    lane.draining = false;
-    const again: ProducerBatch[] = [];
-    let tooLarge: ProducerBatch | undefined;
-    let recreated: TopicMetadata | undefined;
-    let waitFor: LogError | undefined;
-    for (const batch of answered) {
-      const { ack, error } = batch;
-      batch.error = undefined;
-      batch.ack = undefined;
-      batch.inFlight = false;
-      if (ack !== undefined) this.#succeed(batch, ack);
-      if (batch.settled || error === undefined) continue;
-      batch.noteFailure(error);
-      if (error.reason === 'MESSAGE_TOO_LARGE' && batch.recordCount > 1) {
-        tooLarge ??= batch;
-        again.push(batch);
-      } else if (error.retryable) {
-        // The follow-up of a failure says nothing about when to try again; alone, it is one like any other.
-        if (error.reason !== 'PRECEDING_APPEND_FAILED' || batch === answered[0]) waitFor ??= error;
-        again.push(batch);
-      } else if (error.reason === 'UNKNOWN_TOPIC_ID' && !batch.maybeWritten) {
-        recreated ??= batch.target;
-        waitFor ??= error;
-        again.push(batch);
-      } else this.#fail(batch, batch.withOutcome(error));
-    }
-    lane.queue = [...again, ...lane.queue];
-    if (waitFor !== undefined) this.#backOff(lane, waitFor);
-    // A topic has been recreated: whether its batches are too large for the new one is another question.
-    if (recreated !== undefined) this.#findAgain(lane, recreated);
-    else if (tooLarge !== undefined) this.#split(lane, tooLarge);
-  }
-
-  /**
-   * The lane's topic was deleted. Records are sent to a topic by its name, and until its promise is settled a record may
-   * arrive at any time: if there is a new topic of that name, they go there. Nothing of the lane is sent meanwhile.
-   */
-  #findAgain(lane: Lane, lost: TopicMetadata): void {
-    const { metadata } = this.#context;
-    lane.held = true;
-    metadata.invalidate(lost.name, lost.topicId);
-    metadata
-      .get(lost.name)
-      .then(
-        (found) => this.#retarget(lane, lost, found),
-        (error) => {
-          // When nobody answers, the next attempt leads here again.
-          if (isUnknownTopic(error)) this.#failAll(lane, lost, error);
-        },
-      )
-      .finally(() => {
-        lane.held = false;
-        this.pump(lane);
-      });
-  }
-
-  /** Batches of a topic that is gone go to the one that took its name, unless that could repeat or misplace records. */
-  #retarget(lane: Lane, lost: TopicMetadata, found: TopicMetadata): void {
-    // What the client has learnt may be older than what the broker said; the next attempt leads here again.
-    if (found.topicId === lost.topicId) return;
-    for (const batch of batchesFor(lane, lost)) {
-      if (mayGoTo(found, batch)) batch.target = found;
-      else this.#fail(batch, recreatedMeanwhile(batch, found));
-    }
-  }
-
-  #failAll(lane: Lane, lost: TopicMetadata, error: LogError): void {
-    for (const batch of batchesFor(lane, lost)) this.#fail(batch, batch.withOutcome(error));
-  }
-
-  #backOff(lane: Lane, error: LogError): void {
-    lane.failures++;
-    const { runtime, options } = this.#context;
-    const wait = backoffMs(lane.failures, options, runtime.random, error);
-    lane.retryAtMs = runtime.clock.monotonic() + wait;
-    runtime.logger.debug(
-      { topic: lane.topic, partition: lane.partition, reason: error.reason, error: error.message, waitMs: wait },
-      'produce will be repeated',
-    );
-  }
-
-  /** Replaces a batch that the broker found too large by two. Nothing of the lane is sent meanwhile. */
-  #split(lane: Lane, batch: ProducerBatch): void {
-    const codec: Codec = this.#context.options.compression;
-    lane.held = true;
-    batch
-      .split(codec)
-      .then(
-        (parts) => this.#replace(lane, batch, parts),
-        (error) => {
-          if (!batch.settled) this.#fail(batch, toLogError(error));
-        },
-      )
-      .finally(() => {
-        lane.held = false;
-        this.pump(lane);
-      });
-  }
-
-  #replace(lane: Lane, batch: ProducerBatch, parts: readonly ProducerBatch[]): void {
-    // It may have run out of time meanwhile.
-    if (batch.settled) return;
-    batch.settled = true;
-    batch.bytes = undefined;
-    const at = lane.queue.indexOf(batch);
-    lane.queue.splice(at, 1, ...parts);
+  #replaced(batch: ProducerBatch, parts: readonly ProducerBatch[]): void {
     this.#unsettled.delete(batch);
-    for (const part of parts) {
-      part.maybeWritten = batch.maybeWritten;
-      part.lastError = batch.lastError;
-      this.#unsettled.add(part);
-    }
+    for (const part of parts) this.#unsettled.add(part);
     this.#flushWaiters.onReplaced(batch, parts.length);
   }
 
@@ -356,7 +285,8 @@ export class Sender implements StreamOwner {
     return at;
   }
 
-  #succeed(batch: ProducerBatch, ack: BatchAck): void {
+  #succeed(lane: Lane, batch: ProducerBatch, ack: BatchAck): void {
+    lane.sequences?.onAcknowledged(batch);
     if (batch.settled) return;
     const { bytes, lastError } = batch;
     batch.succeed(ack);
@@ -369,6 +299,7 @@ export class Sender implements StreamOwner {
 
   #fail(batch: ProducerBatch, error: LogError): void {
     if (isUnknownTopic(error)) this.#context.metadata.invalidate(batch.topic, batch.target.topicId);
+    this.#failure ??= error;
     batch.fail(error);
     this.#onSettled(batch);
   }
@@ -378,12 +309,6 @@ export class Sender implements StreamOwner {
     this.#context.onSettled(batch);
     this.#flushWaiters.onSettled(batch);
   }
-}
-
-/** Drops batches that ran out of time from the head and returns the first that still counts. */
-function firstUnsettled(queue: ProducerBatch[]): ProducerBatch | undefined {
-  while (queue[0]?.settled) queue.shift();
-  return queue[0];
 }
 
 function deliveryTimedOut(batch: ProducerBatch, timeoutMs: number): LogError {

@@ -2,9 +2,11 @@
 import type { BufferPool } from '../batch/buffer-pool.js';
 import type { LogError } from '../core/errors.js';
 import type { Random } from '../core/random.js';
+import type { Identities, ProducerIdentity } from './identity.js';
 import { Lane } from './lane.js';
 import type { TopicMetadata } from './metadata-cache.js';
 import { StickyPartition } from './partitioner.js';
+import { LaneSequences } from './sequences.js';
 
 /** Who waits for a topic's description. Neither function may throw. */
 export interface TopicWaiter {
@@ -20,13 +22,16 @@ export class TopicState {
   metadata: TopicMetadata | undefined;
   readonly #batchBytes: number;
   readonly #pool: BufferPool;
-  readonly #lanes: (Lane | undefined)[] = [];
+  readonly #identities: Identities | undefined;
+  #lanes: (Lane | undefined)[] = [];
   #waiting: TopicWaiter[] = [];
 
-  constructor(name: string, batchBytes: number, pool: BufferPool, random: Random) {
+  /** @param identities undefined without idempotence */
+  constructor(name: string, batchBytes: number, pool: BufferPool, random: Random, identities: Identities | undefined) {
     this.name = name;
     this.#batchBytes = batchBytes;
     this.#pool = pool;
+    this.#identities = identities;
     this.sticky = new StickyPartition(random);
   }
 
@@ -68,8 +73,20 @@ export class TopicState {
   lane(target: TopicMetadata, partition: number): Lane {
     const known = this.#lanes[partition];
     if (known !== undefined) return known;
-    const lane = new Lane(target, partition, this.#batchBytes, this.#pool);
+    const identities = this.#identities;
+    const sequences = identities && new LaneSequences(identities.current, identities.transactional);
+    const lane = new Lane(target, partition, this.#batchBytes, this.#pool, sequences);
     this.#lanes[partition] = lane;
     return lane;
+  }
+
+  /** Another transaction begins: all lanes, which are empty, begin at sequence 0. */
+  restart(identity: ProducerIdentity): void {
+    for (const lane of this.#lanes) lane?.sequences?.restart(identity);
+  }
+
+  /** Whatever comes of what the lanes sent, it is of no interest any more. */
+  forgetLanes(): void {
+    this.#lanes = [];
   }
 }

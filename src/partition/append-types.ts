@@ -21,4 +21,11 @@ export interface AppendOptions {
   readonly expectedOffset?: number | undefined;
   /** Place among the appends of one stream, which keep their order when one of them fails. */
   readonly place?: LanePlace | undefined;
+  /**
+   * Of each record of the one batch, which the broker has made and which carries them: see `identified-records.ts`. None:
+   * the records have no ids.
+   */
+  readonly messageIds?: readonly string[];
+  /** Called when the batches were found good by themselves, in the turn in which they get their place. What it throws refuses them. */
+  readonly admit?: (() => void) | undefined;
 }

@@ -4,15 +4,20 @@ import { assert } from '../core/assert.js';
 import type { Clock } from '../core/clock.js';
 import { LogError, toLogError } from '../core/errors.js';
 import type { Logger } from '../core/logger.js';
+import { Slices } from '../core/slices.js';
 import { toOffset } from '../core/types.js';
 import type { PartitionLog } from '../storage/engine.js';
 import { precedingFailed } from './append-lane.js';
 import type { AppendOptions, AppendResult } from './append-types.js';
 import { type PartitionPlace, scatteredDuplicates, wrongOffset } from './errors.js';
 import type { GroupSync } from './group-sync.js';
+import { keepRecords } from './message-ids/identified-records.js';
+import type { Admission, MessageIds } from './message-ids/message-ids.js';
 import type { PartitionProducers } from './producers/partition-producers.js';
+import { SLICE_MS } from './producers/producer-context.js';
 import type { DuplicateBatch } from './producers/producer-states.js';
 import type { TransactionEnd } from './producers/types.js';
+import { type Accepted, WriteGroup } from './write-group.js';
 
 /** One append to the log takes at most this much of what waits, so that a sync can begin in between. */
 const GROUP_BYTES = 4 * 1024 * 1024;
@@ -52,38 +57,7 @@ export interface PartitionWriterOptions {
   readonly logger: Logger;
   readonly sync: GroupSync;
   readonly producers: PartitionProducers;
-}
-
-/** What is answered once the log has taken the group. */
-interface Accepted {
-  /** Where the log must be durable up to for an answer that says so; undefined: none is asked for. */
-  readonly durableUpTo: number | undefined;
-  /** Whether it stands or falls with what the group appends. */
-  readonly isOfGroup: boolean;
-  readonly resolve: () => void;
-  readonly reject: (error: LogError) => void;
-}
-
-/** What one append to the log is to consist of. */
-class Group {
-  readonly batches: Buffer[] = [];
-  readonly accepted: Accepted[] = [];
-  readonly at: number;
-  byteLength = 0;
-  hasProducer = false;
-  /** Offset of the next record. */
-  next: number;
-
-  constructor(at: number) {
-    this.at = at;
-    this.next = at;
-  }
-
-  add(batch: Buffer): void {
-    this.batches.push(batch);
-    this.byteLength += batch.length;
-    this.next = nextOffsetOf(batch, 0);
-  }
+  readonly messageIds: MessageIds;
 }
 
 /** Batches with producers that may be appended, or are in the log already. */
@@ -95,7 +69,7 @@ interface Judged {
 /**
  * The queue of one partition's writes: assigns offsets in the order in which they came, and gives all that waits to the log
  * together. Producers are judged when their batches get their offsets, by everything that comes before; what was noted of
- * them is taken back when the log has not taken the batches.
+ * them is taken back when the log has not taken the batches. So it is with message ids.
  */
 export class PartitionWriter {
   readonly #options: PartitionWriterOptions;
@@ -176,8 +150,9 @@ export class PartitionWriter {
   }
 
   async #writeGroup(writes: readonly PendingWrite[]): Promise<void> {
-    const { log, sync } = this.#options;
-    const group = new Group(log.endOffset);
+    const { log, sync, messageIds, clock } = this.#options;
+    let slices: Slices | undefined;
+    const group = new WriteGroup(log.endOffset, messageIds.savepoint());
     for (const pending of writes) {
       if (pending.kind === 'end') {
         this.#placeEnd(pending, group);
@@ -186,6 +161,10 @@ export class PartitionWriter {
       // Waits in place, so that no later append overtakes this one; what others sent to this partition waits along.
       const refusedRecords = pending.refusal === undefined ? undefined : await pending.refusal;
       this.#placeAppend(pending, refusedRecords, group);
+      if (!hasMessageIds(pending)) continue;
+      // Very many ids may wait, too.
+      slices ??= new Slices(clock, SLICE_MS);
+      if (slices.isOver) await slices.pause();
     }
     if (group.accepted.length === 0) return;
     const failure = group.batches.length === 0 ? undefined : await this.#append(group);
@@ -196,7 +175,7 @@ export class PartitionWriter {
     sync.plan();
   }
 
-  #placeAppend(pending: PendingAppend, refusedRecords: LogError | undefined, group: Group): void {
+  #placeAppend(pending: PendingAppend, refusedRecords: LogError | undefined, group: WriteGroup): void {
     const preceding = pending.options.place?.precedingFailure;
     const { place } = this.#options;
     if (preceding !== undefined) {
@@ -204,10 +183,11 @@ export class PartitionWriter {
       return;
     }
     if (pending.hasProducer) this.#placeProducers(pending, refusedRecords, group);
+    else if (hasMessageIds(pending)) this.#placeIdentified(pending, refusedRecords, group);
     else this.#placePlain(pending, refusedRecords, group);
   }
 
-  #placePlain(pending: PendingAppend, refusedRecords: LogError | undefined, group: Group): void {
+  #placePlain(pending: PendingAppend, refusedRecords: LogError | undefined, group: WriteGroup): void {
     const refusal = this.#wrongOffset(pending, group.next) ?? refusedRecords;
     if (refusal !== undefined) {
       pending.reject(refusal);
@@ -222,8 +202,36 @@ export class PartitionWriter {
     this.#accept(pending, group, this.#resultOf(first, group.next - 1, appendTimeMs, 0));
   }
 
+  /** Records that are there already are left out; without any other, nothing is appended. */
+  #placeIdentified(pending: PendingAppend, refusedRecords: LogError | undefined, group: WriteGroup): void {
+    const { messageIds } = this.#options;
+    const savepoint = messageIds.savepoint();
+    try {
+      if (refusedRecords !== undefined) throw refusedRecords;
+      const { offsets, fresh } = this.#admit(pending, group.next);
+      const appendTimeMs = pending.logAppendTime && fresh.length > 0 ? this.#options.clock.now() : NO_TIMESTAMP;
+      if (fresh.length > 0) {
+        const [all] = pending.batches;
+        const batch = fresh.length === offsets.length ? all! : keepRecords(all!, fresh);
+        this.#stamp(batch, group.next, appendTimeMs);
+        group.add(batch);
+        group.isTracked = true;
+      }
+      const result = this.#resultOf(offsets[0]!, offsets.at(-1)!, appendTimeMs, offsets.length - fresh.length);
+      this.#accept(pending, group, { ...result, offsets }, maxOf(offsets));
+    } catch (error) {
+      messageIds.undoTo(savepoint);
+      pending.reject(toLogError(error));
+    }
+  }
+
+  #admit({ options }: PendingAppend, nextOffset: number): Admission {
+    const { messageIds, clock } = this.#options;
+    return messageIds.admit(options.messageIds ?? [], nextOffset, clock.monotonic());
+  }
+
   /** What repeats batches of the log is answered with their offsets; an append is wholly a repetition or not at all. */
-  #placeProducers(pending: PendingAppend, refusedRecords: LogError | undefined, group: Group): void {
+  #placeProducers(pending: PendingAppend, refusedRecords: LogError | undefined, group: WriteGroup): void {
     const { states } = this.#producers;
     const savepoint = states.savepoint();
     const judged = this.#judge(pending, group.next);
@@ -237,7 +245,7 @@ export class PartitionWriter {
     }
     if (!judged.isRepeated) {
       for (const batch of pending.batches) group.add(batch);
-      group.hasProducer = true;
+      group.isTracked = true;
     }
     this.#accept(pending, group, judged.result);
   }
@@ -269,7 +277,7 @@ export class PartitionWriter {
   }
 
   /** Nothing is appended where there is nothing to end, or what is open has begun later. */
-  #placeEnd({ end, resolve, reject }: PendingEnd, group: Group): void {
+  #placeEnd({ end, resolve, reject }: PendingEnd, group: WriteGroup): void {
     const { states } = this.#producers;
     const nowMs = this.#options.clock.now();
     const open = states.get(end.producerId)?.transaction;
@@ -278,15 +286,21 @@ export class PartitionWriter {
       this.#stamp(marker, group.next, NO_TIMESTAMP);
       states.note(marker, 0, nowMs);
       group.add(marker);
-      group.hasProducer = true;
+      group.isTracked = true;
     }
     group.accepted.push({ durableUpTo: group.next, isOfGroup: true, resolve, reject });
   }
 
-  #accept({ options, resolve, reject }: PendingAppend, group: Group, result: AppendResult): void {
+  /** @param lastOffset the largest of those that the answer tells */
+  #accept(
+    { options, resolve, reject }: PendingAppend,
+    group: WriteGroup,
+    result: AppendResult,
+    lastOffset: number = result.lastOffset,
+  ): void {
     group.accepted.push({
-      durableUpTo: options.acks === 'durable' ? result.lastOffset + 1 : undefined,
-      isOfGroup: result.lastOffset >= group.at,
+      durableUpTo: options.acks === 'durable' ? lastOffset + 1 : undefined,
+      isOfGroup: lastOffset >= group.at,
       resolve: () => resolve(result),
       reject,
     });
@@ -308,25 +322,29 @@ export class PartitionWriter {
   }
 
   /** @returns why the log has not taken the group, if so; what was noted of its producers is then taken back */
-  async #append(group: Group): Promise<LogError | undefined> {
+  async #append(group: WriteGroup): Promise<LogError | undefined> {
     const { log, sync } = this.#options;
     try {
       const end = await log.append(group.batches, toOffset(group.at));
       assert(end === group.next, `the log ends at ${end} after an append that should end at ${group.next}`);
     } catch (error) {
       const failure = toLogError(error);
-      if (group.hasProducer) this.#forgetGroup(failure);
+      if (group.isTracked) this.#forgetGroup(group, failure);
       this.#noteAppend(failure);
       return failure;
     }
     this.#noteAppend(undefined);
     sync.noteWritten(group.byteLength);
-    this.#producers.appended(group.byteLength, group.hasProducer);
+    this.#producers.appended(group.byteLength, group.isTracked);
     return undefined;
   }
 
-  /** Unless the batches may be there all the same: the log takes no more then, and readers must wait for their markers. */
-  #forgetGroup(failure: LogError): void {
+  /**
+   * Where the batches may be there all the same, the log takes no more, and readers must wait for their markers. But that
+   * nobody is told that a record is there which may not be, its id is forgotten in any case.
+   */
+  #forgetGroup(group: WriteGroup, failure: LogError): void {
+    this.#options.messageIds.undoTo(group.idSavepoint);
     const { states } = this.#producers;
     if (failure.outcome === 'none') states.undoTo(0);
     else states.settle(this.#options.log.durableOffset);
@@ -352,6 +370,14 @@ export class PartitionWriter {
     const { place, logger } = this.#options;
     logger.error({ topic: place.topic, partition: place.index, err: error }, 'defect in the partition writer');
   }
+}
+
+function hasMessageIds({ options: { messageIds = [] } }: PendingAppend): boolean {
+  return messageIds.length > 0;
+}
+
+function maxOf(offsets: readonly number[]): number {
+  return offsets.reduce((max, offset) => Math.max(max, offset), 0);
 }
 
 /** Whether one range of offsets tells where all of them are. */

@@ -9,6 +9,9 @@ import { checkCompactable } from './compactable.js';
 import { partitionClosed, undeletableOffset, unreadableOffset } from './errors.js';
 import { GroupSync } from './group-sync.js';
 import { PartitionLifecycle } from './lifecycle.js';
+import { checkMessageIdBit } from './message-ids/identified-records.js';
+import { MessageIdPart } from './message-ids/message-id-part.js';
+import { MessageIds } from './message-ids/message-ids.js';
 import type { PartitionConfig } from './partition-config.js';
 import { PartitionWriter } from './partition-writer.js';
 import { abortedInSlice } from './producers/aborted-in-slice.js';
@@ -59,11 +62,17 @@ export class Partition {
   readonly #clock: Clock;
   readonly #sync: GroupSync;
   readonly #producers: PartitionProducers;
+  readonly #messageIds: MessageIds;
   readonly #writer: PartitionWriter;
   #closed = false;
   #closing: Promise<void> | undefined;
 
-  private constructor(options: PartitionOptions, sync: GroupSync, producers: PartitionProducers) {
+  private constructor(
+    options: PartitionOptions,
+    sync: GroupSync,
+    producers: PartitionProducers,
+    messageIds: MessageIds,
+  ) {
     const { topic, log, config, clock, logger } = options;
     this.topic = topic;
     this.#log = log;
@@ -71,28 +80,32 @@ export class Partition {
     this.#clock = clock;
     this.#sync = sync;
     this.#producers = producers;
-    this.#writer = new PartitionWriter({ place: this, log, clock, logger, sync, producers });
+    this.#messageIds = messageIds;
+    this.#writer = new PartitionWriter({ place: this, log, clock, logger, sync, producers, messageIds });
     this.lifecycle = new PartitionLifecycle(this, producers, clock, logger);
   }
 
   /**
-   * Finds out what the producers of the log have sent, and puts the partition into service. Owns the log from here on.
+   * Finds out what the producers of the log have sent and which message ids it has, and puts the partition into service. Owns the log from here on.
    * @throws LogError STORAGE_ERROR, RESOURCE_LIMIT: the log cannot be read, and is closed
    */
   static async open(options: PartitionOptions): Promise<Partition> {
-    const { log, config } = options;
+    const { topic, log, config, clock, producers: shared } = options;
     const sync = new GroupSync({ ...options, flushMs: config.flushMs });
+    const ids = { topic, partition: log.id.partition, budget: shared.messageIds, windowMs: config.dedupeWindowMs };
+    const messageIds = new MessageIds(ids);
     try {
       const producers = await PartitionProducers.load({
         ...options,
-        shared: options.producers,
-        parts: [],
+        shared,
+        parts: [new MessageIdPart(messageIds, clock)],
         atRest: (capture) => partition.#writer.atRest(capture),
         whenDurable: (offset) => partition.#whenDurable(offset),
       });
-      const partition: Partition = new Partition(options, sync, producers);
+      const partition: Partition = new Partition(options, sync, producers, messageIds);
       return partition;
     } catch (error) {
+      messageIds.clear();
       await log.close();
       throw error;
     }
@@ -134,10 +147,11 @@ export class Partition {
    * Appends whole record batches, each with base offset 0, in order and together. The buffers are patched in place and
    * belong to the partition from here on. On a compacted topic every record must have a key; finding that out may take
    * time, but not the append's place in the order. Batches of a producer that are in the log already are not appended again:
-   * the answer is that of the first time, and comes when that is as safe as `acks` asks.
+   * the answer is that of the first time, and comes when that is as safe as `acks` asks; so it is with records whose
+   * message ids are remembered.
    * @throws LogError CORRUPT_MESSAGE, INVALID_RECORD, INVALID_TIMESTAMP, MESSAGE_TOO_LARGE,
    *   UNSUPPORTED_COMPRESSION_TYPE, WRONG_OFFSET, PRODUCER_FENCED, OUT_OF_ORDER_SEQUENCE_NUMBER, INVALID_TXN_STATE,
-   *   RESOURCE_LIMIT (too many producers), STORAGE_FULL, PRECEDING_APPEND_FAILED (nothing was appended), STORAGE_ERROR
+   *   RESOURCE_LIMIT (too many producers or message ids), STORAGE_FULL, PRECEDING_APPEND_FAILED (nothing was appended), STORAGE_ERROR
    *   (outcome unknown)
    */
   append(batches: readonly Buffer[], options: AppendOptions): Promise<AppendResult> {
@@ -148,9 +162,10 @@ export class Partition {
       };
       try {
         if (this.#closed) throw partitionClosed(this);
-        const validated = this.#validate(batches);
+        const validated = this.#validate(batches, options);
         const { logAppendTime, cleanupCompact } = this.#config;
         const refusal = cleanupCompact ? checkCompactable(batches) : undefined;
+        options.admit?.();
         this.#writer.push({
           kind: 'append',
           batches,
@@ -167,7 +182,10 @@ export class Partition {
     });
   }
 
-  #validate(batches: readonly Buffer[]): { readonly byteLength: number; readonly hasProducer: boolean } {
+  #validate(
+    batches: readonly Buffer[],
+    { messageIds }: AppendOptions,
+  ): { readonly byteLength: number; readonly hasProducer: boolean } {
     if (batches.length === 0) {
       throw new LogError('INVALID_RECORD', 'There is nothing to append: the request has no record batch.');
     }
@@ -184,6 +202,7 @@ export class Partition {
     for (const batch of batches) {
       validateForAppend(batch, limits);
       hasProducer = validateProducer(batch) || hasProducer;
+      checkMessageIdBit(batch, messageIds);
       byteLength += batch.length;
     }
     return { byteLength, hasProducer };
@@ -273,6 +292,7 @@ export class Partition {
     this.#config = config;
     this.#log.configure(config);
     this.#sync.configure(config.flushMs);
+    this.#messageIds.configure(config.dedupeWindowMs);
   }
 
   /**
@@ -329,6 +349,7 @@ export class Partition {
     await this.#writer.drain();
     await this.#sync.finish();
     await this.#producers.close();
+    this.#messageIds.clear();
     await this.#log.close();
   }
 }

@@ -1,19 +1,30 @@
 /**
  * Hand-written codecs of the messages that carry records, equal on the wire to what the proto files describe (a
  * property test holds them together). They make views instead of copies on the way in, and on the way out write record
- * bytes once, straight into the transport's frame. Rare shapes (plain records, errors) go through the dynamic codec.
+ * bytes once, straight into the transport's frame. Rare shapes (plain records, message ids, errors) go through the dynamic
+ * codec. Here are those of produce streams; `fetch-codec.ts` has those of fetch streams.
  */
 import type {
   AcksName,
-  FetchedPartition,
-  FetchStreamResponse,
   ProduceRequest,
   ProduceResponse,
   ProduceStreamRequest,
   ProduceStreamResponse,
   ProduceStreamResult,
 } from './messages.js';
-import { bytesTag, varintSize, varintTag, WireReader, writeVarint } from './wire.js';
+import {
+  bytesTag,
+  intFieldSize,
+  packedFieldSize,
+  stringFieldSize,
+  varintSize,
+  varintTag,
+  WireReader,
+  writeIntField,
+  writePackedField,
+  writeStringField,
+  writeVarint,
+} from './wire.js';
 
 /** The members of Buffer that grpc-js uses on a serialized message. */
 export interface Serialized {
@@ -27,7 +38,8 @@ export interface HotCodec<T> {
   decode(bytes: Buffer): T;
 }
 
-interface Fallback {
+/** The codec of the rare shapes. */
+export interface Fallback {
   encode(message: object): Buffer;
   decode(bytes: Buffer): object;
 }
@@ -35,7 +47,7 @@ interface Fallback {
 const ACKS: readonly AcksName[] = ['ACKS_UNSPECIFIED', 'ACKS_NONE', 'ACKS_WRITTEN', 'ACKS_DURABLE'];
 
 /** A message of small head bytes followed by byte ranges that are copied at the very end. */
-class ChunkedMessage implements Serialized {
+export class ChunkedMessage implements Serialized {
   readonly byteLength: number;
   readonly #parts: readonly Uint8Array[];
 
@@ -60,32 +72,12 @@ class ChunkedMessage implements Serialized {
   }
 }
 
-function stringFieldSize(byteLength: number): number {
-  return byteLength === 0 ? 0 : 1 + varintSize(byteLength) + byteLength;
-}
-
-function intFieldSize(value: number): number {
-  return value === 0 ? 0 : 1 + varintSize(value);
-}
-
-function writeIntField(target: Buffer, at: number, field: number, value: number): number {
-  if (value === 0) return at;
-  target[at] = varintTag(field);
-  return writeVarint(target, at + 1, value);
-}
-
-function writeStringField(target: Buffer, at: number, field: number, value: string, byteLength: number): number {
-  if (byteLength === 0) return at;
-  target[at] = bytesTag(field);
-  const start = writeVarint(target, at + 1, byteLength);
-  target.write(value, start, 'utf8');
-  return start + byteLength;
-}
-
 export function produceStreamRequestCodec(fallback: Fallback): HotCodec<ProduceStreamRequest> {
   return {
     encode(message: ProduceStreamRequest): Serialized {
-      return message.request.records.length > 0 ? fallback.encode(message) : encodeProduceStreamRequest(message);
+      const { records, messageIds } = message.request;
+      const isRare = records.length > 0 || messageIds.length > 0;
+      return isRare ? fallback.encode(message) : encodeProduceStreamRequest(message);
     },
     decode(bytes: Buffer): ProduceStreamRequest {
       return decodeProduceStreamRequest(bytes) ?? (fallback.decode(bytes) as ProduceStreamRequest);
@@ -96,9 +88,14 @@ export function produceStreamRequestCodec(fallback: Fallback): HotCodec<ProduceS
 function encodeProduceStreamRequest({ correlationId, request }: ProduceStreamRequest): Serialized {
   const topicBytes = Buffer.byteLength(request.topic);
   const topicIdBytes = Buffer.byteLength(request.topicId);
+  const transactionalIdBytes = Buffer.byteLength(request.transactionalId);
   const acks = ACKS.indexOf(request.acks);
   let innerHead =
-    stringFieldSize(topicBytes) + stringFieldSize(topicIdBytes) + intFieldSize(request.partition) + intFieldSize(acks);
+    stringFieldSize(topicBytes) +
+    stringFieldSize(topicIdBytes) +
+    intFieldSize(request.partition) +
+    intFieldSize(acks) +
+    stringFieldSize(transactionalIdBytes);
   const expected = request.expectedOffset;
   if (expected !== undefined) innerHead += 1 + varintSize(expected);
   let inner = innerHead;
@@ -112,6 +109,7 @@ function encodeProduceStreamRequest({ correlationId, request }: ProduceStreamReq
   at = writeStringField(head, at, 2, request.topicId, topicIdBytes);
   at = writeIntField(head, at, 3, request.partition);
   at = writeIntField(head, at, 4, acks);
+  at = writeStringField(head, at, 8, request.transactionalId, transactionalIdBytes);
   if (expected !== undefined) {
     head[at] = varintTag(7);
     writeVarint(head, at + 1, expected);
@@ -126,7 +124,7 @@ function encodeProduceStreamRequest({ correlationId, request }: ProduceStreamReq
   return new ChunkedMessage(parts);
 }
 
-/** Undefined when the message carries plain records. */
+/** Undefined when the message carries plain records or message ids. */
 function decodeProduceStreamRequest(bytes: Buffer): ProduceStreamRequest | undefined {
   const reader = new WireReader(bytes);
   let correlationId = 0;
@@ -161,8 +159,9 @@ function decodeProduceRequest(reader: WireReader, into: ProduceRequest): Produce
     else if (field === 3) into.partition = reader.int();
     else if (field === 4) into.acks = ACKS[reader.int()] ?? 'ACKS_UNSPECIFIED';
     else if (field === 5) into.batches.push(reader.slice());
-    else if (field === 6) return undefined;
+    else if (field === 6 || field === 9) return undefined;
     else if (field === 7) into.expectedOffset = reader.int();
+    else if (field === 8) into.transactionalId = reader.string();
     else reader.skip();
   }
   return into;
@@ -185,7 +184,9 @@ function produceResponseSize(response: ProduceResponse): number {
     intFieldSize(response.baseOffset) +
     intFieldSize(response.lastOffset) +
     intFieldSize(response.logAppendTimeMs) +
-    intFieldSize(response.logStartOffset)
+    intFieldSize(response.logStartOffset) +
+    packedFieldSize(response.offsets) +
+    intFieldSize(response.duplicateCount)
   );
 }
 
@@ -209,6 +210,8 @@ function encodeProduceResults(results: readonly ProduceStreamResult[]): Buffer {
     at = writeIntField(bytes, at, 2, response.lastOffset);
     at = writeIntField(bytes, at, 3, response.logAppendTimeMs);
     at = writeIntField(bytes, at, 4, response.logStartOffset);
+    at = writePackedField(bytes, at, 5, response.offsets);
+    at = writeIntField(bytes, at, 6, response.duplicateCount);
   }
   return bytes;
 }
@@ -247,13 +250,17 @@ function decodeProduceResult(reader: WireReader): ProduceStreamResult | undefine
   return result;
 }
 
+/** Most answers have none. */
+const NO_OFFSETS: number[] = [];
+Object.freeze(NO_OFFSETS);
+
 function decodeProduceResponse(reader: WireReader, before: ProduceResponse | undefined): ProduceResponse {
   const response = before ?? {
     baseOffset: 0,
     lastOffset: 0,
     logAppendTimeMs: 0,
     logStartOffset: 0,
-    offsets: [],
+    offsets: NO_OFFSETS,
     duplicateCount: 0,
   };
   for (let field = reader.nextField(); field !== 0; field = reader.nextField()) {
@@ -261,97 +268,11 @@ function decodeProduceResponse(reader: WireReader, before: ProduceResponse | und
     else if (field === 2) response.lastOffset = reader.int();
     else if (field === 3) response.logAppendTimeMs = reader.int();
     else if (field === 4) response.logStartOffset = reader.int();
+    else if (field === 5) {
+      if (response.offsets === NO_OFFSETS) response.offsets = [];
+      reader.ints(response.offsets);
+    } else if (field === 6) response.duplicateCount = reader.int();
     else reader.skip();
   }
   return response;
-}
-
-/** What the broker hands to the encoder: batches still in the chunks that they were read in. */
-export interface ChunkedFetchedPartition {
-  readonly topic: string;
-  readonly partition: number;
-  readonly highWatermark: number;
-  readonly logStartOffset: number;
-  readonly nextOffset: number;
-  readonly chunks: readonly Uint8Array[];
-}
-
-export interface ChunkedFetchStreamResponse {
-  readonly chunked: ChunkedFetchedPartition;
-}
-
-export function fetchStreamResponseCodec(
-  fallback: Fallback,
-): HotCodec<FetchStreamResponse | ChunkedFetchStreamResponse> {
-  return {
-    encode(message: FetchStreamResponse | ChunkedFetchStreamResponse): Serialized {
-      return 'chunked' in message ? encodeFetched(message.chunked) : fallback.encode(message);
-    },
-    decode(bytes: Buffer): FetchStreamResponse {
-      return decodeFetchStreamResponse(bytes) ?? (fallback.decode(bytes) as FetchStreamResponse);
-    },
-  };
-}
-
-function encodeFetched(fetched: ChunkedFetchedPartition): Serialized {
-  let batchBytes = 0;
-  for (const chunk of fetched.chunks) batchBytes += chunk.length;
-  const topicBytes = Buffer.byteLength(fetched.topic);
-  const innerHead =
-    stringFieldSize(topicBytes) +
-    intFieldSize(fetched.partition) +
-    intFieldSize(fetched.highWatermark) +
-    intFieldSize(fetched.logStartOffset) +
-    intFieldSize(fetched.nextOffset) +
-    (batchBytes === 0 ? 0 : 1 + varintSize(batchBytes));
-  const inner = innerHead + batchBytes;
-  const head = Buffer.allocUnsafe(1 + varintSize(inner) + innerHead);
-  head[0] = bytesTag(1);
-  let at = writeVarint(head, 1, inner);
-  at = writeStringField(head, at, 1, fetched.topic, topicBytes);
-  at = writeIntField(head, at, 2, fetched.partition);
-  at = writeIntField(head, at, 3, fetched.highWatermark);
-  at = writeIntField(head, at, 4, fetched.logStartOffset);
-  at = writeIntField(head, at, 5, fetched.nextOffset);
-  if (batchBytes > 0) {
-    head[at] = bytesTag(6);
-    writeVarint(head, at + 1, batchBytes);
-  }
-  return new ChunkedMessage([head, ...fetched.chunks]);
-}
-
-const NO_BYTES: Buffer = Buffer.alloc(0);
-
-/** Undefined when the message carries plain records or an error. */
-function decodeFetchStreamResponse(bytes: Buffer): FetchStreamResponse | undefined {
-  const reader = new WireReader(bytes);
-  const partition: FetchedPartition = {
-    topic: '',
-    partition: 0,
-    highWatermark: 0,
-    logStartOffset: 0,
-    nextOffset: 0,
-    batches: NO_BYTES,
-    records: [],
-    lastStableOffset: 0,
-    abortedTransactions: [],
-  };
-  for (let field = reader.nextField(); field !== 0; field = reader.nextField()) {
-    if (field !== 1) {
-      reader.skip();
-      continue;
-    }
-    const inner = reader.message();
-    for (let part = inner.nextField(); part !== 0; part = inner.nextField()) {
-      if (part === 1) partition.topic = inner.string();
-      else if (part === 2) partition.partition = inner.int();
-      else if (part === 3) partition.highWatermark = inner.int();
-      else if (part === 4) partition.logStartOffset = inner.int();
-      else if (part === 5) partition.nextOffset = inner.int();
-      else if (part === 6) partition.batches = inner.slice();
-      else if (part === 7 || part === 8) return undefined;
-      else inner.skip();
-    }
-  }
-  return { partition };
 }

@@ -2,8 +2,9 @@
 import { fileURLToPath } from 'node:url';
 import type { MethodDefinition, ServiceDefinition } from '@grpc/grpc-js';
 import { loadSync, type PackageDefinition } from '@grpc/proto-loader';
+import { fetchStreamResponseCodec } from './fetch-codec.js';
 import type { HotCodec } from './hot-codec.js';
-import { fetchStreamResponseCodec, produceStreamRequestCodec, produceStreamResponseCodec } from './hot-codec.js';
+import { produceStreamRequestCodec, produceStreamResponseCodec } from './hot-codec.js';
 
 /** The folder of the shipped proto files: `proto/` beside `src/` and `dist/`. */
 export const PROTO_DIR: string = fileURLToPath(new URL('../../proto', import.meta.url));

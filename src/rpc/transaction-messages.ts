@@ -78,7 +78,10 @@ export interface AbortTransactionRequest {
 export interface AbortTransactionResponse {
   transaction: TransactionMessage;
 }
-export type ListHangingTransactionsRequest = Record<string, never>;
+export interface ListHangingTransactionsRequest {
+  pageSize: number;
+  pageToken: string;
+}
 export interface HangingTransactionMessage {
   topic: string;
   partition: number;
@@ -88,10 +91,13 @@ export interface HangingTransactionMessage {
 }
 export interface ListHangingTransactionsResponse {
   transactions: HangingTransactionMessage[];
+  nextPageToken: string;
 }
 export interface DescribeProducersRequest {
   topic: string;
   partition: number;
+  pageSize: number;
+  pageToken: string;
 }
 export interface ProducerStateMessage {
   producerId: number;
@@ -103,4 +109,5 @@ export interface ProducerStateMessage {
 }
 export interface DescribeProducersResponse {
   producers: ProducerStateMessage[];
+  nextPageToken: string;
 }

@@ -56,6 +56,48 @@ function writeNegativeVarint(target: Buffer, at: number, value: number): number 
   return position;
 }
 
+/** Sizes and writers of fields with numbers up to 15, whose tag is one byte; what is 0 or empty is left out. */
+export function stringFieldSize(byteLength: number): number {
+  return byteLength === 0 ? 0 : 1 + varintSize(byteLength) + byteLength;
+}
+
+export function intFieldSize(value: number): number {
+  return value === 0 ? 0 : 1 + varintSize(value);
+}
+
+export function writeIntField(target: Buffer, at: number, field: number, value: number): number {
+  if (value === 0) return at;
+  target[at] = varintTag(field);
+  return writeVarint(target, at + 1, value);
+}
+
+export function writeStringField(target: Buffer, at: number, field: number, value: string, byteLength: number): number {
+  if (byteLength === 0) return at;
+  target[at] = bytesTag(field);
+  const start = writeVarint(target, at + 1, byteLength);
+  target.write(value, start, 'utf8');
+  return start + byteLength;
+}
+
+/** Bytes of the values of a packed field. */
+function packedSize(values: readonly number[]): number {
+  let size = 0;
+  for (const value of values) size += varintSize(value);
+  return size;
+}
+
+export function packedFieldSize(values: readonly number[]): number {
+  return stringFieldSize(packedSize(values));
+}
+
+export function writePackedField(target: Buffer, at: number, field: number, values: readonly number[]): number {
+  if (values.length === 0) return at;
+  target[at] = bytesTag(field);
+  let position = writeVarint(target, at + 1, packedSize(values));
+  for (const value of values) position = writeVarint(target, position, value);
+  return position;
+}
+
 function malformed(what: string): LogError {
   return new LogError('INVALID_REQUEST', `The message is not valid protobuf: ${what}.`);
 }
@@ -87,6 +129,16 @@ export class WireReader {
   int(): number {
     this.#expect(WIRE_VARINT);
     return this.varint();
+  }
+
+  /** Appends what is in a repeated int32/int64 field, packed or not: at most one number a byte. */
+  ints(into: number[]): void {
+    if (this.#wireType !== WIRE_BYTES) {
+      into.push(this.int());
+      return;
+    }
+    const packed = this.message();
+    while (packed.position < packed.end) into.push(packed.varint());
   }
 
   /** A bytes field as a view on the message. */

@@ -82,7 +82,10 @@ export interface SegmentInfo {
   /** Wall clock in ms of its beginning and of the last append to it, as well as they are known after a restart. */
   readonly createdMs: number;
   readonly modifiedMs: number;
-  /** Whether any of its batches names a producer: only these need to be read to find out what producers have sent. */
+  /**
+   * Whether any of its batches names a producer, or has records that came with message ids: only these need to be read to
+   * find out what producers have sent.
+   */
   readonly hasProducers: boolean;
 }
 
@@ -104,7 +107,8 @@ export interface SideFiles {
    */
   read(kind: SideFileKind, offset: Offset): Promise<Buffer | undefined>;
   /**
-   * Resolves when it is durable. `contents`, at most 64 MiB, must not change until then.
+   * Resolves when it is durable, as far as the log is: one beside a log of which nothing is durable yet may go with it.
+   * `contents`, at most 64 MiB, must not change until then.
    * @throws LogError STORAGE_FULL, STORAGE_ERROR, RESOURCE_LIMIT (also when it is too large): the one before is still
    *   there, or the new one; CLOSED, FENCED_EPOCH: the one before
    */

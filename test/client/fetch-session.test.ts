@@ -14,7 +14,13 @@ import { until } from '../support/until.js';
 import { FakeBroker } from './support/fake-broker.js';
 
 const words = topic('words', { value: string() });
-const OPTIONS = { maxBufferedBytes: 1 << 24, fetchBytes: 1 << 20, retryTimeoutMs: Number.MAX_VALUE, changing: true };
+const OPTIONS = {
+  maxBufferedBytes: 1 << 24,
+  fetchBytes: 1 << 20,
+  isolation: 'read_committed',
+  retryTimeoutMs: Number.MAX_VALUE,
+  changing: true,
+} as const;
 
 interface Stage extends AsyncDisposable {
   readonly broker: FakeBroker;

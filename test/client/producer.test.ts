@@ -205,7 +205,7 @@ test('sends that wait for the topic share one lookup and keep their order', asyn
   await using t = await start();
   t.broker.calls.length = 0;
   await Promise.all(numbered(200).map((record) => t.producer.send(words, record)));
-  expect(t.broker.calls).toEqual(['GetTopic']);
+  expect(t.broker.calls).toEqual(['GetTopic', 'InitProducer']);
   expect(await t.broker.partition('words').values()).toEqual(numbered(200).map(({ value }) => value));
 });
 

@@ -218,6 +218,21 @@ test('compressed batches are read like others, in part too', async () => {
   expect(await valuesOf(t.client, { from: 5, to: 33 })).toEqual(range(5, 33));
 });
 
+test.each(['none', 'gzip', 'lz4'] as const)('a batch is iterated over for its records: %s', async (compression) => {
+  await using t = await start(0);
+  await using producer = t.client.producer({ compression });
+  await producer.sendMany(
+    words,
+    range(0, 40).map((value) => ({ value })),
+  );
+  const values: string[] = [];
+  for await (const batch of t.client.read(words, { from: 5, to: 33 }).batches()) {
+    for (const { value } of batch) values.push(value);
+    expect([...batch]).toEqual(await batch.records());
+  }
+  expect(values).toEqual(range(5, 33));
+});
+
 test('a connection lost in the middle is made anew without losing or repeating a record', async () => {
   await using t = await start(200, 2, 7);
   let messages = 0;

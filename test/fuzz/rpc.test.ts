@@ -9,7 +9,7 @@ import { inflatedRequests, oddField } from '../support/odd-fields.js';
 import { inForm, Programme } from '../support/programme.js';
 import { type Answer, framed, RawConnection } from '../support/raw-http2.js';
 import { undocumented } from './documented.js';
-import { COMPACTED_TOPIC, FUZZED_TOPIC, SEEDS } from './seeds.js';
+import { COMPACTED_TOPIC, FUZZED_TOPIC, SEEDS, TRANSACTIONAL_IDS } from './seeds.js';
 import { type ServedMethod, servedMethods } from './served-methods.js';
 
 const MIB = 1024 * 1024;
@@ -34,6 +34,7 @@ async function withBroker(work: (broker: BrokerProcess) => Promise<void>): Promi
   const broker = await BrokerProcess.start(undefined, FLAGS, { watched: true });
   try {
     await createTopics(broker.address);
+    await initProducers(broker.address);
     const good = await GoodClient.start(broker.address);
     await work(broker);
     await good.expectServed();
@@ -47,6 +48,15 @@ async function createTopics(address: string): Promise<void> {
   const raw = new RawClient(address);
   await raw.createTopic(FUZZED_TOPIC, 4);
   await raw.createTopic(COMPACTED_TOPIC, 1, { 'cleanup.policy': 'compact' });
+  raw.close();
+}
+
+async function initProducers(address: string): Promise<void> {
+  const raw = new RawClient(address);
+  for (const [index, transactionalId] of TRANSACTIONAL_IDS.entries()) {
+    const answer = await raw.call('ProduceService', 'InitProducer', { transactionalId });
+    expect(answer).toEqual({ producerId: index, producerEpoch: 0 });
+  }
   raw.close();
 }
 

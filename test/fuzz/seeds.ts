@@ -1,5 +1,5 @@
 /** Valid requests of every method: what the mutations begin with. */
-import { encodeBatch } from '../../src/batch/builder.js';
+import { type BatchOptions, encodeBatch } from '../../src/batch/builder.js';
 
 export const FUZZED_TOPIC = 'fuzzed';
 export const COMPACTED_TOPIC = 'fuzzed-compacted';
@@ -8,14 +8,14 @@ const VICTIM_TOPIC = 'victim';
 
 const T0 = Date.UTC(2026, 0, 1);
 
-function batchOf(count: number): Buffer {
+function batchOf(count: number, options: BatchOptions = {}): Buffer {
   const records = Array.from({ length: count }, (_, index) => ({
     timestampMs: T0 + index,
     key: Buffer.from(`key-${index % 7}`),
     value: Buffer.from(`{"id":${index}}`),
     headers: [{ key: 'trace', value: Buffer.from('1') }],
   }));
-  return encodeBatch(records);
+  return encodeBatch(records, options);
 }
 
 const RECORD = {
@@ -25,7 +25,26 @@ const RECORD = {
   headers: [{ key: 'h', value: Buffer.from('x') }],
 };
 
+/** Initialised before anything else, in this order: their producers have the ids from 0 on. */
+export const TRANSACTIONAL_IDS: readonly string[] = ['fuzzed-0', 'fuzzed-1', 'fuzzed-2', 'fuzzed-3'];
+
+/** What may go on in the first transactions of each. */
+const PRODUCERS = TRANSACTIONAL_IDS.flatMap((transactionalId, producerId) =>
+  [0, 1, 2].map((producerEpoch) => ({ transactionalId, producerId, producerEpoch })),
+);
+
+const TRANSACTIONAL: readonly object[] = PRODUCERS.map(({ transactionalId, producerId, producerEpoch }, index) => ({
+  topic: FUZZED_TOPIC,
+  partition: index % 4,
+  acks: 2,
+  transactionalId,
+  batches: [batchOf(2, { producerId, producerEpoch, baseSequence: 0, transactional: true })],
+}));
+
 const PRODUCE: readonly object[] = [
+  ...TRANSACTIONAL,
+  { topic: FUZZED_TOPIC, partition: 0, batches: [batchOf(2, { producerId: 999, producerEpoch: 3, baseSequence: 7 })] },
+  { topic: FUZZED_TOPIC, partition: 1, records: [RECORD, RECORD], messageIds: ['one', 'two'] },
   { topic: FUZZED_TOPIC, partition: 1, acks: 2, batches: [batchOf(3)] },
   { topic: FUZZED_TOPIC, partition: 0, acks: 3, batches: [batchOf(1), batchOf(2)] },
   { topic: FUZZED_TOPIC, partition: 2, acks: 1, records: [RECORD, { ...RECORD, key: undefined }] },
@@ -41,6 +60,8 @@ const POSITIONS: readonly object[] = [
 const FETCH: readonly object[] = [
   { positions: POSITIONS, minBytes: 1, maxWaitMs: 0, maxBytes: 4096, format: 1 },
   { positions: POSITIONS, maxWaitMs: 0, format: 2 },
+  { positions: POSITIONS, maxWaitMs: 0, format: 2, isolationLevel: 1 },
+  { positions: [{ topic: FUZZED_TOPIC, partition: 1, offset: 1 }], maxWaitMs: 0, isolationLevel: 2 },
   { positions: [{ topic: FUZZED_TOPIC, partition: 1, offset: 0 }], minBytes: 100_000_000, maxWaitMs: 5 },
 ];
 
@@ -77,7 +98,7 @@ export const SEEDS: Readonly<Record<string, readonly object[]>> = {
   '/tidelog.v1.AdminService/DeleteTopic': [{ name: VICTIM_TOPIC }],
   '/tidelog.v1.AdminService/ListOffsets': [
     { topic: FUZZED_TOPIC, partitions: [0, 1, 2], position: 2 },
-    { topic: FUZZED_TOPIC, timestampMs: T0 },
+    { topic: FUZZED_TOPIC, timestampMs: T0, isolationLevel: 2 },
     { topic: COMPACTED_TOPIC, position: 3 },
   ],
   '/tidelog.v1.AdminService/DeleteRecords': [
@@ -85,6 +106,11 @@ export const SEEDS: Readonly<Record<string, readonly object[]>> = {
     { topic: FUZZED_TOPIC, partitions: [{ partition: 2, beforeTimeMs: T0 }] },
   ],
   '/tidelog.v1.AdminService/DescribeCluster': [{}],
+  '/tidelog.v1.ProduceService/InitProducer': [
+    {},
+    { transactionalId: TRANSACTIONAL_IDS[3], transactionTimeoutMs: 10_000 },
+    { transactionalId: TRANSACTIONAL_IDS[2], producerId: 2, producerEpoch: 0 },
+  ],
   '/tidelog.v1.ProduceService/Produce': PRODUCE,
   '/tidelog.v1.ProduceService/ProduceStream': PRODUCE.map((request, index) => ({ correlationId: index + 1, request })),
   '/tidelog.v1.FetchService/Fetch': FETCH,
@@ -121,6 +147,27 @@ export const SEEDS: Readonly<Record<string, readonly object[]>> = {
   '/tidelog.v1.GroupService/FetchOffsets': [
     { groupId: 'fuzzed-simple' },
     { ...GROUP, memberEpoch: 1, topics: [{ topic: FUZZED_TOPIC, partitions: [0, 1, 2, 3] }] },
+  ],
+  '/tidelog.v1.TransactionService/AddOffsets': PRODUCERS.map((producer) => ({
+    ...producer,
+    groupId: 'fuzzed-simple',
+    offsets: [{ topic: FUZZED_TOPIC, partition: 1, offset: 0, metadata: 'm' }],
+  })),
+  '/tidelog.v1.TransactionService/Commit': PRODUCERS,
+  '/tidelog.v1.TransactionService/Abort': PRODUCERS,
+  '/tidelog.v1.AdminService/ListTransactions': [
+    { pageSize: 1, states: [1, 2] },
+    { pageToken: Buffer.from(TRANSACTIONAL_IDS[1]!).toString('base64url') },
+  ],
+  '/tidelog.v1.AdminService/GetTransaction': [{ transactionalId: TRANSACTIONAL_IDS[0] }],
+  '/tidelog.v1.AdminService/AbortTransaction': [{ transactionalId: TRANSACTIONAL_IDS[0] }],
+  '/tidelog.v1.AdminService/ListHangingTransactions': [
+    {},
+    { pageSize: 1, pageToken: Buffer.from(FUZZED_TOPIC).toString('base64url') },
+  ],
+  '/tidelog.v1.AdminService/DescribeProducers': [
+    { topic: FUZZED_TOPIC, partition: 1 },
+    { topic: FUZZED_TOPIC, pageSize: 1, pageToken: Buffer.from('0').toString('base64url') },
   ],
   '/grpc.health.v1.Health/Check': [{ service: 'tidelog.v1.AdminService' }],
   '/grpc.health.v1.Health/Watch': [{ service: '' }],

@@ -134,6 +134,27 @@ export const FAULTS: Readonly<Record<ViolationKind, Fault>> = {
     return at;
   },
 
+  'torn-transaction': (history) => {
+    const transactions = new Map([...history.sends().values()].map(({ value, transaction }) => [value, transaction]));
+    const last = history.indexes('poll', ({ process }) => process === 'final-read_committed');
+    const seen = last.flatMap((at) => history.at(at, 'poll').records);
+    const transactionOf = ({ value }: SeenRecord): string | undefined => transactions.get(value);
+    const torn = history.pick(
+      seen.filter((record) => {
+        const transaction = transactionOf(record);
+        const others = seen.filter((other) => other !== record && transactionOf(other) === transaction);
+        return transaction !== undefined && record.topic === 'plain' && others.length > 0;
+      }),
+    );
+    const index = history.indexes('ack', ({ send }) => history.sends().get(send)!.value === torn?.value)[0];
+    if (torn === undefined || index === undefined) return undefined;
+    for (const at of history.indexes('poll')) drop(history, at, torn);
+    for (const at of history.indexes('end-transaction', ({ transaction }) => transaction === transactionOf(torn))) {
+      history.events[at] = { ...history.at(at, 'end-transaction'), result: 'unknown' };
+    }
+    return index;
+  },
+
   'inconsistent-offsets': (history) => {
     const chosen = history.finalRecord();
     if (chosen === undefined) return undefined;

@@ -12,8 +12,8 @@ export class Transaction {
   commitRequestedAt: number = NEVER;
   endedAt: number = NEVER;
   result: EndTransactionEvent['result'] | 'open' = 'open';
-  /** Whether a reader of committed data saw any of it. */
-  seen = false;
+  /** Of its records the first that a reader of committed data saw. */
+  seen: Entry | undefined;
 
   constructor(id: string) {
     this.id = id;
@@ -21,7 +21,7 @@ export class Transaction {
 
   /** Whether all of it must be there. */
   get isCommitted(): boolean {
-    return this.result === 'committed' || (this.seen && this.result !== 'aborted');
+    return this.result === 'committed' || (this.seen !== undefined && this.result !== 'aborted');
   }
 }
 
@@ -217,7 +217,7 @@ export class HistoryIndex {
       entry.polledAt = Math.min(entry.polledAt, index);
       if (!committed) continue;
       entry.polledCommittedAt = Math.min(entry.polledCommittedAt, index);
-      if (attempt?.transaction !== undefined) attempt.transaction.seen = true;
+      if (attempt?.transaction !== undefined) attempt.transaction.seen ??= entry;
     }
   }
 

@@ -14,10 +14,7 @@ export type ViolationKind =
    * with a reader to the end of each partition, when all that was acknowledged is durable and no transaction is open.
    */
   | 'unseen'
-  /**
-   * A value stands at two offsets. With `allowDuplicates` only if both were acknowledged: a retried send may be in the
-   * log twice, but its producer knows one of the two.
-   */
+  /** A value stands at two offsets: a send that was repeated is in the log twice. */
   | 'duplicate'
   /** A record was seen whose send certainly failed, or, by a reader of committed data, whose transaction was aborted. */
   | 'aborted-read'
@@ -26,6 +23,11 @@ export type ViolationKind =
    * no `commit-transaction` of it, although it has no end that may have been a commit either.
    */
   | 'precommitted-read'
+  /**
+   * A reader of committed data saw some of a transaction, and one passed over another record of it that was acknowledged and
+   * that nobody ever saw: all or nothing, whatever became of the answer to its commit.
+   */
+  | 'torn-transaction'
   /** One offset of a partition names two values, whoever says so and whenever. */
   | 'inconsistent-offsets'
   /**
@@ -57,6 +59,7 @@ export const INVARIANTS: Readonly<Record<ViolationKind, readonly number[]>> = {
   duplicate: [5, 6],
   'aborted-read': [5, 11],
   'precommitted-read': [11],
+  'torn-transaction': [11],
   'inconsistent-offsets': [4],
   'poll-skip': [7, 11],
   'nonmonotonic-poll': [7],

@@ -1,11 +1,7 @@
 import { describe, expect, test } from 'vitest';
 import { LogError } from '../../src/core/errors.js';
-import {
-  fetchStreamResponseCodec,
-  produceStreamRequestCodec,
-  produceStreamResponseCodec,
-  type Serialized,
-} from '../../src/rpc/hot-codec.js';
+import { fetchStreamResponseCodec } from '../../src/rpc/fetch-codec.js';
+import { produceStreamRequestCodec, produceStreamResponseCodec, type Serialized } from '../../src/rpc/hot-codec.js';
 import type {
   FetchStreamResponse,
   ProduceStreamRequest,
@@ -150,6 +146,16 @@ describe('the hand-written codecs equal the proto files', () => {
   });
 });
 
+test('offsets that come in several fields, packed and single, are one list', () => {
+  const codec = produceStreamResponseCodec(dynamic.produceStream.response);
+  const response = Buffer.from([0x2a, 2, 5, 6, 0x28, 7, 0x2a, 0, 0x2a, 3, 0x80, 0x01, 9]);
+  const result = Buffer.concat([Buffer.from([0x12, response.length]), response]);
+  const bytes = Buffer.concat([Buffer.from([0x0a, result.length]), result]);
+  const decoded = codec.decode(bytes);
+  expect(decoded.results[0]?.response?.offsets).toEqual([5, 6, 7, 128, 9]);
+  expect(decoded).toEqual(dynamic.produceStream.response.decode(bytes));
+});
+
 describe('malformed messages', () => {
   const codecs = [
     produceStreamRequestCodec(dynamic.produceStream.request),
@@ -176,6 +182,11 @@ describe('malformed messages', () => {
     const [codec] = codecs;
     const lie = Buffer.from([0x12, 0xff, 0xff, 0xff, 0x7f]);
     expect(() => codec?.decode(lie)).toThrow(LogError);
+  });
+
+  test('a packed list that is cut short is refused', () => {
+    const [, codec] = codecs;
+    expect(() => codec?.decode(Buffer.from([0x0a, 6, 0x12, 4, 0x2a, 2, 0x85, 0x80]))).toThrow(LogError);
   });
 
   test('a number outside the safe integers is refused, not rounded', () => {

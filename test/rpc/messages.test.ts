@@ -3,7 +3,7 @@ import protobuf from 'protobufjs';
 import { expect, test } from 'vitest';
 import { PROTO_DIR } from '../../src/rpc/proto.js';
 
-const SERVICES = ['admin_service', 'produce_service', 'fetch_service', 'group_service'];
+const SERVICES = ['admin_service', 'produce_service', 'fetch_service', 'group_service', 'transaction_service'];
 
 /** Names of the interfaces and object types in these files with their fields. */
 function declared(): Map<string, string[]> {

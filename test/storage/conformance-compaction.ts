@@ -8,7 +8,7 @@ import { abort, commit, DAY, inTransaction, type KeyedShape, keyed, recordsOf } 
 import { BASE_TIME, basesOf, CONFIG, END, partition, reasonOf } from './support.js';
 
 /** What a test works on, which is another one for each test. */
-export interface CompactionSubject {
+export interface Subject {
   /** An empty log at the beginning. */
   readonly log: () => PartitionLog;
   readonly engine: () => StorageEngine;
@@ -16,7 +16,7 @@ export interface CompactionSubject {
   readonly reopen: () => Promise<boolean>;
 }
 
-export function describeCompaction({ log, engine, reopen }: CompactionSubject): void {
+export function describeCompaction({ log, engine, reopen }: Subject): void {
   /** Appends a batch of keyed records, `key=value` or `key` for a tombstone. */
   async function write(records: readonly string[], shape: KeyedShape = {}): Promise<void> {
     await log().append([keyed(log().endOffset, records, shape)], log().endOffset);

@@ -3,7 +3,8 @@ import { afterEach, beforeEach, describe, expect, test } from 'vitest';
 import { nextOffsetOf } from '../../src/batch/layout.js';
 import { toEpoch, toOffset } from '../../src/core/types.js';
 import type { PartitionLog, StorageEngine } from '../../src/storage/engine.js';
-import { describeCompaction } from './conformance-compaction.js';
+import { describeCompaction, type Subject } from './conformance-compaction.js';
+import { describeSideFiles } from './conformance-side-files.js';
 import {
   BASE_TIME,
   basesOf,
@@ -29,6 +30,16 @@ export function describeConformance(name: string, openEngine: () => Promise<Engi
     let under: EngineUnderTest;
     let engine: StorageEngine;
     let log: PartitionLog;
+    const subject: Subject = {
+      log: () => log,
+      engine: () => engine,
+      reopen: async () => {
+        if (!under.reopen) return false;
+        engine = await under.reopen();
+        log = await engine.open(partition(), toEpoch(2), CONFIG);
+        return true;
+      },
+    };
 
     beforeEach(async () => {
       under = await openEngine();
@@ -250,16 +261,11 @@ export function describeConformance(name: string, openEngine: () => Promise<Engi
     });
 
     describe('compact', () => {
-      describeCompaction({
-        log: () => log,
-        engine: () => engine,
-        reopen: async () => {
-          if (!under.reopen) return false;
-          engine = await under.reopen();
-          log = await engine.open(partition(), toEpoch(2), CONFIG);
-          return true;
-        },
-      });
+      describeCompaction(subject);
+    });
+
+    describe('side files and producers', () => {
+      describeSideFiles(subject);
     });
 
     describe('epochs', () => {

@@ -77,7 +77,7 @@ export function expectOneOfEachKey(seen: Seen, below: number): void {
 export async function problemsOf(dataDir: string, fs?: FileSystem): Promise<unknown[]> {
   const problems: unknown[] = [];
   for await (const report of verifyDataDirectory(dataDir, fs)) {
-    problems.push(...report.problems, ...report.indexProblems);
+    problems.push(...report.problems, ...report.indexProblems, ...report.snapshotProblems);
   }
   return problems;
 }

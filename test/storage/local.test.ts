@@ -16,10 +16,11 @@ function variant(name: string, options: { tailCacheBytes?: number; maxOpenFiles?
     const dataDir = mkdtempSync(join(tmpdir(), 'tidelog-storage-'));
     directories.push(dataDir);
     const open = () => openLocalEngine({ dataDir, clock: systemClock, ...options });
-    const engine = await open();
+    let engine = await open();
     const reopen = async () => {
       await engine.close();
-      return open();
+      engine = await open();
+      return engine;
     };
     return { engine, reopen };
   });

@@ -3,12 +3,18 @@ import { LogError } from '../../core/errors.js';
 import type { Partition } from '../../partition/partition.js';
 import { refuseInternal, unknownPartition } from '../topic-errors.js';
 import type { Topics } from '../topics.js';
-import type { FetchOffsetsCommand, FoundOffset, OffsetToCommit, RefusedOffset } from './coordinator-types.js';
+import type {
+  FetchOffsetsCommand,
+  FoundOffset,
+  OffsetToCommit,
+  RefusedOffset,
+  StoredOffset,
+} from './coordinator-types.js';
 import { checkCommittable, wasAddedLater } from './group.js';
-import { metadataTooLarge, uncommittableOffset } from './group-errors.js';
-import type { GroupState, Member } from './group-types.js';
-import type { CommittedOffsets } from './offsets.js';
-import type { OffsetChange } from './shard.js';
+import { metadataTooLarge, uncommittableOffset, unstableOffset, waitsForTransaction } from './group-errors.js';
+import type { GroupPartition, GroupState, Member } from './group-types.js';
+import type { CommittedOffsets, OffsetChange } from './offsets.js';
+import type { GroupTransactions } from './pending-offsets.js';
 
 /** Who commits; undefined: nobody, for a group without members. */
 export interface Committer {
@@ -23,8 +29,13 @@ export interface CommitRules {
   readonly nowMs: number;
 }
 
+/** An offset that may be committed. */
+export interface AcceptedOffset extends OffsetChange {
+  readonly value: StoredOffset;
+}
+
 export interface CheckedOffsets {
-  readonly accepted: readonly OffsetChange[];
+  readonly accepted: readonly AcceptedOffset[];
   readonly refused: readonly RefusedOffset[];
 }
 
@@ -34,7 +45,7 @@ export function checkCommit(
   committer: Committer | undefined,
   rules: CommitRules,
 ): CheckedOffsets {
-  const accepted: OffsetChange[] = [];
+  const accepted: AcceptedOffset[] = [];
   const refused: RefusedOffset[] = [];
   for (const offset of offsets) {
     try {
@@ -48,7 +59,7 @@ export function checkCommit(
 }
 
 /** @throws LogError why it cannot be committed */
-function checkOne(given: OffsetToCommit, committer: Committer | undefined, rules: CommitRules): OffsetChange {
+function checkOne(given: OffsetToCommit, committer: Committer | undefined, rules: CommitRules): AcceptedOffset {
   const { topic, partition, offset, leaderEpoch, metadata } = given;
   refuseInternal(topic, 'consumed by a group');
   const found = rules.topics.partition(topic, given.topicId, partition);
@@ -70,14 +81,21 @@ function checkRange(given: OffsetToCommit, { logStartOffset, highWatermark }: Pa
   if (given.offset > highWatermark) throw uncommittableOffset(given, logStartOffset, highWatermark);
 }
 
+/** What is known of a group's offsets. */
+interface FoundGroup {
+  readonly state: GroupState;
+  readonly offsets: CommittedOffsets;
+  readonly transactions: GroupTransactions | undefined;
+}
+
 /**
  * What is known of the committed offsets of the partitions that are asked for.
  * @param group undefined: there is none, so nothing was committed
- * @throws LogError UNKNOWN_TOPIC_OR_PARTITION, UNKNOWN_TOPIC_ID
+ * @throws LogError UNKNOWN_TOPIC_OR_PARTITION, UNKNOWN_TOPIC_ID, UNSTABLE_OFFSET_COMMIT
  */
 export function findOffsets(
   asked: FetchOffsetsCommand['topics'],
-  group: { readonly state: GroupState; readonly offsets: CommittedOffsets } | undefined,
+  group: FoundGroup | undefined,
   topics: Topics,
 ): FoundOffset[] {
   return asked.flatMap(({ topic: name, topicId: knownId, partitions }) => {
@@ -88,6 +106,7 @@ export function findOffsets(
     return partitions.map((partition): FoundOffset => {
       if (!isPartition(partition, record.partitionCount))
         throw unknownPartition(name, partition, record.partitionCount);
+      refuseUnstable(group, { topic: name, topicId: record.id, partition });
       const committed = offsets?.get({ topicId: record.id, partition });
       const addedLater = group !== undefined && wasAddedLater(group.state, record.id, partition);
       return { topic: name, topicId: record.id, partition, committed, topicCommitted, addedLater, earlierTopicId };
@@ -95,12 +114,21 @@ export function findOffsets(
   });
 }
 
+function refuseUnstable(group: FoundGroup | undefined, partition: GroupPartition): void {
+  const holder = group?.transactions?.durable.holderOf(partition);
+  if (group !== undefined && holder !== undefined) throw unstableOffset(group.state.groupId, partition, holder);
+}
+
 function isPartition(partition: number, partitionCount: number): boolean {
   return Number.isInteger(partition) && partition >= 0 && partition < partitionCount;
 }
 
-/** Everything that the group has committed, of topics that are gone as well. */
-export function allOffsets(offsets: CommittedOffsets): FoundOffset[] {
+/**
+ * Everything that the group has committed, of topics that are gone as well.
+ * @throws LogError UNSTABLE_OFFSET_COMMIT
+ */
+export function allOffsets({ state: { groupId }, offsets, transactions }: FoundGroup): FoundOffset[] {
+  for (const holder of transactions?.durable.holders() ?? []) throw waitsForTransaction(groupId, holder);
   return [...offsets.all()].map(({ topicId, partition, ...committed }) => {
     const { topic } = committed;
     const fields = { topicCommitted: true, addedLater: false, earlierTopicId: undefined };

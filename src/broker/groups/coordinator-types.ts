@@ -89,6 +89,11 @@ export interface StoredOffset {
   readonly metadata: string;
   /** Wall clock, ms since the epoch. */
   readonly commitTimeMs: number;
+  /**
+   * When it was sent, among the offsets of its group: what was sent before this does not take its place, should its
+   * transaction be committed later. Absent: before all that wait.
+   */
+  readonly order?: number | undefined;
 }
 
 export interface CommittedOffset extends StoredOffset {
@@ -165,6 +170,11 @@ export interface PendingTransaction {
   readonly producerEpoch: number;
 }
 
+export interface TransactionEndCommand extends PendingTransaction {
+  /** Else abort. */
+  readonly commit: boolean;
+}
+
 /** New committed offsets of one topic's partitions, by an administrator. */
 export interface SetOffsetsCommand {
   readonly groupId: string;
@@ -207,14 +217,16 @@ export interface GroupCoordinatorApi {
   /**
    * Keeps offsets, durably, until `endTransaction` commits or drops them; each in the place of what the same transaction has
    * for its partition. `fetchOffsets` refuses these partitions until then. What is left of an earlier epoch of the producer
-   * is dropped. Refused and thrown as `commit`.
+   * is dropped. Refused and thrown as `commit`, and INVALID_REQUEST for more than `MAX_PENDING_OFFSETS`, PRODUCER_FENCED where
+   * offsets of a later epoch wait. To be settled before `endTransaction` of the same epoch is called.
    */
   addTransactionOffsets(command: TransactionOffsetsCommand): Promise<readonly RefusedOffset[]>;
   /**
    * Commits or drops, durably, what the producer has added under this epoch, and drops what it has of earlier ones. Does
-   * nothing where there is nothing: after a failure it may be called again.
+   * nothing where there is nothing: after a failure it may be called again. Of a partition of which something was committed
+   * after it was added, that stays; of topics that are gone nothing is committed.
    */
-  endTransaction(end: PendingTransaction & { readonly commit: boolean }): Promise<void>;
+  endTransaction(end: TransactionEndCommand): Promise<void>;
   /** Everything that waits. @throws LogError COORDINATOR_LOAD_IN_PROGRESS, or why some group cannot be read */
   pendingTransactions(): readonly PendingTransaction[];
   /** By name. */
@@ -223,12 +235,13 @@ export interface GroupCoordinatorApi {
   snapshot(groupId: string): Promise<GroupSnapshot>;
   /** Undefined: there is no such group. */
   find(groupId: string): Promise<GroupSnapshot | undefined>;
-  /** @throws LogError GROUP_ID_NOT_FOUND, NON_EMPTY_GROUP */
+  /** @throws LogError GROUP_ID_NOT_FOUND, NON_EMPTY_GROUP, UNSTABLE_OFFSET_COMMIT (offsets wait for a transaction) */
   delete(groupId: string): Promise<void>;
   /**
    * Sets committed offsets, durably, of a group with or without members, creating it if there is none. Members that hold
    * one of the partitions begin with it anew; what they commit of the time before is refused.
-   * @throws LogError UNKNOWN_TOPIC_ID, RESOURCE_LIMIT
+   * @throws LogError UNKNOWN_TOPIC_ID, RESOURCE_LIMIT, UNSTABLE_OFFSET_COMMIT (a transaction that is not decided has
+   *   offsets of one of the partitions)
    */
   setOffsets(command: SetOffsetsCommand): Promise<void>;
 }

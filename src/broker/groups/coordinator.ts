@@ -2,19 +2,15 @@
 import type { Clock } from '../../core/clock.js';
 import type { Logger } from '../../core/logger.js';
 import { Slices } from '../../core/slices.js';
-import { partitionKey } from '../../core/types.js';
 import type { Topics } from '../topics.js';
 import {
   checkCounter,
   checkGroupId,
   checkJoin,
   checkMemberId,
-  checkOffsets,
-  checkPartitions,
   checkSubscription,
   type JoiningMember,
 } from './checks.js';
-import { allOffsets, checkCommit, findOffsets } from './commits.js';
 import type {
   CommitCommand,
   FetchOffsetsCommand,
@@ -27,8 +23,11 @@ import type {
   JoinAnswer,
   JoinCommand,
   LeaveCommand,
+  PendingTransaction,
   RefusedOffset,
   SetOffsetsCommand,
+  TransactionEndCommand,
+  TransactionOffsetsCommand,
 } from './coordinator-types.js';
 import { assignmentOf, snapshotOf, summariesOf, timesOf } from './descriptions.js';
 import { checkMember } from './group.js';
@@ -38,17 +37,16 @@ import {
   coordinatorDraining,
   groupNotFound,
   nonEmptyGroup,
-  noSuchMember,
-  tooManyGroups,
   tooManyMembers,
-  tooManyOffsets,
   tooManyPlaces,
+  waitsForTransaction,
 } from './group-errors.js';
 import type { Member, Subscription } from './group-types.js';
 import { HeldHeartbeat } from './held-heartbeats.js';
+import { OffsetCoordinator } from './offset-coordinator.js';
 import { GroupRetention } from './retention.js';
-import type { GroupShard, OffsetChange } from './shard.js';
-import { GroupShards } from './shards.js';
+import type { GroupShard } from './shard.js';
+import { type GroupPlace, GroupShards } from './shards.js';
 import { isSameSubscription } from './target.js';
 import { TopicDirectory } from './topic-directory.js';
 
@@ -61,12 +59,6 @@ export interface GroupCoordinatorOptions {
   readonly logger: Logger;
 }
 
-/** A group and the shard that it is in. */
-interface Place {
-  readonly shard: GroupShard;
-  readonly entry: GroupEntry;
-}
-
 /**
  * Made when the topics are loaded; reads its groups in the background. The broker drains it with everything else, and
  * closes it before the topics.
@@ -77,6 +69,7 @@ export class GroupCoordinator implements GroupCoordinatorApi {
   readonly #options: GroupCoordinatorOptions;
   readonly #directory: TopicDirectory;
   readonly #shards: GroupShards;
+  readonly #offsets: OffsetCoordinator;
   readonly #stop = new AbortController();
   readonly #retention: GroupRetention;
   #telling: Promise<void> = Promise.resolve();
@@ -98,8 +91,10 @@ export class GroupCoordinator implements GroupCoordinatorApi {
       logger,
       directory: this.#directory,
       partitionCount: config.offsetsTopicPartitions,
+      maxGroups: config.maxGroups,
       signal: this.#stop.signal,
     });
+    this.#offsets = new OffsetCoordinator({ topics, config, clock, shards: this.#shards });
     this.#retention = new GroupRetention({
       topics,
       clock,
@@ -113,11 +108,11 @@ export class GroupCoordinator implements GroupCoordinatorApi {
   async join(command: JoinCommand, signal?: AbortSignal): Promise<JoinAnswer> {
     const { config } = this.#options;
     const member = checkJoin(command, config);
-    const shard = this.#shardToChange(command.groupId) ?? (await this.#shards.create(command.groupId));
+    const shard = this.#shards.findToChange(command.groupId) ?? (await this.#shards.create(command.groupId));
     if (this.#isUnresolved(member.subscription)) await this.#directory.resolve(member.subscription.pattern);
     // Whoever gave up waiting may have left already, and would be a member that nobody speaks for.
     signal?.throwIfAborted();
-    const entry = this.#entryToChange(shard, command.groupId);
+    const entry = this.#shards.entryToChange(shard, command.groupId);
     this.#checkMemberRoom(entry, member);
     const refusal = shard.apply(entry, {
       kind: 'join',
@@ -150,7 +145,7 @@ export class GroupCoordinator implements GroupCoordinatorApi {
     if (subscription !== undefined && this.#isUnresolved(subscription)) {
       await this.#directory.resolve(subscription.pattern);
     }
-    const { shard, entry } = this.#existing(command.groupId);
+    const { shard, entry } = this.#shards.existing(command.groupId);
     const topics = subscription === undefined ? entry.state.topics : this.#directory.view;
     const before = entry.state;
     const refusal = shard.apply(entry, {
@@ -167,7 +162,7 @@ export class GroupCoordinator implements GroupCoordinatorApi {
     return await this.#hold({ shard, entry }, command, signal);
   }
 
-  async #hold({ shard, entry }: Place, command: HeartbeatCommand, signal: AbortSignal): Promise<HeartbeatAnswer> {
+  async #hold({ shard, entry }: GroupPlace, command: HeartbeatCommand, signal: AbortSignal): Promise<HeartbeatAnswer> {
     const { memberId, memberEpoch } = command;
     const intervalMs = timesOf(entry.state.members.get(memberId)).heartbeatIntervalMs;
     const waitMs = Math.min(Math.max(command.maxWaitMs, 0), intervalMs);
@@ -216,59 +211,34 @@ export class GroupCoordinator implements GroupCoordinatorApi {
   async leave({ groupId, memberId, temporary }: LeaveCommand): Promise<void> {
     checkGroupId(groupId);
     checkMemberId(memberId);
-    const { shard, entry } = this.#existing(groupId);
+    const { shard, entry } = this.#shards.existing(groupId);
     const refusal = shard.apply(entry, { kind: 'leave', memberId, temporary });
     if (refusal !== undefined) throw refusal;
     await shard.settled();
   }
 
-  async commit(command: CommitCommand): Promise<readonly RefusedOffset[]> {
-    const { groupId, memberId, memberEpoch, sequence, offsets } = command;
-    checkGroupId(groupId);
-    if (memberId !== '') checkMemberId(memberId);
-    checkCounter('A member epoch', memberEpoch);
-    checkCounter('The sequence of a commit', sequence);
-    checkOffsets(offsets);
-    const isMember = memberId !== '' || memberEpoch !== 0;
-    if (isMember) this.#existing(groupId);
-    const shard = this.#shardToChange(groupId) ?? (await this.#shards.create(groupId));
-    const entry = this.#entryToChange(shard, groupId);
-    const refusal = checkMember(entry.state, memberId, memberEpoch);
-    if (refusal !== undefined) throw refusal;
-    if (sequence !== 0 && memberId !== '') entry.takeSequence(memberId, sequence);
-    const member = entry.state.members.get(memberId);
-    const { topics, clock, config } = this.#options;
-    const { accepted, refused } = checkCommit(offsets, member && { member, epoch: memberEpoch }, {
-      topics,
-      metadataMaxBytes: config.metadataMaxBytes,
-      nowMs: clock.now(),
-    });
-    if (accepted.length === 0) return refused;
-    this.#checkRoom(entry, accepted);
-    await shard.commit(entry, accepted);
-    return refused;
+  commit(command: CommitCommand): Promise<readonly RefusedOffset[]> {
+    return this.#offsets.commit(command);
   }
 
-  #checkRoom(entry: GroupEntry, changes: readonly OffsetChange[]): void {
-    const { maxOffsets } = this.#options.config;
-    const { offsets, coming } = this.#shards.totals;
-    const added = entry.offsets.unitsAdded(changes);
-    if (added > 0 && offsets + coming + added > maxOffsets) throw tooManyOffsets(maxOffsets);
+  fetchOffsets(command: FetchOffsetsCommand): Promise<readonly FoundOffset[]> {
+    return this.#offsets.fetch(command);
   }
 
-  async fetchOffsets(command: FetchOffsetsCommand): Promise<readonly FoundOffset[]> {
-    const { groupId, memberId, topics: asked } = command;
-    checkGroupId(groupId);
-    checkCounter('A member epoch', command.memberEpoch);
-    checkPartitions(asked);
-    const entry = await this.#settled(groupId);
-    if (memberId !== '') {
-      if (entry === undefined) throw noSuchMember(groupId, memberId);
-      const refusal = checkMember(entry.state, memberId, command.memberEpoch);
-      if (refusal !== undefined) throw refusal;
-    }
-    if (asked.length > 0) return findOffsets(asked, entry, this.#options.topics);
-    return entry === undefined ? [] : allOffsets(entry.offsets);
+  setOffsets(command: SetOffsetsCommand): Promise<void> {
+    return this.#offsets.set(command);
+  }
+
+  addTransactionOffsets(command: TransactionOffsetsCommand): Promise<readonly RefusedOffset[]> {
+    return this.#offsets.addToTransaction(command);
+  }
+
+  endTransaction(end: TransactionEndCommand): Promise<void> {
+    return this.#offsets.endTransaction(end);
+  }
+
+  pendingTransactions(): readonly PendingTransaction[] {
+    return this.#offsets.pendingTransactions();
   }
 
   async list(): Promise<readonly GroupSummary[]> {
@@ -284,79 +254,21 @@ export class GroupCoordinator implements GroupCoordinatorApi {
 
   async find(groupId: string): Promise<GroupSnapshot | undefined> {
     checkGroupId(groupId);
-    const entry = await this.#settled(groupId);
+    const entry = await this.#shards.settled(groupId);
     return entry?.durable && snapshotOf(entry.durable, entry.offsets);
   }
 
   async delete(groupId: string): Promise<void> {
     checkGroupId(groupId);
     for (;;) {
-      const { shard, entry } = this.#existing(groupId);
+      const { shard, entry } = this.#shards.existing(groupId);
       const { size } = entry.state.members;
       if (size > 0) throw nonEmptyGroup(groupId, size);
+      const waiting = entry.transactions?.latest.holders() ?? [];
+      for (const transaction of waiting) throw waitsForTransaction(groupId, transaction);
       if (entry.queuedCount === 0) return await shard.remove(entry);
       await shard.settled();
     }
-  }
-
-  async setOffsets({ groupId, topic, topicId, offsets }: SetOffsetsCommand): Promise<void> {
-    checkGroupId(groupId);
-    for (const { offset } of offsets) checkCounter('A committed offset', offset);
-    const shard = this.#shardToChange(groupId) ?? (await this.#shards.create(groupId));
-    const entry = this.#entryToChange(shard, groupId);
-    const { topics, clock } = this.#options;
-    const { id } = (topicId === '' ? topics.get(topic) : topics.withId(topic, topicId)).record;
-    const commitTimeMs = clock.now();
-    const changes = offsets.map(({ partition, offset }): OffsetChange => {
-      return { topicId: id, partition, value: { topic, offset, leaderEpoch: -1, metadata: '', commitTimeMs } };
-    });
-    if (changes.length === 0) return;
-    this.#checkRoom(entry, changes);
-    shard.apply(entry, { kind: 'reset', partitions: new Set(changes.map((change) => partitionKey(change))) }, changes);
-    await shard.settled();
-  }
-
-  /**
-   * The group, if there is one, after every change that was on its way: what could not be written has not happened.
-   * @throws LogError COORDINATOR_LOAD_IN_PROGRESS, or why the group cannot be read, or no longer
-   */
-  async #settled(groupId: string): Promise<GroupEntry | undefined> {
-    await this.#shards
-      .find(groupId)
-      ?.settled()
-      .catch(() => undefined);
-    return this.#shards.find(groupId)?.find(groupId);
-  }
-
-  /** @throws LogError GROUP_ID_NOT_FOUND, BROKER_DRAINING, COORDINATOR_LOAD_IN_PROGRESS, or why it cannot be read */
-  #existing(groupId: string): Place {
-    if (this.#stop.signal.aborted) throw coordinatorDraining();
-    const shard = this.#shards.find(groupId);
-    const entry = shard?.find(groupId);
-    if (shard === undefined || entry === undefined) throw groupNotFound(groupId);
-    return { shard, entry };
-  }
-
-  /**
-   * Of a group that need not be there. Without an `await` where there is nothing to wait for: changes are carried out in
-   * the order in which they come in.
-   * @throws LogError as `#existing`
-   */
-  #shardToChange(groupId: string): GroupShard | undefined {
-    if (this.#stop.signal.aborted) throw coordinatorDraining();
-    return this.#shards.find(groupId);
-  }
-
-  /**
-   * The group that is there, or one that is from its first change on: that must follow in the same turn.
-   * @throws LogError as `#existing`, should the shard have gone out of service since it was found; RESOURCE_LIMIT
-   */
-  #entryToChange(shard: GroupShard, groupId: string): GroupEntry {
-    if (this.#stop.signal.aborted) throw coordinatorDraining();
-    shard.check(groupId);
-    const { maxGroups } = this.#options.config;
-    if (shard.find(groupId) === undefined && this.#shards.totals.groups >= maxGroups) throw tooManyGroups(maxGroups);
-    return shard.findOrMake(groupId);
   }
 
   #isUnresolved(subscription: Subscription): subscription is Subscription & { readonly pattern: string } {

@@ -1,5 +1,7 @@
 /** What is wrong with the group, the member or the commit that a caller names. */
 import { LogError, toLogError } from '../../core/errors.js';
+import type { PendingTransaction } from './coordinator-types.js';
+import type { GroupPartition } from './group-types.js';
 import { OFFSETS_TOPIC } from './offsets-topic.js';
 
 /** Until a shard is loaded, in ms: callers ask again after this. */
@@ -108,6 +110,51 @@ export function tooManyPlaces(limit: number): LogError {
     `The groups of this broker read as many topics and partitions as it keeps committed offsets: ${limit} ` +
       '(offsets.max). Join when others have left, or delete groups that nobody needs.',
     { metadata: { limit } },
+  );
+}
+
+type Holder = Omit<PendingTransaction, 'groupId'>;
+
+function unstable(
+  what: string,
+  { producerId, producerEpoch }: Holder,
+  metadata: Record<string, string | number>,
+): LogError {
+  return new LogError(
+    'UNSTABLE_OFFSET_COMMIT',
+    `${what} of producer ${producerId} (epoch ${producerEpoch}), which is not decided: it ends by its timeout at the ` +
+      'latest. Try again then, or abort it: tidelog transaction list.',
+    { metadata: { ...metadata, producer_id: producerId, producer_epoch: producerEpoch } },
+  );
+}
+
+/** A transaction has an offset of the partition. */
+export function unstableOffset(groupId: string, { topic, partition }: GroupPartition, holder: Holder): LogError {
+  const what = `The offset of ${topic}-${partition} in group ${JSON.stringify(groupId)} waits for a transaction`;
+  return unstable(what, holder, { group_id: groupId, topic, partition });
+}
+
+/** A transaction has offsets of the group. */
+export function waitsForTransaction(groupId: string, holder: Holder): LogError {
+  return unstable(`Offsets of group ${JSON.stringify(groupId)} wait for a transaction`, holder, { group_id: groupId });
+}
+
+/** Of the same producer, offsets of a later transaction wait. */
+export function lateTransactionOffsets(groupId: string, producerId: number, epoch: number, current: number): LogError {
+  return new LogError(
+    'PRODUCER_FENCED',
+    `Offsets of producer ${producerId} with epoch ${epoch} come too late for group ${JSON.stringify(groupId)}: those of ` +
+      `epoch ${current} are there already.`,
+    { metadata: { group_id: groupId, producer_id: producerId, producer_epoch: epoch, current_epoch: current } },
+  );
+}
+
+export function tooManyPending(groupId: string, limit: number, metadataLimit: number): LogError {
+  return new LogError(
+    'INVALID_REQUEST',
+    `One transaction commits at most ${limit} offsets of group ${JSON.stringify(groupId)}, with at most ${metadataLimit} ` +
+      'characters of metadata together. Commit what there is first.',
+    { metadata: { group_id: groupId, limit, metadata_limit: metadataLimit } },
   );
 }
 

@@ -3,6 +3,11 @@ import type { TopicId } from '../../core/types.js';
 import type { CommittedOffset, StoredOffset } from './coordinator-types.js';
 import type { OffsetPlace } from './records.js';
 
+/** A committed offset that changes; undefined removes it. */
+export interface OffsetChange extends OffsetPlace {
+  readonly value: StoredOffset | undefined;
+}
+
 interface TopicOffsets {
   readonly name: string;
   lastCommitMs: number;
@@ -13,7 +18,7 @@ interface TopicOffsets {
 const METADATA_PER_UNIT = 200;
 
 /** What an offset counts for where all of them are bounded; undefined: nothing. */
-export function unitsOf(offset: StoredOffset | undefined): number {
+export function unitsOf(offset: Pick<StoredOffset, 'metadata'> | undefined): number {
   return offset === undefined ? 0 : 1 + Math.floor(offset.metadata.length / METADATA_PER_UNIT);
 }
 
@@ -78,7 +83,7 @@ export class CommittedOffsets {
   }
 
   /** The units that come on top when these are set. */
-  unitsAdded(changes: readonly (OffsetPlace & { readonly value: StoredOffset | undefined })[]): number {
+  unitsAdded(changes: readonly OffsetChange[]): number {
     return changes.reduce((sum, change) => sum + Math.max(0, unitsOf(change.value) - unitsOf(this.get(change))), 0);
   }
 

@@ -3,7 +3,10 @@
  *
  *     offset  key    ["offset", group id, topic id, partition]
  *             value  {"v":1, "topic": name, "offset": next offset to read, "leaderEpoch": -1 when not known,
- *                     "metadata": text, "commitTimeMs": ms since the epoch}
+ *                     "metadata": text, "commitTimeMs": ms since the epoch, "order"?}
+ *     pending key    ["pending", group id, producer id]
+ *             value  {"v":1, "epoch": of the transaction's batches, "offsets": [{"topic", "topicId", "partition",
+ *                     "offset", "leaderEpoch", "metadata", "order"}*]}
  *     group   key    ["group", group id]
  *             value  {"v":1, "epoch": n, "emptySinceMs": ms since the epoch, absent while it has members}
  *     topics  key    ["topics", group id]
@@ -19,7 +22,7 @@
  * left alone. Times and epochs are as `group-types.ts` has them.
  */
 import * as v from 'valibot';
-import { type TopicId, toTopicId } from '../../core/types.js';
+import { partitionKey, type TopicId, toTopicId } from '../../core/types.js';
 import type { StoredOffset } from './coordinator-types.js';
 import type {
   BegunTopic,
@@ -29,6 +32,7 @@ import type {
   StoredGroup,
   StoredMember,
 } from './group-types.js';
+import type { PendingChange } from './pending-offsets.js';
 
 const VERSION = 1;
 
@@ -46,6 +50,7 @@ export interface OffsetPlace {
 
 /** A record as it was read; a `value` of undefined removes what there was. */
 export type GroupRecord =
+  | ({ readonly kind: 'pending'; readonly groupId: string } & PendingChange)
   | ({ readonly kind: 'offset'; readonly groupId: string; readonly value: StoredOffset | undefined } & OffsetPlace)
   | { readonly kind: 'group'; readonly groupId: string; readonly value: StoredGroup | undefined }
   | { readonly kind: 'topics'; readonly groupId: string; readonly value: readonly BegunTopic[] | undefined }
@@ -72,6 +77,11 @@ export function encodeMembership(groupId: string, change: MembershipRecord): Enc
   if (change.kind === 'topics') return record(['topics', groupId], change.value && storedTopics(change.value));
   const { memberId, value } = change;
   return record(['member', groupId, memberId], value === undefined ? undefined : storedMember(value));
+}
+
+export function encodePending(groupId: string, { producerId, value }: PendingChange): EncodedRecord {
+  const stored = value && { epoch: value.producerEpoch, offsets: [...value.offsets.values()] };
+  return record(['pending', groupId, producerId], stored);
 }
 
 function storedTopics(topics: readonly BegunTopic[]): object {
@@ -124,6 +134,22 @@ const OFFSET_VALUE = v.object({
   leaderEpoch: v.pipe(v.number(), v.integer()),
   metadata: v.string(),
   commitTimeMs: v.number(),
+  order: v.optional(COUNTER),
+});
+
+const PENDING_VALUE = v.object({
+  epoch: COUNTER,
+  offsets: v.array(
+    v.object({
+      topic: v.string(),
+      topicId: TOPIC_ID,
+      partition: COUNTER,
+      offset: COUNTER,
+      leaderEpoch: v.pipe(v.number(), v.integer()),
+      metadata: v.string(),
+      order: COUNTER,
+    }),
+  ),
 });
 
 const TOPICS_VALUE = v.object({ topics: v.array(v.tuple([v.string(), TOPIC_ID, COUNTER])) });
@@ -153,9 +179,13 @@ const MEMBER_VALUE = v.object({
 });
 
 const OFFSET_KEY = v.tuple([v.literal('offset'), v.string(), TOPIC_ID, COUNTER]);
+const PENDING_KEY = v.tuple([v.literal('pending'), v.string(), COUNTER]);
 const GROUP_KEY = v.tuple([v.literal('group'), v.string()]);
 const TOPICS_KEY = v.tuple([v.literal('topics'), v.string()]);
 const MEMBER_KEY = v.tuple([v.literal('member'), v.string(), v.string()]);
+
+type Kind = GroupRecord['kind'];
+const KINDS: readonly Kind[] = ['offset', 'pending', 'group', 'topics', 'member'];
 
 /** Of a later Tidelog. */
 export const UNKNOWN_RECORD = 'unknown';
@@ -166,12 +196,14 @@ export const UNKNOWN_RECORD = 'unknown';
  */
 export function decodeRecord(key: Buffer, value: Buffer | null): GroupRecord | typeof UNKNOWN_RECORD {
   const parts = parseJson('key', key);
-  const kind = Array.isArray(parts) ? parts[0] : undefined;
-  if (typeof kind !== 'string') throw new Error(`its key is ${key.toString('utf8').slice(0, 300)}`);
-  if (kind !== 'offset' && kind !== 'group' && kind !== 'topics' && kind !== 'member') return UNKNOWN_RECORD;
+  const name = Array.isArray(parts) ? parts[0] : undefined;
+  if (typeof name !== 'string') throw new Error(`its key is ${key.toString('utf8').slice(0, 300)}`);
+  const kind = KINDS.find((known) => known === name);
+  if (kind === undefined) return UNKNOWN_RECORD;
   const contents = value === null ? undefined : parseJson('value', value);
   if (contents !== undefined && isNewer(contents)) return UNKNOWN_RECORD;
   if (kind === 'offset') return decodeOffset(parts, contents);
+  if (kind === 'pending') return decodePending(parts, contents);
   if (kind === 'group') {
     const [, groupId] = parse(GROUP_KEY, parts);
     return { kind, groupId, value: contents === undefined ? undefined : decodeGroup(contents) };
@@ -214,6 +246,14 @@ function decodeOffset(parts: unknown, contents: unknown): GroupRecord {
     partition,
     value: contents === undefined ? undefined : parse(OFFSET_VALUE, contents),
   };
+}
+
+function decodePending(parts: unknown, contents: unknown): GroupRecord {
+  const [kind, groupId, producerId] = parse(PENDING_KEY, parts);
+  if (contents === undefined) return { kind, groupId, producerId, value: undefined };
+  const { epoch, offsets } = parse(PENDING_VALUE, contents);
+  const byPartition = new Map(offsets.map((offset) => [partitionKey(offset), offset]));
+  return { kind, groupId, producerId, value: { producerEpoch: epoch, offsets: byPartition } };
 }
 
 function decodeGroup(contents: unknown): StoredGroup {

@@ -55,8 +55,9 @@ export class GroupRetention {
     for (const shard of shards()) {
       for (const entry of [...shard.entries]) {
         if (this.#closed) return;
-        // What is changing right now is in use, and what was removed meanwhile is not to be removed twice.
-        const isIdle = entry.queuedCount === 0 && shard.find(entry.groupId) === entry;
+        // What is changing right now, or when a transaction ends, is in use; what was removed meanwhile is not to be removed twice.
+        const isIdle =
+          entry.queuedCount === 0 && entry.transactions === undefined && shard.find(entry.groupId) === entry;
         if (isIdle) await this.#remove(shard, entry, expired(entry.state, entry.offsets, rules));
         await slices.step();
       }

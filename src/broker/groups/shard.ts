@@ -1,16 +1,19 @@
 /** The groups that one partition of the offsets topic keeps. */
 import type { Clock, Timer } from '../../core/clock.js';
-import { errorMessage, type LogError } from '../../core/errors.js';
+import type { LogError } from '../../core/errors.js';
 import type { Logger } from '../../core/logger.js';
 import { Slices } from '../../core/slices.js';
 import type { Partition } from '../../partition/partition.js';
-import type { StoredOffset } from './coordinator-types.js';
-import { emptyGroup, restoreGroup, transition } from './group.js';
+import type { PendingTransaction } from './coordinator-types.js';
+import { emptyGroup, transition } from './group.js';
 import { type EntryTiming, GroupEntry } from './group-entry.js';
 import { loadInProgress, notReadable } from './group-errors.js';
 import type { GroupEvent, GroupNow, GroupState, GroupTransition, MembershipRecord, TopicView } from './group-types.js';
+import type { OffsetChange } from './offsets.js';
 import { OFFSETS_TOPIC } from './offsets-topic.js';
-import { encodeMembership, encodeOffset, type OffsetPlace } from './records.js';
+import type { PendingChange } from './pending-offsets.js';
+import { encodeMembership, encodeOffset, encodePending } from './records.js';
+import { resolvePatterns, restoreEntry } from './restore.js';
 import { ShardCounts, type Totals } from './shard-counts.js';
 import { type LoadedGroup, loadShard } from './shard-loader.js';
 import { ShardWriter } from './shard-writer.js';
@@ -22,11 +25,6 @@ const SLICE_MS = 5;
 
 /** Of a group without members: it subscribes to nothing, and holds on to no snapshot. */
 const NO_TOPICS: TopicView = { get: () => undefined, matching: () => new Set() };
-
-/** A committed offset that changes; undefined removes it. */
-export interface OffsetChange extends OffsetPlace {
-  readonly value: StoredOffset | undefined;
-}
 
 export interface ShardOptions {
   readonly index: number;
@@ -46,6 +44,8 @@ export class GroupShard {
   readonly #entries = new Map<string, GroupEntry>();
   /** With changes that are on their way to the log, those that are about to be removed included. */
   readonly #dirty = new Set<GroupEntry>();
+  /** With offsets that wait for the end of a transaction. */
+  readonly #waiting = new Set<GroupEntry>();
   /** Once everything is loaded. */
   #writer: ShardWriter | undefined;
   readonly #counts: ShardCounts;
@@ -79,6 +79,12 @@ export class GroupShard {
     return this.#writer === undefined ? [] : this.#entries.values();
   }
 
+  *pendingTransactions(): Iterable<PendingTransaction> {
+    for (const { groupId, transactions } of this.#waiting) {
+      for (const holder of transactions?.latest.holders() ?? []) yield { groupId, ...holder };
+    }
+  }
+
   /** Of the members there are, and of those that there will be again if a write fails. */
   *patterns(): Iterable<string> {
     for (const entry of new Set([...this.#entries.values(), ...this.#dirty])) {
@@ -95,8 +101,9 @@ export class GroupShard {
     return { monotonicMs: clock.monotonic(), wallMs: clock.now() };
   }
 
-  /** Reads what the partition keeps. Never rejects: `check` tells. */
+  /** Reads what the partition keeps, unless that is done. Never rejects: `check` tells. */
   async load(): Promise<void> {
+    if (this.#writer !== undefined) return;
     this.#loading ??= this.#load().finally(() => {
       this.#loading = undefined;
     });
@@ -126,49 +133,38 @@ export class GroupShard {
   }
 
   async #restore(groups: ReadonlyMap<string, LoadedGroup>): Promise<void> {
-    const { clock, signal } = this.#options;
+    const { clock, signal, directory, logger } = this.#options;
     const slices = new Slices(clock, SLICE_MS);
     for (const [groupId, loaded] of groups) {
-      await this.#resolvePatterns(loaded);
+      await resolvePatterns(loaded, directory, logger);
       this.#add(groupId, loaded);
       await slices.step();
       signal.throwIfAborted();
     }
   }
 
-  async #resolvePatterns({ members }: LoadedGroup): Promise<void> {
-    const { directory, logger } = this.#options;
-    for (const { subscription } of members.values()) {
-      if (subscription.pattern === undefined || directory.isResolved(subscription.pattern)) continue;
-      try {
-        await directory.resolve(subscription.pattern);
-      } catch (error) {
-        logger.warn({ pattern: subscription.pattern, err: errorMessage(error) }, 'a pattern matches nothing any more');
-      }
-    }
+  #add(groupId: string, loaded: LoadedGroup): void {
+    const topics = loaded.members.size === 0 ? NO_TOPICS : this.#options.directory.view;
+    const entry = restoreEntry(groupId, loaded, topics, this.now(), this.#timing);
+    this.#counts.groups(1);
+    this.#counts.offsets(entry.units);
+    this.#counts.replace(undefined, entry.state);
+    this.#entries.set(groupId, entry);
+    this.#noteTransactions(entry);
   }
 
-  #add(groupId: string, { group, topics: begun, members, offsets }: LoadedGroup): void {
-    const { directory } = this.#options;
-    const topics = members.size === 0 ? NO_TOPICS : directory.view;
-    const state = restoreGroup(groupId, { group, topics: begun, members: [...members.values()] }, topics, this.now());
-    const entry = new GroupEntry(state, this.#timing);
-    entry.durable = state;
-    for (const [topicId, partitions] of offsets) {
-      for (const [partition, offset] of partitions) entry.offsets.set({ topicId, partition }, offset);
-    }
-    this.#counts.groups(1);
-    this.#counts.offsets(entry.offsets.units);
-    this.#counts.replace(undefined, state);
-    this.#entries.set(groupId, entry);
+  #noteTransactions(entry: GroupEntry): void {
+    if (entry.transactions === undefined) this.#waiting.delete(entry);
+    else this.#waiting.add(entry);
   }
 
   /** Takes back what a load that failed has come to. */
   #forget(): void {
-    for (const { offsets } of this.#entries.values()) this.#counts.offsets(-offsets.units);
+    for (const { units } of this.#entries.values()) this.#counts.offsets(-units);
     this.#counts.groups(-this.#entries.size);
     this.#counts.forgetStates();
     this.#entries.clear();
+    this.#waiting.clear();
   }
 
   /**
@@ -202,7 +198,7 @@ export class GroupShard {
     const before = entry.state;
     const { state, refusal, records, changed, removed } = transition(before, event, this.now());
     if (records.length === 0 && offsets.length === 0) entry.adopt(state);
-    else void this.#write(entry, state, records, offsets);
+    else void this.#write(entry, state, records, offsets, []);
     this.#counts.replace(before, state);
     for (const memberId of changed) entry.held.wake(memberId);
     for (const removal of removed) this.#logRemoval(entry, removal);
@@ -211,9 +207,12 @@ export class GroupShard {
     return refusal;
   }
 
-  /** Resolves when the offsets are durable. @throws LogError */
-  commit(entry: GroupEntry, offsets: readonly OffsetChange[]): Promise<void> {
-    return this.#write(entry, entry.state, [], offsets);
+  /**
+   * Resolves when the offsets, and with them what waits for the end of transactions, are durable: all in one batch.
+   * @throws LogError
+   */
+  commit(entry: GroupEntry, offsets: readonly OffsetChange[], pending: readonly PendingChange[] = []): Promise<void> {
+    return this.#write(entry, entry.state, [], offsets, pending);
   }
 
   #write(
@@ -221,21 +220,24 @@ export class GroupShard {
     state: GroupState,
     membership: readonly MembershipRecord[],
     offsets: readonly OffsetChange[],
+    pending: readonly PendingChange[],
   ): Promise<void> {
     const { groupId } = entry;
     const all = this.#isNew(entry) ? this.#enter(entry, state, membership) : membership;
     const records = all.map((change) => encodeMembership(groupId, change));
     for (const change of offsets) records.push(encodeOffset(groupId, change, change.value));
-    const coming = entry.offsets.unitsAdded(offsets);
+    for (const change of pending) records.push(encodePending(groupId, change));
+    const coming = Math.max(0, entry.unitsAdded(offsets, pending));
     this.#counts.expect(coming);
     entry.state = state;
-    entry.queuedCount++;
+    entry.expect(offsets, pending);
     this.#dirty.add(entry);
+    this.#noteTransactions(entry);
     return this.#writer!.write({
       records,
       apply: () => {
         this.#counts.expect(-coming);
-        this.#applied(entry, state, offsets);
+        this.#applied(entry, state, offsets, pending);
       },
     });
   }
@@ -253,20 +255,22 @@ export class GroupShard {
     return [{ kind: 'group', value: { epoch, emptySinceMs } }, ...membership];
   }
 
-  #applied(entry: GroupEntry, state: GroupState, offsets: readonly OffsetChange[]): void {
-    const before = entry.offsets.units;
-    for (const change of offsets) {
-      if (change.value === undefined) entry.offsets.delete(change);
-      else entry.offsets.set(change, change.value);
-    }
-    this.#counts.offsets(entry.offsets.units - before);
-    entry.queuedCount--;
+  #applied(
+    entry: GroupEntry,
+    state: GroupState,
+    offsets: readonly OffsetChange[],
+    pending: readonly PendingChange[],
+  ): void {
+    const before = entry.units;
+    entry.apply(offsets, pending);
+    this.#counts.offsets(entry.units - before);
+    this.#noteTransactions(entry);
     // Without changes on their way, the log has all that there is to have.
     entry.durable = entry.queuedCount === 0 ? entry.state : state;
     if (entry.queuedCount === 0) this.#dirty.delete(entry);
   }
 
-  /** Removes a group without members and without changes on their way. Resolves when that is durable. @throws LogError */
+  /** Removes a group without members, transactions and changes on their way. Resolves when that is durable. @throws LogError */
   remove(entry: GroupEntry): Promise<void> {
     const { groupId } = entry;
     const records = [...entry.offsets.all()].map((offset) => encodeOffset(groupId, offset, undefined));
@@ -277,7 +281,7 @@ export class GroupShard {
     this.#dirty.add(entry);
     const apply = (): void => {
       this.#dirty.delete(entry);
-      this.#counts.offsets(-entry.offsets.units);
+      this.#counts.offsets(-entry.units);
       this.#counts.replace(entry.state, undefined);
       entry.close();
     };
@@ -301,7 +305,7 @@ export class GroupShard {
   #giveUp(error: LogError): void {
     for (const entry of this.#dirty) {
       // Those that were about to be removed; the others are counted with the rest.
-      if (this.#entries.get(entry.groupId) !== entry) this.#counts.offsets(-entry.offsets.units);
+      if (this.#entries.get(entry.groupId) !== entry) this.#counts.offsets(-entry.units);
     }
     this.#dirty.clear();
     this.#counts.expectNothing();
@@ -327,6 +331,7 @@ export class GroupShard {
       }
       this.#counts.replace(entry.state, undefined);
       entry.undo(now);
+      this.#noteTransactions(entry);
     }
     // Only then, for a group that was removed may have been made anew since.
     for (const entry of dirty) {

@@ -1,6 +1,8 @@
 /** All shards of groups: where each group is, and the topic behind them. */
 import type { Partition } from '../../partition/partition.js';
 import type { Topics } from '../topics.js';
+import type { GroupEntry } from './group-entry.js';
+import { coordinatorDraining, groupNotFound, tooManyGroups } from './group-errors.js';
 import { OFFSETS_TOPIC, OFFSETS_TOPIC_CONFIG, offsetsPartitionOf } from './offsets-topic.js';
 import { GroupShard, type ShardOptions } from './shard.js';
 import type { Totals } from './shard-counts.js';
@@ -9,6 +11,13 @@ export interface GroupShardsOptions extends Omit<ShardOptions, 'index' | 'partit
   readonly topics: Topics;
   /** Partitions of the topic if it is created. */
   readonly partitionCount: number;
+  readonly maxGroups: number;
+}
+
+/** A group and the shard that it is in. */
+export interface GroupPlace {
+  readonly shard: GroupShard;
+  readonly entry: GroupEntry;
 }
 
 /** Without the topic there are no groups; it is created when the first one comes up. */
@@ -69,6 +78,51 @@ export class GroupShards {
     const shard = this.#shards[offsetsPartitionOf(groupId, this.#shards.length)]!;
     shard.check(groupId);
     return shard;
+  }
+
+  /** @throws LogError GROUP_ID_NOT_FOUND, BROKER_DRAINING, COORDINATOR_LOAD_IN_PROGRESS, or why it cannot be read */
+  existing(groupId: string): GroupPlace {
+    const shard = this.findToChange(groupId);
+    const entry = shard?.find(groupId);
+    if (shard === undefined || entry === undefined) throw groupNotFound(groupId);
+    return { shard, entry };
+  }
+
+  /**
+   * Of a group that need not be there. Without an `await` where there is nothing to wait for: changes are carried out in
+   * the order in which they come in.
+   * @throws LogError as `existing`, but for GROUP_ID_NOT_FOUND
+   */
+  findToChange(groupId: string): GroupShard | undefined {
+    this.#refuseWhenDraining();
+    return this.find(groupId);
+  }
+
+  /**
+   * The group that is there, or one that is from its first change on: that must follow in the same turn.
+   * @throws LogError as `findToChange`, should the shard have gone out of service since it was found; RESOURCE_LIMIT
+   */
+  entryToChange(shard: GroupShard, groupId: string): GroupEntry {
+    this.#refuseWhenDraining();
+    shard.check(groupId);
+    const { maxGroups } = this.#options;
+    if (shard.find(groupId) === undefined && this.totals.groups >= maxGroups) throw tooManyGroups(maxGroups);
+    return shard.findOrMake(groupId);
+  }
+
+  #refuseWhenDraining(): void {
+    if (this.#options.signal.aborted) throw coordinatorDraining();
+  }
+
+  /**
+   * The group, if there is one, after every change that was on its way: what could not be written has not happened.
+   * @throws LogError COORDINATOR_LOAD_IN_PROGRESS, or why the group cannot be read, or no longer
+   */
+  async settled(groupId: string): Promise<GroupEntry | undefined> {
+    await this.find(groupId)
+      ?.settled()
+      .catch(() => undefined);
+    return this.find(groupId)?.find(groupId);
   }
 
   /**

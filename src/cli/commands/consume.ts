@@ -2,7 +2,7 @@
 import { type Command, Option } from 'commander';
 import type { Client } from '../../client/client.js';
 import type { ConsumerOptions } from '../../client/consumer-options.js';
-import type { ReadFrom, ReadOptions, ReadTo } from '../../client/read-options.js';
+import type { Isolation, ReadFrom, ReadOptions, ReadTo } from '../../client/read-options.js';
 import type { RecordBatch } from '../../client/record-batch.js';
 import { LogError } from '../../core/errors.js';
 import { brokerOption, position, repeated, wholeNumber } from '../arguments.js';
@@ -21,6 +21,7 @@ interface ConsumeOptions {
   readonly to?: Exclude<ReadTo, undefined>;
   readonly max?: number;
   readonly format: 'value' | 'json';
+  readonly isolation: Isolation;
   readonly broker?: string;
 }
 
@@ -32,6 +33,9 @@ is given, and mean the first record at or after them. Offsets count in each part
 With --format value a line is the record's value as it is, empty for a null value. With --format json it is an object:
 topic, partition, offset, timestamp (ISO, null for none), key, value, headers ([{"key", "value"}]). Bytes that are not
 UTF-8 stand in Base64 as keyBase64 or valueBase64 instead.
+
+Records of transactions appear when their transaction has committed, and "--to end" stops where the oldest open transaction
+begins. With --isolation read_uncommitted everything is printed as it lies there, aborted records included.
 
 With --group the partitions are shared with the other members of the group. What was printed is committed every 5 s, and
 when the command ends: by --max, by Ctrl-C or by a closed pipe, upon which it leaves the group. Should it be killed, its
@@ -63,6 +67,11 @@ export function configure(command: Command, context: CommandContext): void {
     .addOption(new Option('--to <to>', 'end, an offset or a time. Default: never.').argParser(position(['end'])))
     .option('--max <n>', 'Stop after this many records.', wholeNumber(1))
     .addOption(new Option('--format <format>', 'What to print.').choices(['value', 'json']).default('value'))
+    .addOption(
+      new Option('--isolation <level>', 'Whether to wait for transactions, and leave out what was aborted.')
+        .choices(['read_committed', 'read_uncommitted'])
+        .default('read_committed'),
+    )
     .addOption(brokerOption())
     .addHelpText('after', HELP)
     .action((topic: string, options: ConsumeOptions) => consume(topic, options, context));
@@ -85,7 +94,14 @@ async function consume(name: string, options: ConsumeOptions, context: CommandCo
 }
 
 /** Undefined without a group. */
-function groupOptions({ group, instanceId, from, to, partition }: ConsumeOptions): ConsumerOptions | undefined {
+function groupOptions({
+  group,
+  instanceId,
+  from,
+  to,
+  partition,
+  isolation,
+}: ConsumeOptions): ConsumerOptions | undefined {
   if (group === undefined) {
     if (instanceId !== undefined) throw new UsageError('--instance-id goes with --group only.');
     return undefined;
@@ -98,7 +114,12 @@ function groupOptions({ group, instanceId, from, to, partition }: ConsumeOptions
       '--from takes no offset with --group: it begins where the group is. To move a group, use tidelog group reset-offsets.',
     );
   }
-  return { group, ...(from === undefined ? {} : { from }), ...(instanceId === undefined ? {} : { instanceId }) };
+  return {
+    group,
+    isolation,
+    ...(from === undefined ? {} : { from }),
+    ...(instanceId === undefined ? {} : { instanceId }),
+  };
 }
 
 async function printTopic(
@@ -128,10 +149,14 @@ async function openTopic(
   return client.read(topic(name, { key: bytes(), value: nullable(bytes()) }), options).batches();
 }
 
-function readOptions({ from = 'earliest', to, partition }: ConsumeOptions, signal: AbortSignal): ReadOptions {
+function readOptions(
+  { from = 'earliest', to, partition, isolation }: ConsumeOptions,
+  signal: AbortSignal,
+): ReadOptions {
   return {
     from,
     signal,
+    isolation,
     ...(to === undefined ? {} : { to }),
     ...(partition === undefined ? {} : { partitions: partition }),
   };

@@ -1,10 +1,11 @@
 /** The batches that may be handed out, one after the other. */
 import { closedError } from '../failures.js';
 import { type MakeBatch, splitFetched } from '../record-batch.js';
-import { ConsumedBatch } from './consumed.js';
+import { ConsumedBatch, type Tail } from './consumed.js';
 import type { Fetching } from './fetching.js';
 import type { Holding } from './holding.js';
 import { keyOfPartition } from './holding.js';
+import type { Progress } from './progress.js';
 import type { Membership } from './types.js';
 
 export interface BatchFeedParts<K, V> {
@@ -20,8 +21,6 @@ export class BatchFeed<K, V> {
   readonly #parts: BatchFeedParts<K, V>;
   #batches: readonly ConsumedBatch<K, V>[] = [];
   #index = 0;
-  /** Offsets below this hold nothing beyond `#batches`: control batches come last. */
-  #end = 0;
 
   constructor(parts: BatchFeedParts<K, V>) {
     this.#parts = parts;
@@ -59,17 +58,8 @@ export class BatchFeed<K, V> {
     return false;
   }
 
-  /** Moves the position over what follows the last batch of a message and holds no records. */
-  #skipRest(): void {
-    const last = this.#batches.at(-1);
-    if (last === undefined) return;
-    const { holding, source, progress } = ConsumedBatch.originOf(last);
-    if (holding.source === source && progress.position === last.nextOffset) progress.skipTo(this.#end);
-  }
-
   async #pull(): Promise<void> {
     const { fetching, holdings, verifyCrc, commit } = this.#parts;
-    this.#skipRest();
     this.#batches = [];
     this.#index = 0;
     const delivery = await fetching.session.next();
@@ -83,14 +73,26 @@ export class BatchFeed<K, V> {
       return;
     }
     const from = holding.fetchedTo;
-    const origin = { holding, progress, source, commit };
+    const tail: Tail = { from: message.nextOffset, to: message.nextOffset };
+    const origin = { holding, progress, source, tail, commit };
     const make: MakeBatch<ConsumedBatch<K, V>> = (fetched, bytes, bounds) =>
       new ConsumedBatch(fetched, bytes, bounds, origin);
     const batches = splitFetched(message, { from, to: undefined }, verifyCrc, make);
     holding.fetchedTo = message.nextOffset;
     holding.refusals = 0;
-    this.#end = message.nextOffset;
     this.#batches = batches;
-    if (batches.length === 0 && progress.position === from) progress.skipTo(message.nextOffset);
+    const last = batches.at(-1);
+    if (last === undefined) {
+      skip(holding, progress, from, message.nextOffset);
+      return;
+    }
+    tail.from = last.nextOffset;
+    holding.tail = tail;
   }
+}
+
+/** `[from, to)` holds no records: the position moves over it now, or once what comes before was handed out. */
+function skip(holding: Holding<unknown, unknown>, progress: Progress, from: number, to: number): void {
+  if (progress.position === from) progress.skipTo(to);
+  else if (holding.tail?.to === from) holding.tail.to = to;
 }

@@ -14,6 +14,12 @@ export interface Origin {
   readonly progress: Progress;
 }
 
+/** `[from, to)` holds nothing to hand out, as far as was fetched. */
+export interface Tail {
+  from: number;
+  to: number;
+}
+
 /** A record as the reader has it, in which the consumer finds where it came from. */
 export class ConsumedRecord<K, V> implements ReadRecord<K, V> {
   readonly topic: string;
@@ -44,10 +50,12 @@ export class ConsumedRecord<K, V> implements ReadRecord<K, V> {
   }
 }
 
-/** Where a batch came from, and what committing it does. */
+/** Where the batches of a message came from, and what committing one does. */
 export interface BatchOrigin<K, V> extends Origin {
   readonly holding: Holding<K, V>;
   readonly source: FetchSource;
+  /** What follows the last of them and holds no records: control batches, and what is not shown. */
+  readonly tail: Tail;
   readonly commit: (batch: ConsumedBatch<K, V>) => Promise<void>;
 }
 
@@ -66,6 +74,12 @@ export class ConsumedBatch<K, V> extends RecordBatch<K, V> {
   /** For the consumer's own use. */
   static originOf<K, V>(batch: ConsumedBatch<K, V>): BatchOrigin<K, V> {
     return batch.#origin;
+  }
+
+  /** For the consumer's own use: where to go on once the batch was handed out. */
+  static endOf<K, V>(batch: ConsumedBatch<K, V>): number {
+    const { tail } = batch.#origin;
+    return batch.nextOffset === tail.from ? tail.to : batch.nextOffset;
   }
 
   /** For the consumer's own use: the leader epoch under which the batch was written. */

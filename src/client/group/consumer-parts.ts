@@ -4,10 +4,11 @@ import type { Admin } from '../admin.js';
 import type { CommittedPosition, ConsumerParts } from '../consumer.js';
 import type { SessionContext } from '../fetch-session.js';
 import type { CommitStreams } from './commit-stream.js';
-import { type CommittedOffset, fetchCommittedOffsets, startPositions } from './committed-offsets.js';
+import { startPositions } from './committed-offsets.js';
+import { type CommittedOffset, fetchCommittedOffsets } from './fetch-offsets.js';
 import { GroupMembership } from './membership.js';
 
-export interface ConsumerClient extends SessionContext, Pick<ConsumerParts, 'open' | 'throwIfClosed'> {
+export interface ConsumerClient extends SessionContext, Pick<ConsumerParts, 'open' | 'working' | 'throwIfClosed'> {
   readonly admin: Admin;
   readonly clientId: string;
   readonly requestTimeoutMs: number;
@@ -15,17 +16,19 @@ export interface ConsumerClient extends SessionContext, Pick<ConsumerParts, 'ope
 }
 
 export function consumerParts(client: ConsumerClient, group: string): ConsumerParts {
-  const { channel, runtime, open, throwIfClosed, admin } = client;
+  const { channel, runtime, open, working, throwIfClosed, admin } = client;
   return {
     channel,
     runtime,
     open,
+    working,
     throwIfClosed,
     createMembership: (subscription, options, listener) =>
       new GroupMembership({ ...options, groupId: options.group, subscription }, client, listener),
-    findStarts: (partitions, from, signal) => startPositions(group, partitions, from, client, signal),
-    findOffset: async ({ topic, partition }, spec, signal) => {
-      const [found] = await admin.listOffsets(topic, spec, [partition], signal === undefined ? {} : { signal });
+    findStarts: (partitions, policy, signal) => startPositions(group, partitions, policy, client, signal),
+    findOffset: async ({ topic, partition }, spec, isolation, signal) => {
+      const options = signal === undefined ? { isolation } : { isolation, signal };
+      const [found] = await admin.listOffsets(topic, spec, [partition], options);
       return found?.offset ?? 0;
     },
     warnOfMissing: async (topics, signal) => {

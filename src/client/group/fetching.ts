@@ -20,8 +20,8 @@ export class Fetching<K, V> {
 
   /** @param fail called when reading cannot go on; must not throw */
   constructor(context: ConsumerContext<K, V>, commits: Commits, fail: (error: LogError) => void) {
-    const { maxBufferedBytes, fetchBytes, retryTimeoutMs } = context.options;
-    const options = { maxBufferedBytes, fetchBytes, retryTimeoutMs, changing: true };
+    const { maxBufferedBytes, fetchBytes, isolation, retryTimeoutMs } = context.options;
+    const options = { maxBufferedBytes, fetchBytes, isolation, retryTimeoutMs, changing: true };
     this.session = new FetchSession([], options, context);
     this.#context = context;
     this.#commits = commits;
@@ -86,13 +86,13 @@ export class Fetching<K, V> {
 
   /** Retention or a truncation has overtaken the consumer, or somebody has sought a wrong offset. */
   async #onOutOfRange(holding: Holding<K, V>, error: LogError): Promise<void> {
-    const { from } = this.#context.options;
+    const { from, isolation } = this.#context.options;
     const position = Number(error.metadata.offset ?? holding.fetchedTo);
     const isBelow = position < Number(error.metadata.log_start_offset ?? 0);
     if (!isBelow) throw truncated(holding, error);
     if (from === undefined) throw overtaken(holding, error);
     await this.#restart(holding, async () => {
-      const offset = await this.#context.findOffset(holding.assigned, from, this.#stopped.signal);
+      const offset = await this.#context.findOffset(holding.assigned, from, isolation, this.#stopped.signal);
       return () => this.#skip(holding, offset, from);
     });
   }

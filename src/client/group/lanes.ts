@@ -53,7 +53,7 @@ class Lane<K, V> {
       else if (this.#cursor === undefined) this.#open(batch);
       else if (this.#cursor.next()) return this.#taskOf(batch, this.#cursor);
       else {
-        ConsumedBatch.originOf(batch).progress.skipTo(batch.nextOffset);
+        ConsumedBatch.originOf(batch).progress.skipTo(ConsumedBatch.endOf(batch));
         this.#drop();
       }
     }

@@ -20,7 +20,7 @@ export interface LoopOwner<K, V> {
 
 /** What the loop works on: `[from, to)` of one partition. */
 class Hand<K, V> {
-  readonly #finishes: boolean;
+  readonly #finishes: () => boolean;
   #holding: Holding<K, V> | undefined;
   #progress: Progress | undefined;
   #from = 0;
@@ -29,7 +29,7 @@ class Hand<K, V> {
   #count = 0;
 
   /** @param finishes whether what the loop is through with counts as finished */
-  constructor(finishes: boolean) {
+  constructor(finishes: () => boolean) {
     this.#finishes = finishes;
   }
 
@@ -52,7 +52,7 @@ class Hand<K, V> {
   /** The loop asks for more. */
   takeBack(): void {
     if (this.#holding === undefined) return;
-    if (this.#finishes) this.#progress?.finish(this.#from, this.#to);
+    if (this.#finishes()) this.#progress?.finish(this.#from, this.#to);
     this.drop();
   }
 
@@ -134,7 +134,8 @@ abstract class Loop<K, V, T> implements AsyncIterableIterator<T> {
   #begin(): Participation<K, V> {
     if (this.#participation !== undefined) return this.#participation;
     const participation = this.#owner.begin();
-    const hand = new Hand<K, V>(participation.commits.isAutomatic);
+    const hand = new Hand<K, V>(() => participation.commits.isAutomatic);
+    participation.isSequential = true;
     participation.oldestWork = () => hand.work;
     this.#participation = participation;
     this.#hand = hand;
@@ -143,15 +144,30 @@ abstract class Loop<K, V, T> implements AsyncIterableIterator<T> {
 }
 
 export class BatchLoop<K, V> extends Loop<K, V, ConsumedBatch<K, V>> {
-  protected async advance(participation: Participation<K, V>, hand: Hand<K, V>): Promise<ConsumedBatch<K, V>> {
-    const batch = await participation.feed.next();
-    give(hand, batch);
-    return batch;
+  /** Compressed, and to be opened before it is handed out. */
+  #closed: ConsumedBatch<K, V> | undefined;
+
+  protected async advance({ feed }: Participation<K, V>, hand: Hand<K, V>): Promise<ConsumedBatch<K, V>> {
+    for (;;) {
+      const batch = this.#closed ?? (await feed.next());
+      this.#closed = undefined;
+      if (!batch.isOpen) await batch.open();
+      // It may have been lost meanwhile.
+      if (!feed.mayHandOut(batch)) continue;
+      give(hand, batch);
+      return batch;
+    }
   }
 
   protected atHand({ feed }: Participation<K, V>, hand: Hand<K, V>): ConsumedBatch<K, V> | undefined {
+    if (this.#closed !== undefined) return undefined;
     const batch = feed.atHand();
-    if (batch !== undefined) give(hand, batch);
+    if (batch === undefined) return undefined;
+    if (!batch.isOpen) {
+      this.#closed = batch;
+      return undefined;
+    }
+    give(hand, batch);
     return batch;
   }
 }
@@ -160,6 +176,7 @@ function give<K, V>(hand: Hand<K, V>, batch: ConsumedBatch<K, V>): void {
   const { holding, progress } = ConsumedBatch.originOf(batch);
   progress.noteLeaderEpoch(batch.baseOffset, ConsumedBatch.leaderEpochOf(batch));
   hand.give(holding, progress, batch.baseOffset, batch.nextOffset);
+  progress.skipTo(ConsumedBatch.endOf(batch));
 }
 
 /** Records of one batch after the other; what is decoded already costs little more than a resolved promise. */
@@ -218,9 +235,9 @@ export class RecordLoop<K, V> extends Loop<K, V, ConsumedRecord<K, V>> {
     if (isEnd || failure !== undefined) this.#cursor = undefined;
   }
 
-  /** All records of the batch were handed out; what follows the last one is a hole. */
+  /** All records of the batch were handed out; what follows the last one holds none. */
   #close(batch: ConsumedBatch<K, V>): void {
-    ConsumedBatch.originOf(batch).progress.skipTo(batch.nextOffset);
+    ConsumedBatch.originOf(batch).progress.skipTo(ConsumedBatch.endOf(batch));
     this.#batch = undefined;
   }
 }

@@ -62,7 +62,7 @@ async function findStarts<K, V>(
   try {
     const found = await context.findStarts(
       asked.map(({ assigned }) => assigned),
-      context.options.from,
+      context.options,
       signal,
     );
     const byHolding = new Map(asked.map((holding, i) => [holding, found[i]]));
@@ -73,7 +73,10 @@ async function findStarts<K, V>(
   }
 }
 
-/** @returns those whose turn has not come: their topic is not there, for the time being or for ever */
+/**
+ * @returns those whose turn has not come: their topic is not there, for the time being or for ever, or a transaction has
+ *   an offset of them that is not decided
+ */
 async function begin<K, V>(
   holdings: readonly Holding<K, V>[],
   starts: Starts | LogError,
@@ -88,7 +91,7 @@ async function begin<K, V>(
     const start = found[holdings.indexOf(holding)];
     if (start === undefined) continue;
     if ('error' in start) {
-      if (start.topicGone) later.push(holding);
+      if (start.temporary) later.push(holding);
       else if (isStarting(holding)) throw start.error;
       continue;
     }

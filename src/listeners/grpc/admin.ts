@@ -34,7 +34,9 @@ import type {
 import type { BudgetsByKind } from './connection-budgets.js';
 import { groupAdminHandlers } from './group-admin.js';
 import { unary } from './handlers.js';
+import { toIsolation } from './isolation.js';
 import { pageByName } from './paging.js';
+import { transactionAdminHandlers } from './transaction-admin.js';
 
 /** AdminService over the broker. */
 export function adminHandlers(broker: Broker, budgets: BudgetsByKind): UntypedServiceImplementation {
@@ -54,6 +56,7 @@ export function adminHandlers(broker: Broker, budgets: BudgetsByKind): UntypedSe
     ListOffsets: unary(logger, (request: ListOffsetsRequest) => listOffsets(broker, request)),
     DescribeCluster: unary(logger, async (_request: DescribeClusterRequest) => describeCluster(broker)),
     ...groupAdminHandlers(broker, budgets),
+    ...transactionAdminHandlers(broker, budgets),
   };
 }
 
@@ -128,7 +131,8 @@ function listTopics(broker: Broker, request: ListTopicsRequest): ListTopicsRespo
 
 async function listOffsets(broker: Broker, request: ListOffsetsRequest): Promise<ListOffsetsResponse> {
   const { topic, partitions } = request;
-  return { offsets: await broker.listOffsets({ topic, partitions, spec: toOffsetSpec(request) }) };
+  const isolation = toIsolation(request.isolationLevel, 'read_uncommitted');
+  return { offsets: await broker.listOffsets({ topic, partitions, spec: toOffsetSpec(request), isolation }) };
 }
 
 function toOffsetSpec(request: ListOffsetsRequest): OffsetSpec {

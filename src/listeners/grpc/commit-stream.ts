@@ -1,7 +1,17 @@
 /** CommitOffsets, one call at a time and pipelined. */
-import type { CommitCommand, GroupCoordinatorApi } from '../../broker/groups/coordinator-types.js';
+import type {
+  CommitCommand,
+  GroupCoordinatorApi,
+  OffsetToCommit,
+  RefusedOffset,
+} from '../../broker/groups/coordinator-types.js';
 import { LogError } from '../../core/errors.js';
-import type { CommitOffsetsRequest, CommitOffsetsResponse, OffsetToCommitMessage } from '../../rpc/group-messages.js';
+import type {
+  CommitOffsetsRequest,
+  CommitOffsetsResponse,
+  OffsetToCommitMessage,
+  RefusedOffsetMessage,
+} from '../../rpc/group-messages.js';
 import { toStatusMessage } from '../../rpc/status-codec.js';
 import type { Begun } from './pipelined-stream.js';
 
@@ -13,7 +23,7 @@ const REQUEST_OVERHEAD_BYTES = 256;
 const OFFSET_OVERHEAD_BYTES = 512;
 
 /** What a request weighs while it is carried out. */
-export function weightOfCommit(request: CommitOffsetsRequest): number {
+export function weightOfCommit(request: Pick<CommitOffsetsRequest, 'offsets'>): number {
   let bytes = REQUEST_OVERHEAD_BYTES;
   for (const { topic, metadata } of request.offsets) bytes += OFFSET_OVERHEAD_BYTES + topic.length + metadata.length;
   return bytes;
@@ -24,10 +34,11 @@ export async function commitOffsets(
   groups: GroupCoordinatorApi,
   request: CommitOffsetsRequest,
 ): Promise<CommitOffsetsResponse> {
-  const refused = await groups.commit(toCommand(request));
-  return {
-    refused: refused.map(({ topic, partition, error }) => ({ topic, partition, error: toStatusMessage(error) })),
-  };
+  return { refused: toRefusedOffsets(await groups.commit(toCommand(request))) };
+}
+
+export function toRefusedOffsets(refused: readonly RefusedOffset[]): RefusedOffsetMessage[] {
+  return refused.map(({ topic, partition, error }) => ({ topic, partition, error: toStatusMessage(error) }));
 }
 
 /** Begins one commit of a stream. */
@@ -44,10 +55,16 @@ export function beginCommit(
 
 function toCommand(request: CommitOffsetsRequest): CommitCommand {
   const { groupId, memberId, memberEpoch, sequence } = request;
-  return { groupId, memberId, memberEpoch, sequence, offsets: request.offsets.map(toOffset) };
+  return { groupId, memberId, memberEpoch, sequence, offsets: toOffsetsToCommit(request.offsets) };
 }
 
-function toOffset(message: OffsetToCommitMessage): CommitCommand['offsets'][number] {
-  const { topic, topicId, partition, offset, metadata } = message;
-  return { topic, topicId, partition, offset, leaderEpoch: message.leaderEpoch ?? -1, metadata };
+export function toOffsetsToCommit(messages: readonly OffsetToCommitMessage[]): OffsetToCommit[] {
+  return messages.map(({ topic, topicId, partition, offset, metadata, leaderEpoch }) => ({
+    topic,
+    topicId,
+    partition,
+    offset,
+    leaderEpoch: leaderEpoch ?? -1,
+    metadata,
+  }));
 }

@@ -4,7 +4,7 @@ import type { Admission, Fetched, FetchPosition } from '../../broker/fetch.js';
 import { ByteBudget } from '../../core/byte-budget.js';
 import { type LogError, toLogError } from '../../core/errors.js';
 import { Semaphore } from '../../core/semaphore.js';
-import type { ChunkedFetchStreamResponse } from '../../rpc/hot-codec.js';
+import type { ChunkedFetchStreamResponse } from '../../rpc/fetch-codec.js';
 import type {
   FetchedPartition,
   FetchRequest,
@@ -17,6 +17,7 @@ import type {
 import { toStatusMessage } from '../../rpc/status-codec.js';
 import { type BudgetsByKind, refuseBeyond } from './connection-budgets.js';
 import { abortOnCancel, serverStream, unary } from './handlers.js';
+import { toIsolation } from './isolation.js';
 import { OpenReaders } from './open-readers.js';
 import { type Gate, OutgoingBytes } from './outgoing-bytes.js';
 import { MAX_PLAIN_BYTES, toRecordMessages } from './records.js';
@@ -36,12 +37,17 @@ const SOURCES_SHARE = 4;
 const DEFAULT_WAIT_MS = 500;
 /** What a plain record weighs besides its key and value. */
 const RECORD_WEIGHT_BYTES = 100;
+/** What an aborted transaction weighs. */
+const ABORTED_WEIGHT_BYTES = 48;
 
 type StreamMessage = FetchStreamResponse | ChunkedFetchStreamResponse;
 
+/** What is needed of the broker. */
+export type FetchBroker = Pick<Broker, 'clock' | 'logger' | 'fetch'>;
+
 /** What the calls share. */
 interface FetchContext {
-  readonly broker: Broker;
+  readonly broker: FetchBroker;
   readonly budgets: BudgetsByKind;
   readonly readers: OpenReaders;
   readonly reads: Semaphore;
@@ -50,7 +56,7 @@ interface FetchContext {
 }
 
 /** FetchService over the broker. */
-export function fetchHandlers(broker: Broker, budgets: BudgetsByKind): UntypedServiceImplementation {
+export function fetchHandlers(broker: FetchBroker, budgets: BudgetsByKind): UntypedServiceImplementation {
   const { clock, logger } = broker;
   const { total } = budgets.fetchStreams;
   const sources = new ByteBudget(total.limitBytes / SOURCES_SHARE);
@@ -92,8 +98,8 @@ async function fetchWithinBudget(
 
 function weightOf({ partitions }: FetchResponse): number {
   let bytes = 0;
-  for (const { batches, records } of partitions) {
-    bytes += batches.length;
+  for (const { batches, records, abortedTransactions } of partitions) {
+    bytes += batches.length + abortedTransactions.length * ABORTED_WEIGHT_BYTES;
     for (const record of records) bytes += weightOfRecord(record);
   }
   return bytes;
@@ -117,6 +123,7 @@ async function fetchOnce(
       minBytes: request.minBytes,
       maxWaitMs: request.maxWaitMs ?? DEFAULT_WAIT_MS,
       maxBytes: readBytes(request.maxBytes, DEFAULT_FETCH_BYTES, budgets.unary.streamLimitBytes, request.format),
+      isolation: toIsolation(request.isolationLevel, 'read_committed'),
     },
     abortOnCancel(call),
     admit,
@@ -155,10 +162,12 @@ async function toMessage(
     batches: Buffer.alloc(0),
     records: [],
     lastStableOffset: part.lastStableOffset,
-    abortedTransactions: part.aborted.map((one) => ({ ...one })),
+    abortedTransactions: [],
   };
   if (part.error !== undefined) return { ...message, error: toStatusMessage(part.error) };
-  if (format !== 'RECORD_FORMAT_RECORDS') return { ...message, batches: Buffer.concat(part.chunks) };
+  if (format !== 'RECORD_FORMAT_RECORDS') {
+    return { ...message, batches: Buffer.concat(part.chunks), abortedTransactions: [...part.aborted] };
+  }
   if (maxBytes <= 0) return { ...message, nextOffset: fromOffset };
   return { ...message, ...(await plainRecords(part, fromOffset, maxBytes)) };
 }
@@ -166,7 +175,7 @@ async function toMessage(
 /** A batch that cannot be opened here is an error of its partition, not of the call. */
 async function plainRecords(part: Fetched, fromOffset: number, maxBytes: number): Promise<Partial<FetchedPartition>> {
   try {
-    return await toRecordMessages(part.chunks, fromOffset, maxBytes);
+    return await toRecordMessages(part, fromOffset, maxBytes);
   } catch (error) {
     const failure: LogError = toLogError(error);
     return { error: toStatusMessage(failure), nextOffset: fromOffset };
@@ -190,8 +199,10 @@ async function fetchStream(
   const plain = request.format === 'RECORD_FORMAT_RECORDS';
   const maxBytes = readBytes(request.maxBytes, DEFAULT_STREAM_BYTES, MAX_STREAM_READ_BYTES, request.format);
   const positions = request.positions.map((position) => ({ ...position, endOffset: position.endOffset }));
+  const isolation = toIsolation(request.isolationLevel, 'read_committed');
   const gate: Gate = { reads, readers, signal };
-  const parts = broker.fetch.stream(positions, maxBytes, signal, outgoing.admitting(gate, plain ? sources : undefined));
+  const command = { positions, maxBytes, isolation };
+  const parts = broker.fetch.stream(command, signal, outgoing.admitting(gate, plain ? sources : undefined));
   const messages = plain
     ? plainMessages(parts, positions, { outgoing, sources, admit: outgoing.admitting(gate) })
     : batchMessages(parts, outgoing);
@@ -220,7 +231,7 @@ async function* batchMessages(
   for await (const part of parts) {
     const message =
       part.error === undefined
-        ? { chunked: part }
+        ? { chunked: { ...part, abortedTransactions: part.aborted } }
         : { partition: await toMessage(part, part.nextOffset, 'RECORD_FORMAT_BATCHES', 0) };
     yield { message, onTaken: outgoing.lastRead };
   }

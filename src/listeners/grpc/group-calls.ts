@@ -1,4 +1,4 @@
-/** What unary calls about groups weigh while they are open: sessions may be held for seconds, descriptions may be long. */
+/** What unary calls about groups and transactions weigh while they are open: sessions may be held for seconds, descriptions may be long. */
 import type { ServerUnaryCall } from '@grpc/grpc-js';
 import type { Broker } from '../../broker/broker.js';
 import { type BudgetsByKind, refuseBeyond } from './connection-budgets.js';
@@ -13,9 +13,13 @@ const LITTLE_BYTES = 4 * 1024;
 /** What each message or number in a list weighs besides its bytes on the wire. */
 const PART_BYTES = 128;
 
-export interface GroupCallContext {
-  readonly broker: Broker;
+export interface CallContext {
+  readonly broker: Pick<Broker, 'clock'>;
   readonly budgets: BudgetsByKind;
+}
+
+export interface GroupCallContext extends CallContext {
+  readonly broker: Broker;
 }
 
 export interface Weights<Request, Response> {
@@ -32,7 +36,7 @@ export interface Weights<Request, Response> {
  * @throws LogError RESOURCE_LIMIT with RetryInfo when there is no room
  */
 export async function counted<Request extends object, Response>(
-  { broker, budgets }: GroupCallContext,
+  { broker, budgets }: CallContext,
   call: ServerUnaryCall<Request, Response>,
   weights: Weights<Request, Response>,
   work: () => Promise<Response>,

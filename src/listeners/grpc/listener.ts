@@ -3,7 +3,7 @@ import { Server, ServerCredentials } from '@grpc/grpc-js';
 import type { HealthImplementation } from 'grpc-health-check';
 import type { Broker } from '../../broker/broker.js';
 import { type Address, formatAddress } from '../../core/config-key.js';
-import { AdminService, FetchService, GroupService, ProduceService } from '../../rpc/proto.js';
+import { AdminService, FetchService, GroupService, ProduceService, TransactionService } from '../../rpc/proto.js';
 import { addressUnavailable } from '../address-unavailable.js';
 import { adminHandlers } from './admin.js';
 import { type BudgetLimits, budgetsByKind } from './connection-budgets.js';
@@ -13,6 +13,7 @@ import { guardRequests } from './handlers.js';
 import { ProduceSessions } from './produce.js';
 import { ReceiveBudget } from './receive-budget.js';
 import { addHealth, addReflection } from './standard-services.js';
+import { transactionHandlers } from './transactions.js';
 import { CONNECTION_WINDOW_BYTES, watchConnections, widenStreamWindows } from './transport.js';
 
 /** Calls open at once on one connection. */
@@ -27,7 +28,7 @@ const MIN_WINDOW_BYTES = 64 * 1024;
 /** Answers are bounded where they are made. */
 const NO_SEND_LIMIT = -1;
 
-const SERVICE_NAMES = ['AdminService', 'ProduceService', 'FetchService', 'GroupService'].map(
+const SERVICE_NAMES = ['AdminService', 'ProduceService', 'FetchService', 'GroupService', 'TransactionService'].map(
   (name) => `tidelog.v1.${name}`,
 );
 
@@ -80,6 +81,7 @@ export class GrpcListener {
     server.addService(guard(FetchService), fetchHandlers(broker, budgets));
     const groups = new GroupSessions(broker, budgets, received);
     server.addService(guard(GroupService), groups.handlers());
+    server.addService(guard(TransactionService), transactionHandlers(broker, budgets));
     const health = addHealth(server, received, SERVICE_NAMES);
     addReflection(server, received);
 

@@ -27,12 +27,45 @@ export function pageByName<Item>(
   nameOf: (item: Item) => string,
   request: PageRequest,
 ): Page<Item> {
-  if (request.pageSize < 0) throw new LogError('INVALID_REQUEST', `page_size ${request.pageSize} is negative.`);
-  const pageSize = Math.min(request.pageSize || DEFAULT_PAGE_SIZE, MAX_PAGE_SIZE);
-  const after = Buffer.from(request.pageToken, 'base64url').toString('utf8');
-  const rest = sorted.filter((item) => nameOf(item) > after);
-  const items = rest.slice(0, pageSize);
+  const after = decodeToken(request.pageToken);
+  return firstPage(
+    sorted.filter((item) => nameOf(item) > after),
+    nameOf,
+    request,
+  );
+}
+
+/**
+ * One page of what is sorted by a number that is not negative.
+ * @throws LogError INVALID_REQUEST: a negative page size, a token of something else
+ */
+export function pageByNumber<Item>(
+  sorted: readonly Item[],
+  numberOf: (item: Item) => number,
+  request: PageRequest,
+): Page<Item> {
+  const after = request.pageToken === '' ? -1 : Number(decodeToken(request.pageToken));
+  if (!Number.isSafeInteger(after))
+    throw new LogError('INVALID_REQUEST', 'page_token is not from a page of this list.');
+  return firstPage(
+    sorted.filter((item) => numberOf(item) > after),
+    (item) => String(numberOf(item)),
+    request,
+  );
+}
+
+function firstPage<Item>(
+  rest: readonly Item[],
+  tokenOf: (item: Item) => string,
+  { pageSize }: PageRequest,
+): Page<Item> {
+  if (pageSize < 0) throw new LogError('INVALID_REQUEST', `page_size ${pageSize} is negative.`);
+  const items = rest.slice(0, Math.min(pageSize || DEFAULT_PAGE_SIZE, MAX_PAGE_SIZE));
   const last = rest.length > items.length ? items.at(-1) : undefined;
-  const nextPageToken = last === undefined ? '' : Buffer.from(nameOf(last), 'utf8').toString('base64url');
+  const nextPageToken = last === undefined ? '' : Buffer.from(tokenOf(last), 'utf8').toString('base64url');
   return { items, nextPageToken };
+}
+
+function decodeToken(token: string): string {
+  return Buffer.from(token, 'base64url').toString('utf8');
 }

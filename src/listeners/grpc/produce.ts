@@ -4,7 +4,13 @@ import type { ProduceCommand } from '../../broker/produce.js';
 import { LogError } from '../../core/errors.js';
 import { AppendLane } from '../../partition/append-lane.js';
 import type { Acks, AppendResult } from '../../partition/partition.js';
-import type { AcksName, ProduceRequest, ProduceResponse } from '../../rpc/messages.js';
+import type {
+  AcksName,
+  InitProducerRequest,
+  InitProducerResponse,
+  ProduceRequest,
+  ProduceResponse,
+} from '../../rpc/messages.js';
 import type { BudgetsByKind } from './connection-budgets.js';
 import { unary } from './handlers.js';
 import { type Begun, Pipeline, type PipelinedCall } from './pipelined-stream.js';
@@ -50,6 +56,9 @@ export class ProduceSessions {
   handlers(): UntypedServiceImplementation {
     const broker = this.#broker;
     return {
+      InitProducer: unary(broker.logger, (request: InitProducerRequest, call) =>
+        this.#budgets.unary.whileCharged(call.getPeer(), weightOfInit(request), () => initProducer(broker, request)),
+      ),
       Produce: unary(broker.logger, (request: ProduceRequest, call) =>
         this.#budgets.unary.whileCharged(call.getPeer(), weightOf(request), () => produceOnce(broker, request)),
       ),
@@ -61,6 +70,16 @@ export class ProduceSessions {
   drain(): void {
     this.#streams.drain();
   }
+}
+
+async function initProducer(broker: Broker, request: InitProducerRequest): Promise<InitProducerResponse> {
+  const { transactionalId, transactionTimeoutMs: timeoutMs, producerId, producerEpoch } = request;
+  const identity = await broker.initProducer({ transactionalId, timeoutMs, producerId, producerEpoch });
+  return { producerId: identity.producerId, producerEpoch: identity.producerEpoch };
+}
+
+function weightOfInit({ transactionalId }: InitProducerRequest): number {
+  return REQUEST_OVERHEAD_BYTES + transactionalId.length;
 }
 
 function toCommand(request: ProduceRequest): ProduceCommand {
@@ -78,14 +97,12 @@ function toCommand(request: ProduceRequest): ProduceCommand {
 }
 
 function toResponse(result: AppendResult, acks: Acks): ProduceResponse {
-  const { logAppendTimeMs, logStartOffset } = result;
-  const offsets = [...(result.offsets ?? [])];
-  const { duplicateCount } = result;
+  const { logAppendTimeMs, logStartOffset, duplicateCount } = result;
   if (acks === 'none') {
     return { baseOffset: -1, lastOffset: -1, logAppendTimeMs, logStartOffset, offsets: [], duplicateCount };
   }
-  const { baseOffset, lastOffset } = result;
-  return { baseOffset, lastOffset, logAppendTimeMs, logStartOffset, offsets, duplicateCount };
+  const { baseOffset, lastOffset, offsets = [] } = result;
+  return { baseOffset, lastOffset, logAppendTimeMs, logStartOffset, offsets: [...offsets], duplicateCount };
 }
 
 async function produceOnce(broker: Broker, request: ProduceRequest): Promise<ProduceResponse> {
@@ -100,6 +117,8 @@ function weightOf(request: ProduceRequest): number {
     bytes += REQUEST_OVERHEAD_BYTES + (key?.length ?? 0) + (value?.length ?? 0);
     for (const header of headers) bytes += PART_OVERHEAD_BYTES + header.key.length + (header.value?.length ?? 0);
   }
+  // Each becomes a header of its record.
+  for (const id of request.messageIds) bytes += PART_OVERHEAD_BYTES + id.length;
   return bytes;
 }
 

@@ -1,8 +1,10 @@
 /** Plain records, for clients without an encoder for record batches. */
 import { attributesOf, isControl, nextOffsetOf, sizeInBytesOf } from '../../batch/layout.js';
 import { openRecords, type RecordCursor } from '../../batch/records.js';
+import type { Fetched } from '../../broker/fetch.js';
 import type { PlainRecord } from '../../broker/produce.js';
 import type { RecordMessage } from '../../rpc/messages.js';
+import { AbortedBatches } from './aborted-batches.js';
 
 /**
  * Plain records in one answer, about: gRPC clients take 4 MiB by default, and compressed batches may hold far more
@@ -29,22 +31,24 @@ export interface PlainRecords {
 }
 
 /**
- * The records at or above `fromOffset` in whole record batches, until they have `maxBytes`; at least one. No control
- * records.
+ * The records at or above `fromOffset` in what was read, until they have `maxBytes`; at least one, if there is one to
+ * show: control records and those of aborted transactions are passed over.
  */
 export async function toRecordMessages(
-  chunks: readonly Buffer[],
+  { chunks, aborted }: Pick<Fetched, 'chunks' | 'aborted'>,
   fromOffset: number,
   maxBytes: number,
 ): Promise<PlainRecords> {
   const records: RecordMessage[] = [];
   let bytes = 0;
   let nextOffset = fromOffset;
+  const abortedBatches = new AbortedBatches(aborted);
   for (const chunk of chunks) {
     for (let at = 0; at < chunk.length; at += sizeInBytesOf(chunk, at)) {
       const batch = chunk.subarray(at, at + sizeInBytesOf(chunk, at));
       if (nextOffsetOf(batch, 0) <= fromOffset) continue;
-      const cursor = isControl(attributesOf(batch, 0)) ? undefined : await openRecords(batch);
+      const isHidden = isControl(attributesOf(batch, 0)) || abortedBatches.has(batch);
+      const cursor = isHidden ? undefined : await openRecords(batch);
       while (cursor?.next()) {
         if (cursor.offset < fromOffset) continue;
         if (bytes >= maxBytes) return { records, nextOffset };

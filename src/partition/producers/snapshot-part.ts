@@ -1,3 +1,4 @@
+import type { Slices } from '../../core/slices.js';
 import type { SegmentInfo } from '../../storage/engine.js';
 
 /**
@@ -9,15 +10,22 @@ export interface SnapshotPart {
   readonly kind: number;
   /** Whether it knows nothing. Cheap. */
   readonly isEmpty: boolean;
-  /** What it knows of the batches that the log has. Called between two appends, when nothing is provisional. */
-  save(): Buffer;
+  /** Whether enough has been added since it was saved that a start would rather not read it from the log. Cheap. */
+  readonly isDue: boolean;
+  /** Whether what it has saved has become wrong by the passing of time alone. Cheap. */
+  readonly isOutdated: boolean;
+  /**
+   * What it knows of the batches that the log has. Called between two appends, when nothing is provisional; the bytes are
+   * made afterwards, in turns.
+   */
+  save(): (slices: Slices) => Promise<Buffer>;
   /**
    * Forgets what it knows and takes over what `save` gave, or nothing.
    * @throws Error when the bytes are not that: the snapshot is then not used
    */
-  restore(bytes: Buffer | undefined): void;
+  restore(bytes: Buffer | undefined): void | Promise<void>;
   /** Whether the batches of this segment can matter to it. */
   needs(segment: SegmentInfo): boolean;
   /** Takes note of the batch at `at`, which the log has. */
-  replay(buf: Buffer, at: number, nowMs: number): void | Promise<void>;
+  replay(buf: Buffer, at: number): void;
 }

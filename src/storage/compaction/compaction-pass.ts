@@ -120,13 +120,26 @@ export class CompactionPass {
     return cleaned.then((result) => this.#account(batch, result));
   }
 
+  /**
+   * What stands where a batch was of which `clean` has just left nothing, so that what was read keeps its end: its
+   * header. It counts as kept: the marker of its transaction stays, or who reads the log would take that for open.
+   */
+  placeholder(batch: Buffer): Buffer {
+    this.#noteKept(batch);
+    return emptied(batch);
+  }
+
   #account(batch: Buffer, cleaned: Cleaned): Cleaned {
     this.#counters.recordsBefore += recordCountOf(batch, 0);
     if (cleaned === undefined) return undefined;
     this.#counters.recordsAfter += recordCountOf(cleaned, 0);
+    this.#noteKept(batch);
+    return cleaned;
+  }
+
+  #noteKept(batch: Buffer): void {
     const attributes = attributesOf(batch, 0);
     if (isTransactional(attributes) && !isControl(attributes)) this.#keptSinceMarker.add(producerIdOf(batch, 0));
-    return cleaned;
   }
 
   #judge(batch: Buffer): Promise<Cleaned> | Cleaned {

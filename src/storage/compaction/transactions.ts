@@ -52,7 +52,8 @@ export class TransactionOutcomes {
     const producerId = producerIdOf(batch, 0);
     const offset = baseOffsetOf(batch, 0);
     if (isControl(attributes)) this.#noteMarker(batch, producerId, offset);
-    else if (!this.#open.has(producerId)) this.#open.set(producerId, offset);
+    // Of a batch that has lost its records there is nothing left to be decided.
+    else if (recordCountOf(batch, 0) > 0 && !this.#open.has(producerId)) this.#open.set(producerId, offset);
   }
 
   get hasUndecided(): boolean {

@@ -8,6 +8,8 @@ import { type TopicPartition, toTopicId } from '../../core/types.js';
 import type { FileSystem } from './fs.js';
 import { toStorageError } from './io-errors.js';
 import { DELETED_SUFFIX } from './segment.js';
+import { parseSideFileName } from './side-file-names.js';
+import { TEMPORARY_SUFFIX } from './small-files.js';
 
 const PARTITION_DIRECTORY = /^([0-9a-f]{8}(?:-[0-9a-f]{4}){3}-[0-9a-f]{12})-(\d+)$/;
 
@@ -54,14 +56,15 @@ export class LogDirectories {
     this.#deleteInBackground(doomed);
   }
 
-  /** Removes the empty directories of partitions that `isKnown` denies, and reports those that are not empty. */
+  /** Removes the directories of partitions that `isKnown` denies, and reports those that hold or have held something. */
   async removeUnknown(isKnown: (id: TopicPartition) => boolean): Promise<void> {
     for (const name of await this.#fs.readdir(this.#parent)) {
       const [, topicId, partition] = PARTITION_DIRECTORY.exec(name) ?? [];
       if (topicId === undefined) continue;
       if (isKnown({ topicId: toTopicId(topicId), partition: Number(partition) })) continue;
       const directory = this.pathOf(name);
-      if ((await this.#fs.readdir(directory)).length === 0) await this.remove(name);
+      const files = await this.#fs.readdir(directory);
+      if (files.every(saysNothing)) await this.remove(name);
       else this.#logger.warn({ directory }, 'no topic knows this log; it is left as it is');
     }
   }
@@ -107,4 +110,10 @@ export class LogDirectories {
       this.#logger.warn({ directory: path, err: error }, 'a removed partition was not deleted; it is tried again');
     }
   }
+}
+
+/** Whether a file is beside a log that never held anything: one that speaks of nothing, whole or not. */
+function saysNothing(name: string): boolean {
+  const whole = name.endsWith(TEMPORARY_SUFFIX) ? name.slice(0, -TEMPORARY_SUFFIX.length) : name;
+  return parseSideFileName(whole)?.offset === 0;
 }

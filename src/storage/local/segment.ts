@@ -2,12 +2,12 @@
 import { join } from 'node:path';
 import {
   baseOffsetOf,
+  isTracked,
   lastOffsetDeltaOf,
   leaderEpochOf,
   NO_TIMESTAMP,
   newestRecordTimeOf,
   nextOffsetOf,
-  producerIdOf,
   sizeInBytesOf,
 } from '../../batch/layout.js';
 import { assert } from '../../core/assert.js';
@@ -148,7 +148,7 @@ export class SegmentContents {
       if (this.maxTimestampOffset >= 0) indexes.times.add(this.maxTimestamp, this.#relativeMaxOffset());
       this.#entryDue = false;
     }
-    if (producerIdOf(buf, at) >= 0) this.hasProducers = true;
+    if (isTracked(buf, at)) this.hasProducers = true;
     this.sizeInBytes = position + sizeInBytesOf(buf, at);
     this.nextOffset = lastOffset + 1;
     assert(lastOffsetDeltaOf(buf, at) >= 0, 'a batch in the log ends after it begins');

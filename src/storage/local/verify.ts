@@ -4,16 +4,15 @@
  */
 import { join } from 'node:path';
 import { crc32c } from '../../batch/crc32c.js';
-import { NO_TIMESTAMP, newestRecordTimeOf } from '../../batch/layout.js';
 import { LogError } from '../../core/errors.js';
 import { CHECKPOINT_NAME, type PartitionCheckpoint, readCheckpoint, type SegmentRecord } from './checkpoint.js';
 import { formatOf } from './data-dir.js';
 import { type EpochAt, knownEpochs } from './epoch-runs.js';
 import { errnoOf, type FileSystem, nodeFileSystem } from './fs.js';
 import { cleanedSequence } from './index-cache.js';
+import { IndexCheck } from './index-check.js';
 import { type InspectedBatch, inspectLogFile, partitionDirectories } from './inspect.js';
 import { METADATA_LOG_NAME } from './metadata-store.js';
-import { OFFSET_INDEX_ENTRY_BYTES } from './offset-index.js';
 import { DENSE, type OffsetSequence } from './offset-sequence.js';
 import {
   NO_RECOVERY_POINT,
@@ -33,8 +32,9 @@ import {
   segmentName,
   TIME_INDEX_SUFFIX,
 } from './segment.js';
+import { parseSideFileName } from './side-file-names.js';
 import { readSmallFile } from './small-files.js';
-import { TIME_INDEX_ENTRY_BYTES } from './time-index.js';
+import { whyNoSnapshot } from './snapshot-check.js';
 
 /** Something that is not as it should be. */
 export interface Problem {
@@ -67,6 +67,8 @@ export interface PartitionReport {
   readonly tornTail: TornTail | undefined;
   /** Indexes that do not fit the log. They are rebuilt when they are needed: no harm but time. */
   readonly indexProblems: readonly Problem[];
+  /** Snapshots of producers that do not hold. A start goes without them: no harm but time. */
+  readonly snapshotProblems: readonly Problem[];
 }
 
 /** Problems that are described for one partition. */
@@ -146,6 +148,7 @@ class Verification {
   #problemCount = 0;
   readonly #problems: Problem[] = [];
   readonly #indexProblems: Problem[] = [];
+  readonly #snapshotProblems: Problem[] = [];
   #tornTail: TornTail | undefined;
   /** Offset after the last intact batch so far. */
   #nextOffset = 0;
@@ -168,6 +171,7 @@ class Verification {
       problemCount: this.#problemCount,
       tornTail: this.#tornTail,
       indexProblems: this.#indexProblems,
+      snapshotProblems: this.#snapshotProblems,
     };
   }
 
@@ -183,8 +187,10 @@ class Verification {
     if (typeof checkpoint === 'string')
       this.#problem(checkpointPath, 0, 0, `the checkpoint does not hold: ${checkpoint}`);
     const known = typeof checkpoint === 'object' ? checkpoint : undefined;
-    const named = this.#basesIn(await this.#fs.readdir(this.#directory), known).sort((a, b) => a - b);
+    const names = await this.#fs.readdir(this.#directory);
+    const named = this.#basesIn(names, known).sort((a, b) => a - b);
     await this.#segments(await this.#basesInUse(named, known), known);
+    await this.#snapshots(names);
     return checkpoint;
   }
 
@@ -319,6 +325,17 @@ class Verification {
     return undefined;
   }
 
+  async #snapshots(names: readonly string[]): Promise<void> {
+    for (const name of [...names].sort()) {
+      const { kind, offset } = parseSideFileName(name) ?? {};
+      if (kind !== 'snapshot' || offset === undefined) continue;
+      const file = join(this.#directory, name);
+      const what = await whyNoSnapshot(this.#fs, file);
+      if (what === undefined || this.#snapshotProblems.length === MAX_PROBLEMS) continue;
+      this.#snapshotProblems.push({ file, position: 0, offset, what });
+    }
+  }
+
   #pathOf(base: number, suffix: string): string {
     const name = segmentName(base) + suffix;
     return join(this.#directory, this.#swapped.has(name) ? name + SWAP_SUFFIX : name);
@@ -331,51 +348,5 @@ class Verification {
 
   #indexProblem(problem: Problem): void {
     if (this.#indexProblems.length < MAX_PROBLEMS) this.#indexProblems.push(problem);
-  }
-}
-
-/** Holds the entries of both indexes of a segment against its batches, as those pass by. */
-class IndexCheck {
-  readonly #base: number;
-  readonly #offsetPath: string;
-  readonly #offsets: Buffer;
-  readonly #timePath: string;
-  readonly #times: Buffer;
-  /** Bytes of the entries that were met. */
-  #offsetsAt = 0;
-  #timesAt = 0;
-  #maxTimestamp: number = NO_TIMESTAMP;
-
-  constructor(base: number, offsetPath: string, offsets: Buffer, timePath: string, times: Buffer) {
-    this.#base = base;
-    this.#offsetPath = offsetPath;
-    this.#offsets = offsets;
-    this.#timePath = timePath;
-    this.#times = times;
-  }
-
-  batch({ position, nextOffset, bytes }: InspectedBatch): void {
-    const relativeOffset = nextOffset - 1 - this.#base;
-    this.#maxTimestamp = Math.max(this.#maxTimestamp, newestRecordTimeOf(bytes, 0));
-    const offsets = this.#offsets;
-    if (this.#offsetsAt < offsets.length && offsets.readUInt32BE(this.#offsetsAt + 4) === position) {
-      if (offsets.readUInt32BE(this.#offsetsAt) === relativeOffset) this.#offsetsAt += OFFSET_INDEX_ENTRY_BYTES;
-    }
-    const times = this.#times;
-    if (this.#timesAt < times.length && times.readUInt32BE(this.#timesAt + 8) === relativeOffset) {
-      const timestamp = Number(times.readBigInt64BE(this.#timesAt));
-      if (timestamp === this.#maxTimestamp) this.#timesAt += TIME_INDEX_ENTRY_BYTES;
-    }
-  }
-
-  /** Entries that no batch answers to; the first of each index. */
-  *problems(): Generator<Problem, void, void> {
-    const what = 'an entry does not match the log';
-    if (this.#offsetsAt < this.#offsets.length) {
-      yield { file: this.#offsetPath, position: this.#offsetsAt, offset: this.#base, what };
-    }
-    if (this.#timesAt < this.#times.length) {
-      yield { file: this.#timePath, position: this.#timesAt, offset: this.#base, what };
-    }
   }
 }

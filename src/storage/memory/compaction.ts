@@ -2,7 +2,7 @@
 import { setImmediate as nextTurn } from 'node:timers/promises';
 import { nextOffsetOf, recordCountOf } from '../../batch/layout.js';
 import { toOffset } from '../../core/types.js';
-import { type BatchSource, CompactionPass, emptied } from '../compaction/compaction-pass.js';
+import { type BatchSource, CompactionPass } from '../compaction/compaction-pass.js';
 import type { CompactOptions, CompactResult } from '../engine.js';
 import { indexOfBatch, type MemoryLogState, type MemorySegment } from './log.js';
 
@@ -75,7 +75,7 @@ async function runPass(
     const kept = result instanceof Promise ? await result : result;
     // The last batch of what was read stays as a header, so that the cleaned part keeps its end.
     if (kept !== undefined) cleaned.push(kept);
-    else if (index === count - 1) cleaned.push(emptied(batch));
+    else if (index === count - 1) cleaned.push(pass.placeholder(batch));
     index++;
   }
   checks.writable();

@@ -1,6 +1,6 @@
 /** One partition's log in memory: the reference for what a log does, without files. */
 
-import { baseOffsetOf, NO_TIMESTAMP, newestRecordTimeOf, nextOffsetOf, producerIdOf } from '../../batch/layout.js';
+import { baseOffsetOf, isTracked, NO_TIMESTAMP, newestRecordTimeOf, nextOffsetOf } from '../../batch/layout.js';
 import { checkBatch } from '../../batch/validate.js';
 import { partitionPoint } from '../../core/binary-search.js';
 import type { Clock } from '../../core/clock.js';
@@ -240,7 +240,7 @@ export class MemoryLog implements PartitionLog {
       const own = batches.slice(this.#state.indexOf(baseOffset), this.#state.indexOf(nextOffset));
       const timestamps = own.map((batch) => newestRecordTimeOf(batch, 0));
       const { sizeInBytes, createdMs, modifiedMs } = segment;
-      const hasProducers = own.some((batch) => producerIdOf(batch, 0) >= 0);
+      const hasProducers = own.some((batch) => isTracked(batch, 0));
       const firstTimestamp = timestamps[0] ?? NO_TIMESTAMP;
       const maxTimestamp = timestamps.reduce((max, timestamp) => Math.max(max, timestamp), NO_TIMESTAMP);
       const times = { firstTimestamp, maxTimestamp, createdMs, modifiedMs };

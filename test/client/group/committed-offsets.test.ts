@@ -4,13 +4,13 @@ import type { Admin, OffsetSpec } from '../../../src/client/admin.js';
 import { Channel } from '../../../src/client/channel.js';
 import type { ConsumeFrom } from '../../../src/client/consumer-options.js';
 import {
-  type CommittedOffset,
   type CommittedOffsetsContext,
-  fetchCommittedOffsets,
   type NoStartPosition,
+  type StartPolicy,
   type StartPosition,
   startPositions,
 } from '../../../src/client/group/committed-offsets.js';
+import { type CommittedOffset, fetchCommittedOffsets } from '../../../src/client/group/fetch-offsets.js';
 import type { AssignedPartition } from '../../../src/client/group/types.js';
 import { LogError, type Reason } from '../../../src/core/errors.js';
 import { type RecordingLogger, recordingLogger } from '../../support/recording-logger.js';
@@ -19,8 +19,11 @@ import { until } from '../../support/until.js';
 import { SkippingClock } from '../support/skipping-clock.js';
 import { ScriptedCoordinator, TOPIC_ID } from './support/scripted-coordinator.js';
 
-/** Each log holds the offsets 100 to 199, and the first record of the date that is asked for is 150. */
-const LOG = { earliest: 100, latest: 200, dated: 150 };
+/**
+ * Each log holds the offsets 100 to 199, of which a transaction that is not decided has those from 190 on, and the first
+ * record of the date that is asked for is 150.
+ */
+const LOG = { earliest: 100, lastStable: 190, latest: 200, dated: 150 };
 
 interface Setting extends AsyncDisposable {
   readonly coordinator: ScriptedCoordinator;
@@ -34,6 +37,8 @@ interface Setting extends AsyncDisposable {
   /** Starts for the policy with what the coordinator has for partition 0. */
   start(from: ConsumeFrom | undefined, committed: Partial<CommittedOffset>): Promise<StartPosition | NoStartPosition>;
 }
+
+const policy = (from?: ConsumeFrom): StartPolicy => ({ from, isolation: 'read_committed' });
 
 const assigned = (partition: number, topic = 'words', topicId = TOPIC_ID): AssignedPartition => ({
   topic,
@@ -63,10 +68,11 @@ async function setUp(): Promise<Setting> {
   const logger = recordingLogger();
   const channel = new Channel(`127.0.0.1:${coordinator.port}`, 'tester', clock);
   const admin: Pick<Admin, 'listOffsets' | 'getTopic'> = {
-    async listOffsets(_topic, spec, partitions = []) {
+    async listOffsets(_topic, spec, partitions = [], { isolation } = {}) {
       t.listed.push(spec);
       if (t.listFailure !== undefined) throw t.listFailure;
-      const offset = spec instanceof Date ? LOG.dated : spec === 'earliest' ? LOG.earliest : LOG.latest;
+      const latest = isolation === 'read_committed' ? LOG.lastStable : LOG.latest;
+      const offset = spec instanceof Date ? LOG.dated : spec === 'earliest' ? LOG.earliest : latest;
       return partitions.map((partition) => ({ partition, offset, timestampMs: undefined }));
     },
     async getTopic(name) {
@@ -83,7 +89,7 @@ async function setUp(): Promise<Setting> {
     listed: [],
     listFailure: undefined,
     async start(from, committed) {
-      const starting = startPositions('billing', [assigned(0)], from, t.context);
+      const starting = startPositions('billing', [assigned(0)], policy(from), t.context);
       (await coordinator.next('fetch')).answer({ offsets: [committedOf(assigned(0), committed)] });
       return (await starting)[0] as StartPosition | NoStartPosition;
     },
@@ -105,9 +111,9 @@ test.each<[string, ConsumeFrom | undefined, Partial<CommittedOffset>, number, bo
   ['goes on at the end', 'earliest', { offset: 200 }, 200, false],
   ['begins at the earliest record by default', undefined, {}, 100, false],
   ['begins at the earliest record', 'earliest', {}, 100, false],
-  ['begins at the end, which is committed at once', 'latest', {}, 200, true],
+  ['begins at the end of what is decided, which is committed at once', 'latest', {}, 190, true],
   ['begins at a time, which is committed at once', DATE, {}, 150, true],
-  ['begins at the end beside partitions that were committed already', 'latest', { topicCommitted: true }, 200, true],
+  ['begins at the end beside partitions that were committed already', 'latest', { topicCommitted: true }, 190, true],
   ['reads a partition that was added later from its beginning', 'latest', { addedLater: true }, 100, false],
   [
     'reads an added partition from its beginning, earlier topics or not',
@@ -124,9 +130,9 @@ test.each<[string, ConsumeFrom | undefined, Partial<CommittedOffset>, number, bo
 
 test.each<[ConsumeFrom, Partial<CommittedOffset>, number, boolean]>([
   ['earliest', { offset: 60 }, 100, false],
-  ['latest', { offset: 60 }, 200, true],
+  ['latest', { offset: 60 }, 190, true],
   [DATE, { offset: 60 }, 150, true],
-  ['latest', { earlierTopicId: EARLIER }, 200, true],
+  ['latest', { earlierTopicId: EARLIER }, 190, true],
   ['earliest', { earlierTopicId: EARLIER }, 100, false],
 ])(
   'a policy of %s that overrides offsets of no use (%j) is followed with a warning',
@@ -148,7 +154,7 @@ test.each<[string, ConsumeFrom | undefined, Partial<CommittedOffset>, Reason]>([
 ])('a committed offset that %s is an error, never a silent jump (invariant 7)', async (_, from, committed, reason) => {
   await using t = await setUp();
   const start = (await t.start(from, committed)) as NoStartPosition;
-  expect(start).toMatchObject({ topicGone: false, error: { reason } });
+  expect(start).toMatchObject({ temporary: false, error: { reason } });
   expect(start.error.message).toContain('tidelog group reset-offsets billing');
   const range = { log_start_offset: '100', high_watermark: '200', offset: String(committed.offset) };
   const about = reason === 'UNKNOWN_TOPIC_ID' ? { earlier_topic_id: EARLIER, topic_id: TOPIC_ID } : range;
@@ -159,7 +165,7 @@ test('an offset that is out of range because the topic was recreated is no fault
   await using t = await setUp();
   t.topicId = EARLIER;
   expect(await t.start(undefined, { offset: 201 })).toMatchObject({
-    topicGone: true,
+    temporary: true,
     error: { reason: 'UNKNOWN_TOPIC_ID', metadata: { requested_topic_id: TOPIC_ID, topic_id: EARLIER } },
   });
 });
@@ -175,7 +181,10 @@ test('a topic that is gone leaves its partitions without a position, and no othe
       return listOffsets(topic, ...rest);
     },
   };
-  const starting = startPositions('billing', [assigned(1), other, assigned(0)], undefined, { ...t.context, admin });
+  const starting = startPositions('billing', [assigned(1), other, assigned(0)], policy(undefined), {
+    ...t.context,
+    admin,
+  });
   const fetch = await t.coordinator.next('fetch');
   expect(fetch.request).toEqual({
     groupId: 'billing',
@@ -187,7 +196,7 @@ test('a topic that is gone leaves its partitions without a position, and no othe
     ],
   });
   fetch.answer({ offsets: [committedOf(other, { offset: 130 })] });
-  const gone = { topicGone: true, error: { reason: 'UNKNOWN_TOPIC_OR_PARTITION' } };
+  const gone = { temporary: true, error: { reason: 'UNKNOWN_TOPIC_OR_PARTITION' } };
   expect(await starting).toMatchObject([
     { partition: assigned(1), ...gone },
     { partition: other, offset: 130, commitNow: false },
@@ -200,7 +209,7 @@ test('a topic that is gone before its offsets are asked for leaves its partition
   const refusals: Record<string, Reason> = { a: 'UNKNOWN_TOPIC_ID', d: 'UNKNOWN_TOPIC_OR_PARTITION' };
   const all = ['a', 'b', 'c', 'd'].map((topic, i) => assigned(0, topic, `00000000-0000-4000-8000-00000000000${i}`));
   let isOver = false;
-  const starting = startPositions('billing', all, 'earliest', t.context).finally(() => {
+  const starting = startPositions('billing', all, policy('earliest'), t.context).finally(() => {
     isOver = true;
   });
   while (!isOver) {
@@ -216,10 +225,10 @@ test('a topic that is gone before its offsets are asked for leaves its partition
       fetch.answer({ offsets: topics.map((one) => committedOf(assigned(0, one.topic, one.topicId), { offset: 130 })) });
   }
   expect(await starting).toMatchObject([
-    { partition: all[0], topicGone: true, error: { reason: 'UNKNOWN_TOPIC_ID' } },
+    { partition: all[0], temporary: true, error: { reason: 'UNKNOWN_TOPIC_ID' } },
     { partition: all[1], offset: 130 },
     { partition: all[2], offset: 130 },
-    { partition: all[3], topicGone: true, error: { reason: 'UNKNOWN_TOPIC_OR_PARTITION' } },
+    { partition: all[3], temporary: true, error: { reason: 'UNKNOWN_TOPIC_OR_PARTITION' } },
   ]);
 });
 
@@ -228,7 +237,7 @@ test('more partitions than a request takes are asked for in several', async () =
   const all = Array.from({ length: 21_000 }, (_, i) =>
     assigned(i % 12_000, i < 12_000 ? 'words' : 'other', i < 12_000 ? TOPIC_ID : EARLIER),
   );
-  const starting = startPositions('billing', all, undefined, t.context);
+  const starting = startPositions('billing', all, policy(undefined), t.context);
   let answered = 0;
   while (answered < all.length) {
     const fetch = await t.coordinator.next('fetch');
@@ -244,7 +253,7 @@ test('more partitions than a request takes are asked for in several', async () =
 
 test('a coordinator that is loading is waited for, however long it takes', async () => {
   await using t = await setUp();
-  const starting = startPositions('billing', [assigned(0)], undefined, t.context);
+  const starting = startPositions('billing', [assigned(0)], policy(undefined), t.context);
   for (let tries = 1; tries <= 6; tries++) {
     (await t.coordinator.next('fetch')).fail(
       new LogError('COORDINATOR_LOAD_IN_PROGRESS', 'loading', { retryAfterMs: 7_000 }),
@@ -262,20 +271,55 @@ test('offsets that cannot be listed for the time being are asked for again', asy
   await using t = await setUp();
   t.listFailure = new LogError('BROKER_UNAVAILABLE', 'restarting');
   const starting = t.start('latest', {});
-  await until(() => t.listed.length === 2 && t.clock.timerCount === 2, 'it backs off');
+  await until(() => t.listed.length === 3 && t.clock.timerCount === 3, 'it backs off');
   t.listFailure = undefined;
   t.clock.skip(1_000);
-  expect(await starting).toMatchObject({ offset: 200 });
+  expect(await starting).toMatchObject({ offset: 190 });
+});
+
+test('who reads what is not decided begins at the high watermark', async () => {
+  await using t = await setUp();
+  const policy: StartPolicy = { from: 'latest', isolation: 'read_uncommitted' };
+  const starting = startPositions('billing', [assigned(0)], policy, t.context);
+  (await t.coordinator.next('fetch')).answer({ offsets: [] });
+  expect(await starting).toMatchObject([{ offset: 200, commitNow: true }]);
+});
+
+test('partitions whose offsets wait for a transaction are to be asked for again, and no others wait for it', async () => {
+  await using t = await setUp();
+  const undecided = new Set([3, 11]);
+  const all = Array.from({ length: 16 }, (_, partition) => assigned(partition));
+  let isOver = false;
+  const starting = startPositions('billing', all, policy(), t.context).finally(() => {
+    isOver = true;
+  });
+  let requests = 0;
+  while (!isOver) {
+    await until(() => isOver || t.coordinator.arrived.fetch > 0, 'it asks');
+    if (isOver) break;
+    const fetch = await t.coordinator.next('fetch');
+    t.coordinator.arrived.fetch = 0;
+    requests++;
+    const partitions = fetch.request.topics.flatMap((one) => one.partitions);
+    if (partitions.some((partition) => undecided.has(partition))) {
+      fetch.fail(new LogError('UNSTABLE_OFFSET_COMMIT', 'not decided'));
+    } else fetch.answer({ offsets: partitions.map((i) => committedOf(assigned(i), { offset: 130 })) });
+  }
+  const unknown = { temporary: true, error: { reason: 'UNSTABLE_OFFSET_COMMIT' } };
+  expect(await starting).toMatchObject(
+    all.map((partition) => ({ partition, ...(undecided.has(partition.partition) ? unknown : { offset: 130 }) })),
+  );
+  expect(requests).toBeLessThan(20);
 });
 
 test('the wait for a position ends with its signal', async () => {
   await using t = await setUp();
   const abort = new AbortController();
-  const starting = startPositions('billing', [assigned(0)], undefined, t.context, abort.signal);
+  const starting = startPositions('billing', [assigned(0)], policy(undefined), t.context, abort.signal);
   await t.coordinator.next('fetch');
   abort.abort();
   await rejection(starting, 'CANCELLED');
-  expect(await startPositions('billing', [], undefined, t.context)).toEqual([]);
+  expect(await startPositions('billing', [], policy(undefined), t.context)).toEqual([]);
 });
 
 test('a group that may not be asked for fails as a whole', async () => {

@@ -23,6 +23,7 @@ const gone = new LogError('FENCED_MEMBER_EPOCH', 'The session is over.');
 
 class PlayedMembership implements Membership {
   readonly memberId = 'me';
+  readonly memberEpoch = 1;
   readonly held = new Set<AssignedPartition>();
   readonly commits: PositionToCommit[] = [];
   starts = 0;
@@ -99,6 +100,7 @@ async function stage(
     channel,
     runtime,
     open: new Set(),
+    working: new Set(),
     throwIfClosed: () => {},
     warnOfMissing: async () => {},
     createMembership: (_wanted, _options, listener) => {
@@ -108,7 +110,7 @@ async function stage(
     findStarts: async (partitions) =>
       partitions.map((partition): StartPosition | NoStartPosition =>
         played.start instanceof LogError
-          ? { partition, error: played.start, topicGone: played.start.reason === 'UNKNOWN_TOPIC_OR_PARTITION' }
+          ? { partition, error: played.start, temporary: played.start.reason === 'UNKNOWN_TOPIC_OR_PARTITION' }
           : { partition, commitNow: false, ...played.start },
       ),
     findOffset: async () => 0,

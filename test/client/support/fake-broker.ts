@@ -29,22 +29,41 @@ import type {
 } from '../../../src/rpc/messages.js';
 import { AdminService, FetchService, ProduceService } from '../../../src/rpc/proto.js';
 import { toServiceError, toStatusMessage } from '../../../src/rpc/status-codec.js';
+import { FakeProducers } from './fake-producers.js';
 
 type ProduceCall = ServerDuplexStream<ProduceStreamRequest, ProduceStreamResponse>;
 type FetchCall = ServerWritableStream<FetchStreamRequest, FetchStreamResponse>;
 
 export class FakePartition {
   readonly batches: Buffer[] = [];
+  readonly producers: FakeProducers = new FakeProducers();
   startOffset = 0;
   endOffset = 0;
 
+  /**
+   * Appends a batch, or finds the one that it repeats. @returns the base offset
+   * @throws LogError OUT_OF_ORDER_SEQUENCE_NUMBER, PRODUCER_FENCED
+   */
   append(batch: Buffer): number {
+    return this.producers.check(batch) ?? this.#append(batch);
+  }
+
+  #append(batch: Buffer): number {
     const copy = Buffer.from(batch);
     const baseOffset = this.endOffset;
     stampBatch(copy, 0, baseOffset, 0);
     this.batches.push(copy);
     this.endOffset += recordCountOf(copy, 0);
+    this.producers.onAppended(copy);
     return baseOffset;
+  }
+
+  /** Loses what was appended from batch number `from` on, as power loss does with what is not durable. */
+  lose(from: number): void {
+    this.batches.length = from;
+    const last = this.batches.at(-1);
+    this.endOffset = last === undefined ? 0 : nextOffsetOf(last, 0);
+    this.producers.rebuild(this.batches);
   }
 
   /** Values of all records as text, in log order. */
@@ -69,8 +88,15 @@ export type ProduceFault =
   | { readonly kind: 'error'; readonly error: LogError }
   /** Appends, then cuts the connection before the answer. */
   | { readonly kind: 'cut after append' }
+  /** Ends the stream with an error, whatever is unanswered. */
+  | { readonly kind: 'end'; readonly error: LogError }
   /** Cuts the connection without appending. */
   | { readonly kind: 'cut' }
+  /**
+   * Keeps what comes over this stream from here on until `releaseLate`, and cuts the connection once that is `count`
+   * requests; default 1.
+   */
+  | { readonly kind: 'late'; readonly count?: number }
   /** Appends and never answers. */
   | { readonly kind: 'silence' }
   /** Appends and keeps the answer until `releaseHeld`. */
@@ -97,7 +123,7 @@ export class FakeBroker {
   onFetched: (message: FetchedPartition) => FetchedPartition | 'cut' | 'end' = passOn;
   /** Asked before every unary call; an error is answered instead. */
   onUnary: (method: string) => LogError | undefined = () => undefined;
-  /** Answers the calls of AdminService that are about groups, of which it keeps none. */
+  /** Answers the calls of AdminService that are about groups and transactions, of which it keeps none. */
   onGroups: (method: string, request: object) => object = () => {
     throw new LogError('GROUP_ID_NOT_FOUND', 'There is no such group.');
   };
@@ -111,6 +137,10 @@ export class FakeBroker {
   #nextStream = 1;
   #topicsMade = 0;
   #held: (() => void)[] = [];
+  #late: (() => void)[] = [];
+  #nextProducerId = 1_000;
+  /** The epoch that the next producer ids begin with. */
+  firstEpoch = 0;
   #growth = new Set<() => void>();
 
   get address(): string {
@@ -181,6 +211,19 @@ export class FakeBroker {
     return held.length;
   }
 
+  /** Appends what was kept of cut connections, as far as the partitions take it. @returns how much was appended */
+  releaseLate(): number {
+    const late = this.#late;
+    this.#late = [];
+    const before = this.#appended;
+    for (const arrive of late) arrive();
+    return this.#appended - before;
+  }
+
+  get #appended(): number {
+    return [...this.topics.values()].flatMap(({ partitions }) => partitions).reduce((sum, p) => sum + p.endOffset, 0);
+  }
+
   get heldCount(): number {
     return this.#held.length;
   }
@@ -234,12 +277,21 @@ export class FakeBroker {
         maxRequestBytes: this.maxRequestBytes,
       })),
       ...Object.fromEntries(
-        ['ListGroups', 'GetGroup', 'DeleteGroup', 'ResetGroupOffsets'].flatMap((name) =>
-          Object.entries(unary(name, (request: object) => this.onGroups(name, request))),
-        ),
+        [
+          'ListGroups',
+          'GetGroup',
+          'DeleteGroup',
+          'ResetGroupOffsets',
+          'ListTransactions',
+          'GetTransaction',
+          'AbortTransaction',
+          'ListHangingTransactions',
+          'DescribeProducers',
+        ].flatMap((name) => Object.entries(unary(name, (request: object) => this.onGroups(name, request)))),
       ),
     });
     server.addService(ProduceService, {
+      ...unary('InitProducer', () => ({ producerId: this.#nextProducerId++, producerEpoch: this.firstEpoch })),
       Produce: (_call: unknown, callback: sendUnaryData<object>) =>
         callback(toServiceError(new LogError('INVALID_REQUEST', 'The SDK does not call this.'))),
       ProduceStream: (call: ProduceCall) => this.#produceStream(call),
@@ -276,6 +328,8 @@ export class FakeBroker {
   #produceStream(call: ProduceCall): void {
     const stream = this.#nextStream++;
     const failed = new Set<string>();
+    let keep = 0;
+    let kept = 0;
     this.producesOpen++;
     call.on('error', () => {});
     call.on('close', () => {
@@ -299,9 +353,19 @@ export class FakeBroker {
         fail(new LogError('PRECEDING_APPEND_FAILED', 'An earlier request failed.'));
         return;
       }
-      const fault = this.onProduce(request, seen);
+      const fault = keep > 0 ? undefined : this.onProduce(request, seen);
+      if (fault?.kind === 'late') keep = fault.count ?? 1;
+      if (keep > 0) {
+        this.#late.push(() => this.#appendLate(request, batch));
+        if (++kept === keep) this.#cut(call);
+        return;
+      }
       if (fault?.kind === 'error') {
         fail(fault.error);
+        return;
+      }
+      if (fault?.kind === 'end') {
+        call.emit('error', toServiceError(fault.error));
         return;
       }
       if (fault?.kind === 'cut') {
@@ -329,6 +393,14 @@ export class FakeBroker {
       else if (fault?.kind === 'hold') this.#held.push(acknowledge);
       else if (fault?.kind !== 'silence') acknowledge();
     });
+  }
+
+  #appendLate(request: ProduceRequest, batch: Buffer): void {
+    try {
+      this.partition(request.topic, request.partition).append(batch);
+    } catch (error) {
+      if (!(error instanceof LogError)) throw error;
+    }
   }
 
   async #fetchStream(call: FetchCall): Promise<void> {

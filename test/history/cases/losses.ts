@@ -103,8 +103,8 @@ export const LOSSES: readonly Case[] = [
     },
   },
   {
-    kind: 'lost-write',
-    when: 'other records of the transaction were seen, whatever its end (invariant 11)',
+    kind: 'torn-transaction',
+    when: 'nobody ever sees one record of a transaction of which others were seen (invariant 11)',
     bad: (script) => {
       script.acked(0, 'a', { transaction: 'x' });
       script.acked(1, 'b', { transaction: 'x' });

@@ -193,13 +193,9 @@ class ReadingCheck {
     }
     for (; reading.next < entries.length && entries[reading.next]!.offset < offset; reading.next++) {
       const entry = entries[reading.next]!;
-      const isUnseen = entry.polledAt === NEVER;
       this.#report(entry, {
-        kind: isUnseen ? 'lost-write' : 'poll-skip',
-        message: isUnseen
-          ? `${entry} was acknowledged, ${process} read past it, and nobody ever saw it`
-          : `${process} read from offset ${reading.position} to ${offset} and was not handed ${entry}`,
-        evidence: this.#evidence([...pointsOf(entry), reading.since, here]),
+        ...missed(process, reading, entry, offset),
+        evidence: this.#evidence([...pointsOf(entry), ...rest(entry), reading.since, here]),
       });
     }
   }
@@ -222,4 +218,34 @@ class ReadingCheck {
   #evidence(points: readonly Point[]): Violation['evidence'] {
     return evidenceAt(this.#index.events, points);
   }
+}
+
+/** What it means that a reader came to `offset` without the entry. */
+function missed(
+  process: string,
+  { position }: Reading,
+  entry: Entry,
+  offset: number,
+): Pick<Violation, 'kind' | 'message'> {
+  if (entry.polledAt !== NEVER) {
+    const message = `${process} read from offset ${position} to ${offset} and was not handed ${entry}`;
+    return { kind: 'poll-skip', message };
+  }
+  const torn = tornFrom(entry);
+  if (torn !== undefined) {
+    const message = `${torn} was seen, and ${process} read past ${entry} of the same transaction, which nobody ever saw`;
+    return { kind: 'torn-transaction', message };
+  }
+  return { kind: 'lost-write', message: `${entry} was acknowledged, ${process} read past it, and nobody ever saw it` };
+}
+
+/** A record of the entry's transaction that was seen, although nobody was told that it is committed. */
+function tornFrom({ attempt }: Entry): Entry | undefined {
+  const transaction = attempt?.transaction;
+  return transaction?.result === 'committed' ? undefined : transaction?.seen;
+}
+
+function rest(entry: Entry): Point[] {
+  const torn = entry.polledAt === NEVER ? tornFrom(entry) : undefined;
+  return torn === undefined ? [] : [{ at: torn.polledCommittedAt, of: torn }];
 }

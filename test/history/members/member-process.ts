@@ -4,10 +4,11 @@ import { once } from 'node:events';
 import { readFileSync, statSync, writeFileSync } from 'node:fs';
 import { fileURLToPath } from 'node:url';
 import type { HistoryEvent } from '../events.js';
+import type { WorkerOptions } from '../pipeline/worker-options.js';
 import { nowUs, type TimedHistory } from '../timed-history.js';
 import type { MemberOptions } from './member-options.js';
 
-const MAIN = fileURLToPath(new URL('member-main.ts', import.meta.url));
+const MEMBER_MAIN = new URL('member-main.ts', import.meta.url);
 
 interface Pause {
   readonly stoppedUs: number;
@@ -29,12 +30,13 @@ export class MemberProcess {
   /** Bytes of the file. */
   #collected = 0;
 
-  constructor(options: MemberOptions, history: TimedHistory) {
+  /** @param main the script; it takes the options as JSON */
+  constructor(options: MemberOptions | WorkerOptions, history: TimedHistory, main: URL = MEMBER_MAIN) {
     this.process = options.process;
     this.#history = history;
     this.#eventsFile = options.eventsFile;
     writeFileSync(options.eventsFile, '');
-    this.#child = spawn(process.execPath, ['--import', 'tsx', MAIN, JSON.stringify(options)], {
+    this.#child = spawn(process.execPath, ['--import', 'tsx', fileURLToPath(main), JSON.stringify(options)], {
       stdio: ['ignore', 'inherit', 'inherit'],
     });
     this.ended = this.#end();

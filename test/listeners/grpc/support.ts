@@ -22,7 +22,7 @@ import { PROTO_DIR } from '../../../src/rpc/proto.js';
 import { fromServiceError } from '../../../src/rpc/status-codec.js';
 
 const definitions = loadSync(
-  ['admin_service', 'produce_service', 'fetch_service', 'group_service'].map((name) => `tidelog/v1/${name}.proto`),
+  ['admin', 'produce', 'fetch', 'group', 'transaction'].map((name) => `tidelog/v1/${name}_service.proto`),
   { includeDirs: [PROTO_DIR], longs: Number, enums: String, defaults: true },
 );
 

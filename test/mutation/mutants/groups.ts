@@ -7,9 +7,9 @@ export const GROUP_MUTANTS: readonly Mutant[] = [
     invariants: [8],
     patches: [
       {
-        file: 'src/broker/groups/coordinator.ts',
-        find: 'await shard.commit(entry, accepted);',
-        replace: 'void shard.commit(entry, accepted).catch(() => undefined);',
+        file: 'src/broker/groups/offset-coordinator.ts',
+        find: 'await shard.commit(entry, this.#inOrder(entry, accepted));',
+        replace: 'void shard.commit(entry, this.#inOrder(entry, accepted)).catch(() => undefined);',
       },
     ],
     guard: {
@@ -23,10 +23,10 @@ export const GROUP_MUTANTS: readonly Mutant[] = [
     patches: [
       {
         file: 'src/broker/groups/shard.ts',
-        find: 'const coming = entry.offsets.unitsAdded(offsets);',
+        find: 'const coming = Math.max(0, entry.unitsAdded(offsets, pending));',
         replace:
           'for (const change of offsets) if (change.value !== undefined) entry.offsets.set(change, change.value);\n    ' +
-          'const coming = entry.offsets.unitsAdded(offsets);',
+          'const coming = Math.max(0, entry.unitsAdded(offsets, pending));',
       },
     ],
     guard: {

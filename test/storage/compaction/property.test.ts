@@ -253,6 +253,7 @@ class Pair {
       }
       expect(slice.nextOffset).toBe(offset);
     }
+    this.#checkTransactions(batches);
     const shown: Omit<ModelRecord, 'transaction'>[] = [];
     for (const [i, batch] of batches.entries()) {
       if (isControl(attributesOf(batch, 0)) || isAborted(batches, i)) continue;
@@ -260,6 +261,20 @@ class Pair {
       shown.push(...records.filter((record) => record.offset >= log.startOffset));
     }
     return shown;
+  }
+
+  /** Whoever reads the log from the start knows the transactions that are open, and no others. */
+  #checkTransactions(batches: readonly Buffer[]): void {
+    const open = new Set<number>();
+    for (const batch of batches) {
+      if (!isTransactional(attributesOf(batch, 0))) continue;
+      if (isControl(attributesOf(batch, 0))) open.delete(producerIdOf(batch, 0));
+      else open.add(producerIdOf(batch, 0));
+    }
+    expect(
+      [...open].filter((producer) => !this.#open.has(producer)),
+      'ended, but without a marker',
+    ).toEqual([]);
   }
 }
 

@@ -19,6 +19,8 @@ export interface Found {
   /** Offsets that are answered with CORRUPT_LOG, each with the next that can be read. */
   readonly corrupt: readonly (readonly [from: number, to: number])[];
   readonly metadata: string;
+  /** Side files by offset. */
+  readonly snapshots: Readonly<Record<number, string>>;
 }
 
 export interface Kept {
@@ -52,9 +54,10 @@ export async function expectKept(
   check(facts.metadata.includes(metadata), () => `${at}: metadata ${metadata}, not one of ${facts.metadata}`);
   await checkSecond(rig, engine, remains, epoch);
   const log = await engine.open(partition(), toEpoch(epoch), LOG_CONFIG);
-  const found = { ...(await readFound(log)), metadata };
+  const found = { ...(await readFound(log)), metadata, snapshots: await readSnapshots(log) };
   checkBounds(found, remains);
   checkRecords(found, remains, history);
+  checkSnapshots(found, remains, await rig.filesOfLog());
   const errors = rig.logger.lines.filter(({ level }) => level === 'error');
   check(errors.length === 0 || found.corrupt.length > 0, () => `${at}: ${JSON.stringify(errors)}`);
   const rubbish = (await rig.filesOfLog()).filter((name) => RUBBISH.test(name));
@@ -81,7 +84,33 @@ async function checkSecond(
   check(isRight, () => `${at}: the second partition ends at ${endOffset}, not in ${JSON.stringify(second)}`);
 }
 
-async function readFound(log: PartitionLog): Promise<Omit<Found, 'metadata'>> {
+async function readSnapshots(log: PartitionLog): Promise<Record<number, string>> {
+  const snapshots: Record<number, string> = {};
+  for (const offset of log.sideFiles.offsets('snapshot')) {
+    snapshots[offset] = String(await log.sideFiles.read('snapshot', offset));
+  }
+  return snapshots;
+}
+
+/** Each is one that was written, whole, and the last one unless it was to be removed; none is above the end. */
+function checkSnapshots(
+  { endOffset, snapshots }: Found,
+  { facts, at }: Remains<Promised>,
+  names: readonly string[],
+): void {
+  for (const [offset, possible] of Object.entries(facts.snapshots)) {
+    const contents = snapshots[Number(offset)] ?? null;
+    // A log of which nothing is durable may go as a whole.
+    const isLost = Number(offset) > endOffset || (facts.durable === 0 && contents === null);
+    const isRight = isLost ? contents === null : possible.includes(contents);
+    check(isRight, () => `${at}: the snapshot at ${offset} is ${contents}, not in ${JSON.stringify(possible)}`);
+  }
+  const expected = Object.keys(snapshots).map((offset) => `${offset.padStart(20, '0')}.snapshot`);
+  const there = names.filter((name) => name.includes('snapshot'));
+  check(there.sort().join() === expected.sort().join(), () => `${at}: ${there} are there, the log says ${expected}`);
+}
+
+async function readFound(log: PartitionLog): Promise<Omit<Found, 'metadata' | 'snapshots'>> {
   const records: LifeRecord[] = [];
   const corrupt: (readonly [number, number])[] = [];
   const { startOffset, endOffset, cleanedOffset } = log;

@@ -31,9 +31,13 @@ export interface Promised {
   /** The metadata as they may be: what was confirmed, with some of what is asked for or without. */
   readonly metadata: readonly string[];
   readonly second: Second;
+  readonly snapshots: Snapshots;
   /** Whether the directory is being left in order, or was. */
   readonly closing: boolean;
 }
+
+/** By offset, what a side file may hold; null: there may be none. Above the end of the log there is none in any case. */
+export type Snapshots = Readonly<Record<number, readonly (string | null)[]>>;
 
 /** A second partition, which is removed. */
 export interface Second {
@@ -63,6 +67,7 @@ export class LifeOfALog {
     compacting: 0,
     metadata: [this.#metadata.text()],
     second: { durable: 0, written: 0, isAsked: false, isRemoved: false },
+    snapshots: {},
     closing: false,
   };
   #fs: FaultyFileSystem = new FaultyFileSystem(this.#rig.disk);
@@ -80,10 +85,27 @@ export class LifeOfALog {
   async live(cuts: PowerCuts<Promised>): Promise<this> {
     cuts.watch(this.#rig.disk, () => this.#facts());
     await this.#start();
-    await this.#work([APPEND, APPEND, APPEND, APPEND, COMPACT, (life) => life.#fillSecond()]);
+    await this.#work([
+      APPEND,
+      APPEND,
+      APPEND,
+      APPEND,
+      COMPACT,
+      SNAPSHOT,
+      (life) => life.refuseSnapshot(),
+      (life) => life.#fillSecond(),
+    ]);
     await this.#end();
     await this.#start();
-    await this.#work([APPEND, APPEND, APPEND, COMPACT, (life) => life.#removeSecond()]);
+    await this.#work([
+      APPEND,
+      APPEND,
+      APPEND,
+      COMPACT,
+      SNAPSHOT,
+      (life) => life.removeSnapshot(),
+      (life) => life.#removeSecond(),
+    ]);
     await this.#end();
     await this.#start();
     await APPEND(this);
@@ -217,6 +239,47 @@ export class LifeOfALog {
     this.#promise({ metadata: [before] });
   }
 
+  /** Writes a side file where the log ends, or in the place of another. */
+  async writeSnapshot(): Promise<void> {
+    const { sideFiles, endOffset } = this.#log!;
+    const offset = this.#random() < 0.6 ? endOffset : this.#someSnapshot();
+    const contents = `up to ${offset}, ${++this.#count}`.padEnd(80, '.');
+    this.#promiseSnapshot(offset, [...this.#snapshotAt(offset), contents]);
+    await sideFiles.write('snapshot', offset, Buffer.from(contents));
+    this.#promiseSnapshot(offset, [contents]);
+  }
+
+  /** A removal may be undone by a power cut. */
+  async removeSnapshot(): Promise<void> {
+    const offset = this.#someSnapshot();
+    this.#promiseSnapshot(offset, [...this.#snapshotAt(offset), null]);
+    await this.#log!.sideFiles.remove('snapshot', offset);
+  }
+
+  async refuseSnapshot(): Promise<void> {
+    const { sideFiles } = this.#log!;
+    const contents = Buffer.alloc(500, 'refused');
+    const { reason } = await this.#whileFull(/snapshot\.tmp$/, () =>
+      failureOf(sideFiles.write('snapshot', this.#someSnapshot(), contents)),
+    );
+    if (reason !== 'STORAGE_FULL') throw new Error(`a full disk was answered with ${reason}`);
+  }
+
+  /** The offset of one that is there; where there is none, the end of the log. */
+  #someSnapshot(): Offset {
+    const { sideFiles, endOffset } = this.#log!;
+    const offsets = sideFiles.offsets('snapshot');
+    return offsets[this.#below(offsets.length)] ?? endOffset;
+  }
+
+  #snapshotAt(offset: number): readonly (string | null)[] {
+    return this.#promised.snapshots[offset] ?? [null];
+  }
+
+  #promiseSnapshot(offset: number, contents: readonly (string | null)[]): void {
+    this.#promise({ snapshots: { ...this.#promised.snapshots, [offset]: contents } });
+  }
+
   async #fillSecond(): Promise<void> {
     const log = await this.#engine!.open(SECOND, toEpoch(this.#epoch), LOG_CONFIG);
     const note = (second: Partial<Second>): void => this.#promise({ second: { ...this.#promised.second, ...second } });
@@ -260,6 +323,7 @@ export class LifeOfALog {
 
 const APPEND: Step = (life) => life.append();
 const COMPACT: Step = (life) => life.compact();
+const SNAPSHOT: Step = (life) => life.writeSnapshot();
 const ALWAYS: readonly Step[] = [
   APPEND,
   APPEND,
@@ -269,6 +333,7 @@ const ALWAYS: readonly Step[] = [
   (life) => life.passTime(),
   (life) => life.changeMetadata(),
   (life) => life.refuseMetadata(),
+  SNAPSHOT,
 ];
 
 function encode(records: readonly LifeRecord[]): Buffer {

@@ -1,6 +1,6 @@
 import { nextOffsetOf, sizeInBytesOf } from '../../../batch/layout.js';
 import { LogError } from '../../../core/errors.js';
-import { CompactionPass, emptied, type PassCounters } from '../../compaction/compaction-pass.js';
+import { CompactionPass, type PassCounters } from '../../compaction/compaction-pass.js';
 import { type EpochRun, EpochRuns } from '../epoch-runs.js';
 import type { FileSystem } from '../fs.js';
 import { cleanedSequence } from '../index-cache.js';
@@ -127,7 +127,7 @@ async function cleanGroup(
         const kept = await pass.clean(batch);
         // The last one stays, if only as a header, so that the segment ends where the next begins.
         if (kept !== undefined) await writer.write(kept);
-        else if (nextOffsetOf(batch, 0) === end) await writer.write(emptied(batch));
+        else if (nextOffsetOf(batch, 0) === end) await writer.write(pass.placeholder(batch));
       }
     }
     return await writer.finish();

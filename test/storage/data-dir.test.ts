@@ -94,7 +94,7 @@ test('a newer format is refused with both versions', async () => {
     reason: 'UNSUPPORTED_FORMAT',
     metadata: { format_version: '7', supported_version: '3' },
   });
-  expect(failure.message).toMatch(/version 7.*version 3/);
+  expect(failure.message).toMatch(/version 7.*version 4/);
 });
 
 test('a directory of an older format is taken and has the newest one afterwards', async () => {

@@ -159,3 +159,9 @@ export function isSameIdentity(a: ProducerIdentity, b: ProducerIdentity | undefi
 export function partitionKeyOf({ topicId, partition }: TransactionPartition): string {
   return `${topicId}-${partition}`;
 }
+
+/** The event with a fresh producer id for what may need one. */
+export function withProducerId(event: TransactionEvent, freshProducerId: number | undefined): TransactionEvent {
+  if (event.kind === 'enter' || event.kind === 'add-offsets' || event.kind === 'completed') return event;
+  return { ...event, freshProducerId };
+}

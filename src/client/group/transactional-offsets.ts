@@ -163,7 +163,7 @@ export class Coverage {
 
   #check({ holding, progress }: Origin, from: number): void {
     const participation = this.#offsets.participation;
-    if (holding.phase !== 'gone' && participation?.has(holding) === false) {
+    if (holding.phase !== 'gone' && participation?.has(holding) !== true) {
       throw new LogError('INVALID_REQUEST', 'The batch or record is not one that this consumer has handed out.');
     }
     this.#checkHeld(holding);

@@ -58,6 +58,10 @@ export class TransactionWork {
     return [...this.#coverages.values()];
   }
 
+  get consumers(): Iterable<TransactionalOffsets> {
+    return this.#coverages.keys();
+  }
+
   covers(offsets: TransactionalOffsets): boolean {
     return this.#coverages.has(offsets);
   }

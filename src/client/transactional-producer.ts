@@ -23,13 +23,22 @@ export interface TransactionOptions {
   readonly signal?: AbortSignal;
 }
 
+/**
+ * So often at most a consumer goes back for a transaction that has not named its offsets, as long as no transaction has: it
+ * may be none of this producer's business.
+ */
+const MAX_GUESSES = 100;
+
+/** Consumers that are working on something, and how each goes back. */
+type InHand = ReadonlyMap<TransactionalOffsets, () => void>;
+
 /** What the function of a transaction was given, and what becomes of consumers if it aborts. */
 interface Attempt {
   readonly work: TransactionWork;
   readonly identity: ProducerIdentity;
   readonly producer: Producer;
-  /** Consumers that were working on something when the transaction began, and how each goes back. */
-  readonly inHand: ReadonlyMap<TransactionalOffsets, () => void>;
+  /** When the transaction began. */
+  readonly inHand: InHand;
 }
 
 /**
@@ -41,6 +50,10 @@ export class TransactionalProducer implements AsyncDisposable {
   readonly #session: TransactionSession;
   /** Consumers in whose loops transactions were committed without their offsets. */
   readonly #unrelated = new WeakSet<TransactionalOffsets>();
+  /** How often consumers went back that no transaction has named. */
+  readonly #guesses = new WeakMap<TransactionalOffsets, number>();
+  /** Consumers whose offsets were in transactions, of other clients too. */
+  readonly #named = new Set<TransactionalOffsets>();
   #producer: Producer;
   #current: TransactionWork | undefined;
   /** Settled when no transaction is under way. Never rejects. */
@@ -72,11 +85,9 @@ export class TransactionalProducer implements AsyncDisposable {
    */
   async transaction<T>(fn: (transaction: Transaction) => Promise<T> | T, options: TransactionOptions = {}): Promise<T> {
     if (this.#closing !== undefined) throw closedError('producer');
-    if (this.#session.over !== undefined) throw this.#session.over;
     if (this.#isBusy) {
       throw new LogError('CONCURRENT_TRANSACTIONS', 'A transaction of this producer is under way: one at a time.');
     }
-    throwIfAborted(options.signal);
     this.#isBusy = true;
     const transaction = this.#transact(fn, options.signal).finally(() => {
       this.#isBusy = false;
@@ -103,7 +114,7 @@ export class TransactionalProducer implements AsyncDisposable {
 
   async #transact<T>(fn: (transaction: Transaction) => Promise<T> | T, signal: AbortSignal | undefined): Promise<T> {
     const inHand = this.#whatIsInHand();
-    const identity = await orAborted(this.#session.identity(), signal);
+    const identity = await this.#identity(inHand, signal);
     const producer = this.#producer;
     producer.begin(identity);
     const work = new TransactionWork(producer);
@@ -125,6 +136,16 @@ export class TransactionalProducer implements AsyncDisposable {
     }
     await this.#commit(attempt);
     return result;
+  }
+
+  async #identity(inHand: InHand, signal: AbortSignal | undefined): Promise<ProducerIdentity> {
+    try {
+      throwIfAborted(signal);
+      return await orAborted(this.#session.identity(), signal);
+    } catch (error) {
+      this.#goBackAll(inHand);
+      throw error;
+    }
   }
 
   /** Everything up to the point at which the transaction may be committed. */
@@ -169,6 +190,7 @@ export class TransactionalProducer implements AsyncDisposable {
       throw error;
     }
     for (const coverage of work.coverages) coverage.committed();
+    for (const offsets of work.consumers) this.#named.add(offsets);
     for (const offsets of inHand.keys()) if (!work.covers(offsets)) this.#unrelated.add(offsets);
   }
 
@@ -199,15 +221,26 @@ export class TransactionalProducer implements AsyncDisposable {
   }
 
   #goBack({ work, inHand }: Attempt): void {
-    for (const coverage of work.coverages) coverage.aborted();
-    if (work.coverages.length > 0) return;
     // It may have failed before it came to its offsets.
-    for (const [offsets, goBack] of inHand) if (offsets.isBound || !this.#unrelated.has(offsets)) goBack();
+    if (work.coverages.every((coverage) => coverage.isEmpty)) this.#goBackAll(inHand);
+    for (const coverage of work.coverages) coverage.aborted();
   }
 
-  #whatIsInHand(): Map<TransactionalOffsets, () => void> {
+  #goBackAll(inHand: InHand): void {
+    for (const [offsets, goBack] of inHand) if (offsets.isBound || this.#mayGuess(offsets)) goBack();
+  }
+
+  #mayGuess(offsets: TransactionalOffsets): boolean {
+    const guesses = this.#guesses.get(offsets) ?? 0;
+    if (this.#unrelated.has(offsets) || guesses >= MAX_GUESSES) return false;
+    this.#guesses.set(offsets, guesses + 1);
+    return true;
+  }
+
+  #whatIsInHand(): InHand {
     const inHand = new Map<TransactionalOffsets, () => void>();
-    for (const offsets of this.#context.working) {
+    for (const offsets of this.#named) if (!offsets.isActive) this.#named.delete(offsets);
+    for (const offsets of new Set([...this.#context.working, ...this.#named])) {
       const goBack = offsets.inHand();
       if (goBack !== undefined) inHand.set(offsets, goBack);
     }

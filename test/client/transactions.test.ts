@@ -1,16 +1,20 @@
 /** Transactions of the SDK on a production broker in memory: what readers, groups and the loops of consumers see of them. */
 import { expect, test } from 'vitest';
 import { type RunningBroker, startBroker } from '../../src/broker.js';
+import { Channel } from '../../src/client/channel.js';
 import { type Client, connect } from '../../src/client/client.js';
 import type { Consumer } from '../../src/client/consumer.js';
+import { methods } from '../../src/client/methods.js';
 import type { ConnectOptions } from '../../src/client/options.js';
 import { string, type Topic, topic } from '../../src/client/serdes.js';
 import type { Transaction } from '../../src/client/transaction.js';
 import type { TransactionalProducerOptions } from '../../src/client/transaction-options.js';
 import type { TransactionalProducer } from '../../src/client/transactional-producer.js';
+import { systemClock } from '../../src/core/clock.js';
 import type { LogError } from '../../src/core/errors.js';
 import { rejection } from '../support/rejection.js';
 import { TcpProxy } from '../support/tcp-proxy.js';
+import { temporaryDirectory } from '../support/temporary-directory.js';
 import { until } from '../support/until.js';
 import { collect, readAll } from './support/collect.js';
 
@@ -401,42 +405,91 @@ test('a partition that moves during a transaction is read on where that has ende
 
 test('a consumer waits for a transaction with offsets of its partition, and for no other partition', async () => {
   await using t = await start();
-  await t.order('a');
+  await t.order('a', 'b');
   await using plain = t.client.producer({ lingerMs: 0 });
   await plain.send(orders, { value: 'x', partition: 1 });
-  // A worker that dies with its transaction open, and its client with it.
+  const channel = new Channel(t.broker.address, 'raw', systemClock);
+  const limits = { timeoutMs: 5_000 };
+  const transactionalId = 'raw';
+  const init = { transactionalId, transactionTimeoutMs: 60_000 };
+  const { producerId, producerEpoch } = await channel.unary(methods.initProducer, init, limits);
+  const raw = { transactionalId, producerId, producerEpoch };
+  const { topicId } = await t.client.admin.getTopic('orders');
+  const offsets = [{ topic: 'orders', topicId, partition: 0, offset: 1, metadata: '' }];
+  const added = { ...raw, groupId: GROUP, memberId: '', memberEpoch: 0, offsets };
+  expect(await channel.unary(methods.addOffsets, added, limits)).toEqual({ refused: [] });
+  const seen: string[] = [];
+  const abort = new AbortController();
+  const consumer = t.client.consumer(orders, { group: GROUP, signal: abort.signal });
+  const running = consumer.run(({ value }) => void seen.push(value));
+  await until(() => seen.length === 1, 'the other partition is read');
+  expect(seen).toEqual(['x']);
+  await channel.unary(methods.commit, raw, limits);
+  await until(() => seen.length === 2, 'the partition is read where the transaction has committed');
+  expect(seen).toEqual(['x', 'b']);
+  abort.abort();
+  await rejection(running, 'CANCELLED');
+  channel.close();
+});
+
+test('whatever is lost on the way, each input has its output once (invariant 11)', async () => {
+  await using t = await start();
+  const inputs = Array.from({ length: 30 }, (_, i) => `v${i}`);
+  await t.order(...inputs);
   const proxy = await TcpProxy.start(t.broker.address);
-  const dying = await t.connect(proxy.address, { requestTimeoutMs: 200 });
-  const zombie = dying.transactionalProducer('billing-1', {
-    timeoutMs: 60_000,
-    deliveryTimeoutMs: 200,
-    closeTimeoutMs: 1,
-  });
-  const consumer = dying.consumer(orders, { group: GROUP, sessionTimeoutMs: 1_000 });
-  const died = (async () => {
-    for await (const batch of consumer.batches()) {
-      if (batch.partition !== 0) continue;
-      await zombie.transaction(async (transaction) => {
-        await transaction.send(invoices, { value: 'zombie', partition: 0 });
+  try {
+    // Nothing is repeated: every loss is a failure, and the outcome of many a transaction is unknown.
+    const client = await t.connect(proxy.address, { requestTimeoutMs: 1_000 });
+    const tx = client.transactionalProducer('billing-1', { retryBackoffMs: 1, deliveryTimeoutMs: 2 });
+    let attempts = 0;
+    const reading = loop(
+      { ...t, client },
+      async ([value = ''], transact) => {
+        const attempt = attempts++;
+        if (attempt % 2 === 0) proxy.cutAfter(100 + ((attempt * 61) % 900), 'reset');
+        await transact((transaction) => transaction.send(invoices, { value, partition: 0 }));
+      },
+      tx,
+    );
+    await until(async () => (await t.committed()) === inputs.length, 'everything is committed');
+    await reading.stop();
+    expect(await t.values(invoices)).toEqual(inputs);
+    expect(reading.errors.length).toBeGreaterThan(2);
+  } finally {
+    await proxy.stop();
+  }
+});
+
+test('a broker that is started anew in the middle of a transaction aborts it, and the loop goes on (invariant 11)', async () => {
+  const storage = { dataDir: temporaryDirectory() };
+  let broker = await startBroker({ storage });
+  const client = await connect(broker.address);
+  for (const name of ['orders', 'invoices']) await client.admin.createTopic({ name });
+  await using producer = client.producer({ lingerMs: 0 });
+  for (const value of ['a', 'b', 'c']) await producer.send(orders, { value });
+  const tx = client.transactionalProducer('billing-1', { retryBackoffMs: 5 });
+  const errors: LogError[] = [];
+  let restarted = false;
+  const consumer = client.consumer(orders, { group: GROUP });
+  for await (const batch of consumer.batches()) {
+    await tx
+      .transaction(async (transaction) => {
+        for (const { value } of batch) await transaction.send(invoices, { value });
+        if (batch.baseOffset === 1 && !restarted) {
+          restarted = true;
+          await broker.close(0);
+          broker = await startBroker({ storage, listen: broker.address });
+        }
         transaction.commitOffsets(consumer, batch);
-      });
-    }
-  })();
-  died.catch(() => {});
-  await until(async () => (await t.values(invoices)).length === 1, 'it has committed once');
-  await proxy.stop();
-  await t.order('b');
-  const reading = loop(
-    t,
-    async ([value = ''], transact) => {
-      await transact((transaction) => transaction.send(invoices, { value, partition: 0 }));
-    },
-    t.tx('billing-2'),
-  );
-  await until(() => reading.seen.includes('b'), 'the other goes on');
-  await reading.stop();
-  expect(reading.seen.filter((value) => value === 'a')).toEqual([]);
-  await dying.close();
+      })
+      .catch((error) => errors.push(error));
+    const [committed] = await consumer.committed([{ topic: 'orders', partition: 0 }]);
+    if (committed?.offset === 3) break;
+  }
+  expect((await readAll(client, invoices)).map(({ value }) => value)).toEqual(['a', 'b', 'c']);
+  expect(errors.map(({ reason }) => reason)).toEqual(['TRANSACTION_ABORTABLE']);
+  await client.close();
+  await broker.close(0);
 });
 
 test('records that are no longer the consumer`s are not committed, and the transaction is aborted (invariant 9)', async () => {

@@ -6,6 +6,7 @@ import { notHeld } from './committer.js';
 import { ConsumedBatch, ConsumedRecord, type Origin } from './consumed.js';
 import type { Holding } from './holding.js';
 import { overSince, type Participation } from './participation.js';
+import type { Work } from './poll-deadline.js';
 import type { Progress } from './progress.js';
 
 /** A batch or a record that a consumer has handed out. */
@@ -24,9 +25,11 @@ type Participating = Pick<
 export interface TransactionalOffsets {
   /** Whether a transaction has ever committed its offsets: from then on it commits nothing by itself. */
   readonly isBound: boolean;
+  /** Whether it is being iterated over. */
+  readonly isActive: boolean;
   /**
-   * What the consumer's loop is working on now: the function goes back to where the group has committed, so that all that
-   * was handed out since is handed out again. Undefined when it is working on nothing, or on several things at once.
+   * What the consumer's loop is working on now; the function has it handed out again, and with it, once the consumer is bound,
+   * all that was handed out and not committed. Undefined when it is working on nothing, or on several things at once.
    */
   inHand(): (() => void) | undefined;
 }
@@ -57,16 +60,29 @@ export class ConsumerOffsets implements TransactionalOffsets {
     return this.#current();
   }
 
+  get isActive(): boolean {
+    return this.#current() !== undefined;
+  }
+
   bind(): void {
     this.#isBound = true;
   }
 
   inHand(): (() => void) | undefined {
     const participation = this.#current();
-    if (!participation?.isSequential || participation.oldestWork() === undefined) return undefined;
-    return () => {
-      for (const holding of participation.holdings) participation.rewind(holding, holding.uncommittedFrom);
-    };
+    const work = participation?.oldestWork();
+    if (!participation?.isSequential || work === undefined) return undefined;
+    return () => this.#goBack(participation, work);
+  }
+
+  #goBack(participation: Participating, work: Work): void {
+    if (this.#current() !== participation) return;
+    // A loop that has gone on meanwhile did not wait for the transaction.
+    if (!this.#isBound && participation.oldestWork()?.id !== work.id) return;
+    for (const holding of participation.holdings) {
+      const { progress, uncommittedFrom } = holding;
+      if (progress !== undefined) participation.rewind(holding, this.#isBound ? uncommittedFrom : progress.committable);
+    }
   }
 }
 

@@ -1,5 +1,5 @@
 /** One partition of the topic that keeps transactional ids. */
-import type { Clock } from '../../core/clock.js';
+import type { Clock, Timer } from '../../core/clock.js';
 import { LogError, toLogError } from '../../core/errors.js';
 import type { Logger } from '../../core/logger.js';
 import type { Partition } from '../../partition/partition.js';
@@ -12,6 +12,8 @@ import type { StoredTransaction } from './transaction-types.js';
 
 /** Between two attempts to read the partition, or to make durable what is in its log already. */
 const RETRY_MS = 1000;
+/** How long the record of a completion may wait: the next decision of its transactional id takes its place. */
+const NOTE_DELAY_MS = 500;
 
 export interface TransactionShardOptions {
   readonly index: number;
@@ -31,6 +33,9 @@ export class TransactionShard {
   readonly #options: TransactionShardOptions;
   #writer: StateWriter | undefined;
   #failure: LogError | undefined;
+  /** Completions that are not on record yet, by transactional id. */
+  readonly #noted = new Map<string, StoredTransaction>();
+  #timer: Timer | undefined;
 
   constructor(options: TransactionShardOptions) {
     this.#options = options;
@@ -102,6 +107,7 @@ export class TransactionShard {
    */
   async persist(transactionalId: string, value: StoredTransaction | undefined): Promise<void> {
     const { clock, signal } = this.#options;
+    this.#noted.delete(transactionalId);
     let mayBeThere = false;
     for (;;) {
       try {
@@ -118,14 +124,24 @@ export class TransactionShard {
   }
 
   /**
-   * Writes a record that nobody waits for, once: with or without it the log tells the truth, and what is written after it
-   * goes on top of it.
+   * Writes a record that nobody waits for, some time later, unless another one takes its place: with or without it the log
+   * tells the truth. So a busy producer costs one record and one sync for each transaction, not two.
    */
   note(transactionalId: string, value: StoredTransaction): void {
-    this.#write(transactionalId, value).catch((error: unknown) => {
-      const { reason } = toLogError(error);
-      this.#options.logger.warn({ transactionalId, reason }, 'the completion of a transaction is not on record');
-    });
+    this.#noted.set(transactionalId, value);
+    this.#timer ??= this.#options.clock.setTimer(NOTE_DELAY_MS, () => this.#writeNoted());
+  }
+
+  #writeNoted(): void {
+    this.#timer?.cancel();
+    this.#timer = undefined;
+    for (const [transactionalId, value] of this.#noted) {
+      this.#write(transactionalId, value).catch((error: unknown) => {
+        const { reason } = toLogError(error);
+        this.#options.logger.warn({ transactionalId, reason }, 'the completion of a transaction is not on record');
+      });
+    }
+    this.#noted.clear();
   }
 
   async #write(transactionalId: string, value: StoredTransaction | undefined): Promise<void> {
@@ -142,6 +158,7 @@ export class TransactionShard {
 
   /** Resolves when everything that was written is durable, or lost. */
   async settled(): Promise<void> {
+    this.#writeNoted();
     await this.#writer?.settled().catch(() => undefined);
   }
 }

@@ -20,6 +20,7 @@ import { ProducerIds } from './producer-ids.js';
 import { TopicCatalog } from './topic-catalog.js';
 import type { TopicOverrides } from './topic-config.js';
 import { type TopicLimits, Topics } from './topics.js';
+import { TransactionCoordinator } from './transactions/coordinator.js';
 import type { ProducerIdentity, TransactionCoordinatorApi } from './transactions/coordinator-types.js';
 import type { TransactionConfig } from './transactions/transaction-config.js';
 
@@ -70,13 +71,14 @@ export class Broker {
   readonly produce: Producer;
   readonly fetch: Fetcher;
   readonly groups: GroupCoordinatorApi;
-  declare readonly transactions: TransactionCoordinatorApi;
+  readonly transactions: TransactionCoordinatorApi;
   readonly producerIds: ProducerIds;
   readonly nodeId: number = NODE_ID;
   readonly #options: BrokerOptions;
   readonly #clusterId: string;
   readonly #logs: LogManager;
-  readonly #coordinator: GroupCoordinator;
+  readonly #groups: GroupCoordinator;
+  readonly #transactions: TransactionCoordinator;
   #address: Address = { host: '127.0.0.1', port: 0 };
   #draining = false;
 
@@ -86,15 +88,24 @@ export class Broker {
     this.#clusterId = clusterId;
     this.topics = topics;
     this.producerIds = new ProducerIds(options.engine.metadata);
+    this.#groups = new GroupCoordinator({ ...options, topics, config: options.groups });
+    this.groups = this.#groups;
+    this.#transactions = new TransactionCoordinator({
+      ...options,
+      topics,
+      groups: this.#groups,
+      allocateProducerId: () => this.producerIds.allocate(),
+      config: options.transactions,
+      startedClean: options.engine.startedClean ?? false,
+    });
+    this.transactions = this.#transactions;
     this.produce = new Producer({
       topics,
-      transactions: { enter: (producer, partition) => this.transactions.enter(producer, partition) },
+      transactions: this.#transactions,
       clock: options.clock,
       isDraining: () => this.#draining,
     });
     this.fetch = new Fetcher({ topics, clock: options.clock });
-    this.#coordinator = new GroupCoordinator({ ...options, topics, config: options.groups });
-    this.groups = this.#coordinator;
   }
 
   /**
@@ -174,11 +185,15 @@ export class Broker {
     return this.#draining;
   }
 
-  /** From here on new appends and changes of groups are refused with BROKER_DRAINING; what was accepted is finished. */
+  /**
+   * From here on new appends and changes of groups and transactions are refused with BROKER_DRAINING; what was accepted is
+   * finished.
+   */
   drain(): void {
     this.#draining = true;
     this.fetch.close();
-    this.#coordinator.drain();
+    // What is decided is to reach the groups.
+    void this.#transactions.drain().then(() => this.#groups.drain());
   }
 
   /**
@@ -188,7 +203,8 @@ export class Broker {
   async close(): Promise<void> {
     this.drain();
     await this.#logs.close();
-    await this.#coordinator.close();
+    await this.#transactions.close();
+    await this.#groups.close();
     try {
       await this.topics.close();
     } finally {

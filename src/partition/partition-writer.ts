@@ -4,6 +4,7 @@ import { assert } from '../core/assert.js';
 import type { Clock } from '../core/clock.js';
 import { LogError, toLogError } from '../core/errors.js';
 import type { Logger } from '../core/logger.js';
+import { Slices } from '../core/slices.js';
 import { toOffset } from '../core/types.js';
 import type { PartitionLog } from '../storage/engine.js';
 import { precedingFailed } from './append-lane.js';
@@ -13,6 +14,7 @@ import type { GroupSync } from './group-sync.js';
 import { keepRecords } from './message-ids/identified-records.js';
 import type { Admission, MessageIds } from './message-ids/message-ids.js';
 import type { PartitionProducers } from './producers/partition-producers.js';
+import { SLICE_MS } from './producers/producer-context.js';
 import type { DuplicateBatch } from './producers/producer-states.js';
 import type { TransactionEnd } from './producers/types.js';
 import { type Accepted, WriteGroup } from './write-group.js';
@@ -148,7 +150,8 @@ export class PartitionWriter {
   }
 
   async #writeGroup(writes: readonly PendingWrite[]): Promise<void> {
-    const { log, sync, messageIds } = this.#options;
+    const { log, sync, messageIds, clock } = this.#options;
+    let slices: Slices | undefined;
     const group = new WriteGroup(log.endOffset, messageIds.savepoint());
     for (const pending of writes) {
       if (pending.kind === 'end') {
@@ -158,6 +161,10 @@ export class PartitionWriter {
       // Waits in place, so that no later append overtakes this one; what others sent to this partition waits along.
       const refusedRecords = pending.refusal === undefined ? undefined : await pending.refusal;
       this.#placeAppend(pending, refusedRecords, group);
+      if (!hasMessageIds(pending)) continue;
+      // Very many ids may wait, too.
+      slices ??= new Slices(clock, SLICE_MS);
+      if (slices.isOver) await slices.pause();
     }
     if (group.accepted.length === 0) return;
     const failure = group.batches.length === 0 ? undefined : await this.#append(group);

@@ -224,6 +224,11 @@ export interface PartitionLog extends AsyncDisposable {
 export interface StorageEngine extends AsyncDisposable {
   readonly metadata: MetadataStore;
   /**
+   * Whether everything that was ever accepted is there: nothing but a clean stop came before this start. False or absent:
+   * what was written and not durable may be missing.
+   */
+  readonly startedClean?: boolean;
+  /**
    * Opens a partition's log, creating it if there is none, and fences every log opened under an older epoch.
    * @throws LogError FENCED_EPOCH when a newer epoch has opened it, STORAGE_ERROR
    */

@@ -1,4 +1,5 @@
 /** The topic that keeps groups and their committed offsets. */
+import { placementOf } from '../state-topic/placement.js';
 import type { TopicOverrides } from '../topic-config.js';
 
 /** Compacted: its last records are the state of all groups. */
@@ -22,10 +23,7 @@ export const OFFSETS_TOPIC_CONFIG: TopicOverrides = {
   'delete.retention.ms': String(24 * 3_600_000),
 };
 
-/** The partition that keeps a group: Java's hash of a string, as Kafka has it. */
+/** The partition that keeps a group. */
 export function offsetsPartitionOf(groupId: string, partitionCount: number): number {
-  let hash = 0;
-  for (let i = 0; i < groupId.length; i++) hash = (Math.imul(31, hash) + groupId.charCodeAt(i)) | 0;
-  // |-2^31| does not fit 32 bits.
-  return (hash === -(2 ** 31) ? 0 : Math.abs(hash)) % partitionCount;
+  return placementOf(groupId, partitionCount);
 }

@@ -101,9 +101,9 @@ class Replay {
 
   visit(buf: Buffer, at: number): void | Promise<void> {
     if (baseOffsetOf(buf, at) < this.#from) return undefined;
-    const { states, aborted } = this.#context;
+    const { states, aborted, log } = this.#context;
     states.note(buf, at, this.#nowMs);
-    states.settle(Number.POSITIVE_INFINITY);
+    states.settle(log.durableOffset);
     for (const part of this.#parts) part.replay(buf, at);
     return aborted.isFull ? this.#spill() : undefined;
   }

@@ -48,6 +48,7 @@ class MemoryMetadataStore implements MetadataStore {
 
 class MemoryEngine implements StorageEngine {
   readonly metadata: MemoryMetadataStore = new MemoryMetadataStore();
+  readonly startedClean: boolean = true;
   readonly #states = new Map<string, MemoryLogState>();
   readonly #open = new Map<string, MemoryLog>();
   readonly #clock: Clock;

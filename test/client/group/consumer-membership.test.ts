@@ -23,6 +23,7 @@ const gone = new LogError('FENCED_MEMBER_EPOCH', 'The session is over.');
 
 class PlayedMembership implements Membership {
   readonly memberId = 'me';
+  readonly memberEpoch = 1;
   readonly held = new Set<AssignedPartition>();
   readonly commits: PositionToCommit[] = [];
   starts = 0;
@@ -99,6 +100,7 @@ async function stage(
     channel,
     runtime,
     open: new Set(),
+    working: new Set(),
     throwIfClosed: () => {},
     warnOfMissing: async () => {},
     createMembership: (_wanted, _options, listener) => {

@@ -1,7 +1,7 @@
 /** Brokers and clients that write something else than they say, or in another order. */
 import type { Mutant } from '../mutant.js';
 
-const PARTITION = 'src/partition/partition.ts';
+const WRITER = 'src/partition/partition-writer.ts';
 const PARTITION_TEST = 'test/partition/partition.test.ts';
 const LOCAL_TEST = 'test/storage/local.test.ts';
 
@@ -23,9 +23,9 @@ export const WRITING_MUTANTS: readonly Mutant[] = [
     invariants: [4, 5],
     patches: [
       {
-        file: PARTITION,
-        find: 'if (expectedOffset !== undefined && expectedOffset !== next)',
-        replace: 'if (expectedOffset !== undefined && expectedOffset < 0)',
+        file: WRITER,
+        find: 'if (expectedOffset === undefined || expectedOffset === next) return undefined;',
+        replace: 'if (expectedOffset === undefined || expectedOffset >= 0) return undefined;',
       },
     ],
     guard: { file: PARTITION_TEST, test: 'an append with a wrong expected offset changes nothing' },
@@ -35,9 +35,9 @@ export const WRITING_MUTANTS: readonly Mutant[] = [
     invariants: [1, 5],
     patches: [
       {
-        file: PARTITION,
-        find: 'for (const { pending } of accepted) pending.reject(failure);',
-        replace: 'for (const { pending, result } of accepted) pending.resolve(result);',
+        file: WRITER,
+        find: 'if (failure !== undefined && accepted.isOfGroup) accepted.reject(failure);',
+        replace: 'if (failure !== undefined && accepted.isOfGroup) accepted.resolve();',
       },
     ],
     guard: { file: PARTITION_TEST, test: 'failing appends are logged once' },

@@ -63,6 +63,26 @@ describe('a batch that comes again', () => {
     expect(partition.highWatermark).toBe(2);
   });
 
+  test('does not wait for those that were appended after the first one', async () => {
+    const gated = new GatedLog();
+    const { partition } = await openPartition({}, (log) => gated.wrap(log));
+    const send = sendTo(partition);
+    const first = send({ sequence: 0 }, DURABLE);
+    await until(() => gated.flushes === 1, 'the sync of the first one has begun');
+    let later = false;
+    const second = send({ sequence: 1 }, DURABLE).then(() => {
+      later = true;
+    });
+    const again = send({ sequence: 0 }, DURABLE);
+    await until(() => gated.appends === 2, 'the second one is written');
+    gated.gates[0]?.open();
+    await Promise.all([first, again]);
+    expect(later).toBe(false);
+    await until(() => gated.flushes === 2, 'the second sync has begun');
+    gated.gates[1]?.open();
+    await second;
+  });
+
   test('fails when the first one cannot be made durable', async () => {
     const gated = new GatedLog();
     const { partition } = await openPartition({}, (log) => gated.wrap(log));
@@ -140,6 +160,7 @@ describe('an append that the log does not take', () => {
     // What repeats a batch of before does not depend on it.
     expect(await send({ sequence: 0 })).toMatchObject({ baseOffset: 0, duplicateCount: 1 });
     await Promise.all(failing);
+    expect(partition.producers()).toMatchObject([{ producerId: 1, lastSequence: 0 }]);
     expect(await send({ sequence: 1 })).toMatchObject({ baseOffset: 1, duplicateCount: 0 });
     await rejection(send({ sequence: 1, epoch: -1 }), 'INVALID_RECORD');
   });

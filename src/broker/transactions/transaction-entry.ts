@@ -1,0 +1,66 @@
+/** A transactional id that is kept: its state, and what is under way for it. */
+import type { TransactionShard } from './transaction-shard.js';
+import type { TransactionState } from './transaction-types.js';
+
+export class TransactionEntry {
+  readonly shard: TransactionShard;
+  /** As it is durable; an open transaction is not. Set by the table. */
+  state: TransactionState;
+  /** A change is on its way to the log: nothing is added to the transaction meanwhile. */
+  isChanging = false;
+  /** What a restart has left is about to be aborted: the same. */
+  recovering = 0;
+  /** By the monotonic clock: before this a timeout is not acted upon, because the last attempt failed. */
+  notBeforeMs: number = Number.NEGATIVE_INFINITY;
+  /** Offsets that are being added; they are settled before the transaction is decided. */
+  readonly adding: Set<Promise<unknown>> = new Set();
+  #tail: Promise<void> = Promise.resolve();
+  #queued = 0;
+  #completing: Promise<void> | undefined;
+
+  constructor(shard: TransactionShard, state: TransactionState) {
+    this.shard = shard;
+    this.state = state;
+  }
+
+  get transactionalId(): string {
+    return this.state.transactionalId;
+  }
+
+  /** Whether nothing is under way that would change it. */
+  get isIdle(): boolean {
+    return this.#queued === 0 && this.#completing === undefined && this.recovering === 0 && this.adding.size === 0;
+  }
+
+  /** One at a time, in the order of the calls. */
+  async exclusively<T>(work: () => Promise<T>): Promise<T> {
+    const before = this.#tail;
+    let release = (): void => undefined;
+    this.#tail = new Promise((resolve) => {
+      release = resolve;
+    });
+    this.#queued++;
+    await before;
+    try {
+      return await work();
+    } finally {
+      this.#queued--;
+      release();
+    }
+  }
+
+  /** The completing of the decided transaction has begun; it rejects with why that is left to the next start. */
+  complete(completing: Promise<void>): void {
+    const done = completing.then(() => {
+      this.#completing = undefined;
+    });
+    // Whoever wants to know asks; nobody has to.
+    done.catch(() => undefined);
+    this.#completing = done;
+  }
+
+  /** Resolves when the decided transaction is completed. @throws LogError BROKER_DRAINING, INTERNAL */
+  async completed(): Promise<void> {
+    await this.#completing;
+  }
+}

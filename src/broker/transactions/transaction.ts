@@ -227,6 +227,7 @@ function init(state: TransactionState, event: Event<'init'>, now: TransactionNow
     const change = { identity: bumped(identity, freshProducerId), previous: current, cause: undefined };
     return answered({ ...between(state, 'empty', change, now), timeoutMs });
   }
+  if (isSameIdentity(current, state.next)) return unchanged(state, WAITS);
   if (!isSameIdentity(current, previous)) return refused(state, producerFenced(state, current));
   // An answer was lost, or what was open has just been aborted.
   if (state.timeoutMs !== timeoutMs) return answered({ ...state, timeoutMs, updateMs: now.wallMs });
@@ -258,6 +259,8 @@ function addRefusal(state: TransactionState, producer: ProducerIdentity): LogErr
     if (isPrepared(state)) return preparedRefusal(state, producer);
     return state.suspect ? transactionAborted(transactionalId, producer, 'restart') : undefined;
   }
+  // Told before a restart that has lost the record of the completion.
+  if (isSameIdentity(producer, state.next)) return concurrentTransactions(transactionalId, producer);
   if (isSameIdentity(producer, previous) && status === 'complete-abort' && isForeign(cause)) {
     return transactionAborted(transactionalId, producer, cause);
   }
@@ -315,7 +318,8 @@ function addOffsets(state: TransactionState, event: Event<'add-offsets'>, now: T
 function end(state: TransactionState, event: Event<'end'>, now: TransactionNow): TransactionTransition {
   const { producer, commit } = event;
   if (isSameIdentity(producer, state.identity) && !isNew(state)) return endCurrent(state, event, now);
-  const { status, identity, previous, cause, transactionalId } = state;
+  const { status, identity, previous, next, cause, transactionalId } = state;
+  if (isSameIdentity(producer, next)) return unchanged(state, WAITS);
   const isCompleted = status === 'complete-commit' || status === 'complete-abort';
   if (!isCompleted || !isSameIdentity(producer, previous)) return refused(state, staleRefusal(state, producer));
   const committed = status === 'complete-commit';

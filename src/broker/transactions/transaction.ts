@@ -16,6 +16,7 @@ import {
 } from './transaction-errors.js';
 import {
   type AbortCause,
+  identityAfter,
   isSameIdentity,
   LAST_EPOCH,
   MAX_GROUPS,
@@ -166,16 +167,6 @@ function persist(state: TransactionState): TransactionEffect {
   return { kind: 'persist', transactionalId: state.transactionalId, record };
 }
 
-/** The identity after this one. */
-function bumped(
-  { producerId, producerEpoch }: ProducerIdentity,
-  freshProducerId: number | undefined,
-): ProducerIdentity {
-  if (producerId >= 0 && producerEpoch < LAST_EPOCH) return { producerId, producerEpoch: producerEpoch + 1 };
-  assert(freshProducerId !== undefined, 'a producer id without epochs left is followed by a fresh one');
-  return { producerId: freshProducerId, producerEpoch: 0 };
-}
-
 /** The state between two transactions, under another identity. */
 function between(
   state: TransactionState,
@@ -200,7 +191,7 @@ function prepared(
   now: TransactionNow,
 ): TransactionTransition {
   const status = cause === undefined ? 'prepare-commit' : 'prepare-abort';
-  const next = bumped(state.identity, freshProducerId);
+  const next = identityAfter(state.identity, freshProducerId);
   const after: TransactionState = {
     ...state,
     status,
@@ -224,7 +215,7 @@ function init(state: TransactionState, event: Event<'init'>, now: TransactionNow
     if (state.status === 'ongoing') return prepared(state, 'producer', freshProducerId, now);
     if (state.cause === 'takeover' && isPrepared(state)) return refused(state, producerFenced(state, current));
     if (isPrepared(state)) return unchanged(state, WAITS);
-    const change = { identity: bumped(identity, freshProducerId), previous: current, cause: undefined };
+    const change = { identity: identityAfter(identity, freshProducerId), previous: current, cause: undefined };
     return answered({ ...between(state, 'empty', change, now), timeoutMs });
   }
   if (isSameIdentity(current, state.next)) return unchanged(state, WAITS);
@@ -238,7 +229,7 @@ function takeOver(state: TransactionState, event: Event<'init'>, now: Transactio
   const { timeoutMs, freshProducerId } = event;
   if (state.status === 'ongoing') return prepared(state, 'takeover', freshProducerId, now);
   if (isPrepared(state)) return unchanged(state, WAITS);
-  const change = { identity: bumped(state.identity, freshProducerId), previous: undefined, cause: undefined };
+  const change = { identity: identityAfter(state.identity, freshProducerId), previous: undefined, cause: undefined };
   return answered({ ...between(state, 'empty', change, now), timeoutMs });
 }
 
@@ -341,7 +332,7 @@ function endCurrent(state: TransactionState, event: Event<'end'>, now: Transacti
   }
   if (commit && state.suspect) return refused(state, transactionAborted(transactionalId, producer, 'restart'));
   if (commit) return refused(state, nothingToCommit(state, producer));
-  const change = { identity: bumped(identity, freshProducerId), previous: identity, cause: 'producer' as const };
+  const change = { identity: identityAfter(identity, freshProducerId), previous: identity, cause: 'producer' as const };
   return answered(between(state, 'complete-abort', change, now));
 }
 

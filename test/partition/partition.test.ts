@@ -4,7 +4,7 @@ import { baseOffsetOf, leaderEpochOf, maxTimestampOf } from '../../src/batch/lay
 import { openRecords } from '../../src/batch/records.js';
 import { checkBatch } from '../../src/batch/validate.js';
 import { LogError } from '../../src/core/errors.js';
-import { type Offset, toOffset } from '../../src/core/types.js';
+import { toOffset } from '../../src/core/types.js';
 import { AppendLane } from '../../src/partition/append-lane.js';
 import type { Partition } from '../../src/partition/partition.js';
 import type { PartitionLog } from '../../src/storage/engine.js';
@@ -12,6 +12,7 @@ import { ManualClock } from '../support/manual-clock.js';
 import { recordingLogger } from '../support/recording-logger.js';
 import { rejection } from '../support/rejection.js';
 import { until } from '../support/until.js';
+import { GatedLog } from './gated-log.js';
 import { batchOf, openPartition } from './support.js';
 
 const DURABLE = { acks: 'durable' } as const;
@@ -28,44 +29,6 @@ async function valuesOf(partition: Partition, from = 0): Promise<string[]> {
       while (cursor.next()) values.push(`${cursor.offset}:${cursor.value}`);
     }
     offset = slice.nextOffset;
-  }
-}
-
-/** A log whose flushes and appends wait for, or fail at, the test's word. */
-class GatedLog {
-  flushes = 0;
-  /** Up to where the flushes that were let through have made the log durable, and no further. */
-  durableOffset: Offset = toOffset(0);
-  appends = 0;
-  readonly gates: { open: () => void; fail: (error: Error) => void }[] = [];
-  failNextAppend: LogError | undefined;
-
-  wrap(log: PartitionLog): PartitionLog {
-    const flush = (upTo: Offset): Promise<void> => {
-      this.flushes++;
-      return new Promise((resolve, reject) => {
-        const flushed = (): void => {
-          this.durableOffset = upTo;
-          resolve();
-        };
-        this.gates.push({ open: () => void log.flush(upTo).then(flushed, reject), fail: reject });
-      });
-    };
-    const append = (batches: readonly Buffer[], at: Offset): Promise<Offset> => {
-      this.appends++;
-      const failure = this.failNextAppend;
-      this.failNextAppend = undefined;
-      return failure === undefined ? log.append(batches, at) : Promise.reject(failure);
-    };
-    return new Proxy(log, {
-      get: (target, key) => {
-        if (key === 'flush') return flush;
-        if (key === 'append') return append;
-        if (key === 'durableOffset') return this.durableOffset;
-        const value: unknown = Reflect.get(target, key, target);
-        return typeof value === 'function' ? value.bind(target) : value;
-      },
-    });
   }
 }
 

@@ -6,7 +6,7 @@ import { type TopicId, toEpoch, toTopicId } from '../../src/core/types.js';
 import { Partition } from '../../src/partition/partition.js';
 import type { PartitionConfig } from '../../src/partition/partition-config.js';
 import type { ProducerStateConfig } from '../../src/partition/producers/producer-config.js';
-import { SharedProducers } from '../../src/partition/producers/shared-producers.js';
+import { type FileThresholds, SharedProducers } from '../../src/partition/producers/shared-producers.js';
 import type { PartitionLog, StorageEngine } from '../../src/storage/engine.js';
 import { openMemoryEngine } from '../../src/storage/memory/engine.js';
 
@@ -39,8 +39,11 @@ export const PRODUCER_CONFIG: ProducerStateConfig = {
 };
 
 /** What partitions share, as a broker of their own has it. */
-export function newSharedProducers(config: Partial<ProducerStateConfig> = {}): SharedProducers {
-  return new SharedProducers({ ...PRODUCER_CONFIG, ...config });
+export function newSharedProducers(
+  config: Partial<ProducerStateConfig> = {},
+  thresholds?: FileThresholds,
+): SharedProducers {
+  return new SharedProducers({ ...PRODUCER_CONFIG, ...config }, thresholds);
 }
 
 export const TOPIC_ID: TopicId = toTopicId('00000000-0000-4000-8000-000000000001');

@@ -217,7 +217,7 @@ export interface GroupCoordinatorApi {
   /**
    * Keeps offsets, durably, until `endTransaction` commits or drops them; each in the place of what the same transaction has
    * for its partition. `fetchOffsets` refuses these partitions until then. What is left of an earlier epoch of the producer
-   * is dropped. Refused and thrown as `commit`, and INVALID_REQUEST for more than `MAX_PENDING_UNITS`, PRODUCER_FENCED where
+   * is dropped. Refused and thrown as `commit`, and INVALID_REQUEST for more than `MAX_PENDING_OFFSETS`, PRODUCER_FENCED where
    * offsets of a later epoch wait. To be settled before `endTransaction` of the same epoch is called.
    */
   addTransactionOffsets(command: TransactionOffsetsCommand): Promise<readonly RefusedOffset[]>;

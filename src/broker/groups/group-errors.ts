@@ -149,12 +149,12 @@ export function lateTransactionOffsets(groupId: string, producerId: number, epoc
   );
 }
 
-export function tooManyPending(groupId: string, units: number, limit: number): LogError {
+export function tooManyPending(groupId: string, limit: number, metadataLimit: number): LogError {
   return new LogError(
     'INVALID_REQUEST',
-    `One transaction commits at most ${limit} offsets of a group, 200 characters of metadata counting as one more; with ` +
-      `these, group ${JSON.stringify(groupId)} would have ${units}.`,
-    { metadata: { group_id: groupId, limit } },
+    `One transaction commits at most ${limit} offsets of group ${JSON.stringify(groupId)}, with at most ${metadataLimit} ` +
+      'characters of metadata together. Commit what there is first.',
+    { metadata: { group_id: groupId, limit, metadata_limit: metadataLimit } },
   );
 }
 

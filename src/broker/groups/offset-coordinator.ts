@@ -25,15 +25,16 @@ import {
   unstableOffset,
 } from './group-errors.js';
 import type { OffsetChange } from './offsets.js';
-import { type PendingChange, type PendingOffset, type PendingOffsets, pendingUnitsOf } from './pending-offsets.js';
+import type { PendingChange, PendingOffset, PendingOffsets } from './pending-offsets.js';
 import type { GroupShard } from './shard.js';
 import type { GroupShards } from './shards.js';
 
 /**
- * What one transaction may have waiting in one group, in the units of `unitsOf`: when it ends, all of it goes in one batch,
- * which the topic takes whatever the names and the metadata are.
+ * What one transaction may have waiting in one group: partitions, and characters of metadata of all of them. When it ends,
+ * all of it goes in one batch, which the topic takes, and which is made in one turn.
  */
-export const MAX_PENDING_UNITS = 10_000;
+export const MAX_PENDING_OFFSETS = 10_000;
+export const MAX_PENDING_METADATA: number = 512 * 1024;
 
 export interface OffsetCoordinatorOptions {
   readonly topics: Topics;
@@ -159,8 +160,9 @@ export class OffsetCoordinator {
     if (accepted.length === 0) return refused;
     const earlier = before?.producerEpoch === producerEpoch ? before : undefined;
     const value = merged(earlier, producerEpoch, accepted, entry.nextOrder());
-    const units = pendingUnitsOf(value);
-    if (units > MAX_PENDING_UNITS) throw tooManyPending(groupId, units, MAX_PENDING_UNITS);
+    if (value.offsets.size > MAX_PENDING_OFFSETS || metadataOf(value) > MAX_PENDING_METADATA) {
+      throw tooManyPending(groupId, MAX_PENDING_OFFSETS, MAX_PENDING_METADATA);
+    }
     this.#checkRoom(entry, [], [{ producerId, value }]);
     await shard.commit(entry, [], [{ producerId, value }]);
     return refused;
@@ -199,6 +201,13 @@ export class OffsetCoordinator {
     shards.checkAll();
     return shards.all.flatMap((shard) => [...shard.pendingTransactions()]);
   }
+}
+
+/** Characters. */
+function metadataOf({ offsets }: PendingOffsets): number {
+  let length = 0;
+  for (const { metadata } of offsets.values()) length += metadata.length;
+  return length;
 }
 
 function merged(

@@ -101,8 +101,9 @@ export class GroupShard {
     return { monotonicMs: clock.monotonic(), wallMs: clock.now() };
   }
 
-  /** Reads what the partition keeps. Never rejects: `check` tells. */
+  /** Reads what the partition keeps, unless that is done. Never rejects: `check` tells. */
   async load(): Promise<void> {
+    if (this.#writer !== undefined) return;
     this.#loading ??= this.#load().finally(() => {
       this.#loading = undefined;
     });

@@ -13,8 +13,6 @@ import { ProducerStates } from './producer-states.js';
 import { type AbortedFile, decodeTxnIndex, encodeTxnIndex } from './txn-index.js';
 import type { AbortedTransaction } from './types.js';
 
-/** Aborted transactions that are kept in memory; when there are as many, they go into a file. */
-export const ABORTED_IN_MEMORY = 4096;
 /** Others get a turn after this. */
 const SLICE_MS = 5;
 
@@ -24,6 +22,8 @@ export interface AbortedIndexOptions {
   readonly clock: Clock;
   readonly logger: Logger;
   readonly cache: LRUCache<string, readonly AbortedEntry[]>;
+  /** Aborted transactions that are kept in memory; when there are as many, they go into a file. */
+  readonly maxInMemory: number;
   /** The newest ones. */
   readonly tail: AbortedTail;
 }
@@ -41,6 +41,11 @@ export class AbortedIndex {
 
   constructor(options: AbortedIndexOptions) {
     this.#options = options;
+  }
+
+  /** Whether there is enough in memory to go into a file. */
+  get isFull(): boolean {
+    return this.#options.tail.count >= this.#options.maxInMemory;
   }
 
   get files(): readonly AbortedFile[] {
@@ -84,9 +89,9 @@ export class AbortedIndex {
 
   /** Puts the older ones of those in memory into a file, if there are enough of them below `durableOffset`. */
   async spill(durableOffset: number): Promise<void> {
-    const { tail, log } = this.#options;
-    while (tail.countBelow(durableOffset) >= ABORTED_IN_MEMORY) {
-      const entries = tail.entries.slice(0, ABORTED_IN_MEMORY);
+    const { tail, log, maxInMemory } = this.#options;
+    while (tail.countBelow(durableOffset) >= maxInMemory) {
+      const entries = tail.entries.slice(0, maxInMemory);
       const { file, bytes } = encodeTxnIndex(entries);
       try {
         await log.sideFiles.write('txnindex', toOffset(file.firstMarker), bytes);
@@ -171,14 +176,14 @@ export class AbortedIndex {
 
   /** What the log says of the transactions that were aborted in the range of a file. */
   async #scan({ firstMarker, lastMarker, leastOffset }: AbortedFile): Promise<readonly AbortedEntry[]> {
-    const { topic, log, clock } = this.#options;
+    const { topic, log, clock, maxInMemory } = this.#options;
     const budget = new ProducerBudget(Number.POSITIVE_INFINITY);
     const states = new ProducerStates({ topic, partition: log.id.partition, budget, expirationMs: 0 });
     const { aborted } = states;
     const visit = (buf: Buffer, at: number): void => {
       states.note(buf, at, 0);
       states.settle(Number.POSITIVE_INFINITY);
-      if (aborted.count >= ABORTED_IN_MEMORY) aborted.dropFirst(aborted.countBelow(firstMarker));
+      if (aborted.count >= maxInMemory) aborted.dropFirst(aborted.countBelow(firstMarker));
     };
     const slices = new Slices(clock, SLICE_MS);
     await scanLog(log, { from: leastOffset, to: lastMarker + 1 }, slices, visit, (error) =>

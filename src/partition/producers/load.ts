@@ -2,7 +2,6 @@
 import { baseOffsetOf } from '../../batch/layout.js';
 import { LogError } from '../../core/errors.js';
 import { Slices } from '../../core/slices.js';
-import { ABORTED_IN_MEMORY } from './aborted-index.js';
 import { scanLog } from './log-scan.js';
 import { type ProducerContext, placeOf, SLICE_MS } from './producer-context.js';
 import { decodeSnapshot, type SnapshotContents } from './snapshot.js';
@@ -102,11 +101,11 @@ class Replay {
 
   visit(buf: Buffer, at: number): void | Promise<void> {
     if (baseOffsetOf(buf, at) < this.#from) return undefined;
-    const { states } = this.#context;
+    const { states, aborted, log } = this.#context;
     states.note(buf, at, this.#nowMs);
-    states.settle(Number.POSITIVE_INFINITY);
+    states.settle(log.durableOffset);
     for (const part of this.#parts) part.replay(buf, at);
-    return states.aborted.count >= ABORTED_IN_MEMORY ? this.#spill() : undefined;
+    return aborted.isFull ? this.#spill() : undefined;
   }
 
   async #spill(): Promise<void> {

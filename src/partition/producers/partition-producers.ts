@@ -1,7 +1,7 @@
 import type { Clock } from '../../core/clock.js';
 import type { Logger } from '../../core/logger.js';
 import type { PartitionLog } from '../../storage/engine.js';
-import { ABORTED_IN_MEMORY, AbortedIndex } from './aborted-index.js';
+import { AbortedIndex } from './aborted-index.js';
 import { loadProducers } from './load.js';
 import { type ProducerContext, placeOf } from './producer-context.js';
 import { ProducerStates } from './producer-states.js';
@@ -37,14 +37,27 @@ export class PartitionProducers {
   /** @throws LogError STORAGE_ERROR, RESOURCE_LIMIT, CLOSED */
   static async load(options: PartitionProducersOptions): Promise<PartitionProducers> {
     const { topic, log, clock, logger, shared, parts } = options;
-    const { budget, config, abortedFiles } = shared;
-    const { expirationMs } = config;
+    const { budget, thresholds, abortedFiles } = shared;
+    const { expirationMs } = shared.config;
     const states = new ProducerStates({ topic, partition: log.id.partition, budget, expirationMs });
-    const aborted = new AbortedIndex({ topic, log, clock, logger, cache: abortedFiles, tail: states.aborted });
+    const aborted = new AbortedIndex({
+      topic,
+      log,
+      clock,
+      logger,
+      cache: abortedFiles,
+      maxInMemory: thresholds.abortedInMemory,
+      tail: states.aborted,
+    });
     const context: ProducerContext = { topic, log, clock, logger, states, aborted, parts };
     try {
       const { snapshotOffset, replayed } = await loadProducers(context);
-      const snapshots = new ProducerSnapshots(context, options, snapshotOffset ?? 0, replayed);
+      const snapshots = new ProducerSnapshots(context, {
+        hooks: options,
+        everyBytes: thresholds.snapshotEveryBytes,
+        newest: snapshotOffset ?? 0,
+        changed: replayed,
+      });
       const producers = new PartitionProducers(context, snapshots);
       await producers.#removeLeftovers();
       return producers;
@@ -67,7 +80,7 @@ export class PartitionProducers {
   appended(byteLength: number, changed: boolean): void {
     this.#snapshots.appended(byteLength, changed);
     if (changed) this.states.settle(this.#context.log.durableOffset);
-    if (this.states.aborted.count >= ABORTED_IN_MEMORY) this.#tidy();
+    if (this.#aborted.isFull) this.#tidy();
     this.#snapshots.saveIfDue();
   }
 

@@ -3,9 +3,7 @@ import { type Offset, toOffset } from '../../core/types.js';
 import { type ProducerContext, placeOf, SLICE_MS } from './producer-context.js';
 import { encodeSnapshot, type SnapshotContents, type SnapshotSection } from './snapshot.js';
 
-/** A snapshot is written after this much was appended; that much of the log is read at the most after a crash. */
-const SNAPSHOT_EVERY_BYTES = 64 * 1024 * 1024;
-/** But not before this many times its own size was appended. */
+/** A snapshot is not written before this many times the size of the last one was appended. */
 const LEAST_RATIO = 8;
 /** One to use, and the one before it should that be damaged. */
 const KEPT_SNAPSHOTS = 2;
@@ -18,6 +16,16 @@ export interface SnapshotHooks {
   readonly whenDurable: (offset: Offset) => Promise<void>;
 }
 
+export interface SnapshotsOptions {
+  readonly hooks: SnapshotHooks;
+  /** One is written after this much was appended. */
+  readonly everyBytes: number;
+  /** Offset of the one that was loaded, 0 for none. */
+  readonly newest: number;
+  /** Whether more than it is known. */
+  readonly changed: boolean;
+}
+
 interface Capture {
   readonly offset: Offset;
   readonly contents: Omit<SnapshotContents, 'sections'>;
@@ -28,6 +36,7 @@ interface Capture {
 export class ProducerSnapshots {
   readonly #context: ProducerContext;
   readonly #hooks: SnapshotHooks;
+  readonly #everyBytes: number;
   /** Of the newest one; 0 when there is none. */
   #newest: number;
   #newestBytes = 0;
@@ -37,10 +46,10 @@ export class ProducerSnapshots {
   #changed: boolean;
   #saving: Promise<void> | undefined;
 
-  /** @param newest offset of the one that was loaded, 0 for none. @param changed whether more than it is known */
-  constructor(context: ProducerContext, hooks: SnapshotHooks, newest: number, changed: boolean) {
+  constructor(context: ProducerContext, { hooks, everyBytes, newest, changed }: SnapshotsOptions) {
     this.#context = context;
     this.#hooks = hooks;
+    this.#everyBytes = everyBytes;
     this.#newest = newest;
     this.#changed = changed;
   }
@@ -53,8 +62,8 @@ export class ProducerSnapshots {
 
   /** Begins one if enough was appended. */
   saveIfDue(): void {
-    if (this.#bytesSince < SNAPSHOT_EVERY_BYTES && !this.#context.parts.some(({ isDue }) => isDue)) return;
-    if (this.#bytesSince < this.#newestBytes * LEAST_RATIO) return;
+    const isDue = this.#bytesSince >= this.#everyBytes || this.#context.parts.some((part) => part.isDue);
+    if (!isDue || this.#bytesSince < this.#newestBytes * LEAST_RATIO) return;
     if (this.#hasContents) void this.save();
     else this.#bytesSince = 0;
   }

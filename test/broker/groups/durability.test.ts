@@ -5,6 +5,7 @@ import { OFFSETS_TOPIC, offsetsPartitionOf } from '../../../src/broker/groups/of
 import { encodeMembership, encodeOffset } from '../../../src/broker/groups/records.js';
 import { LogError } from '../../../src/core/errors.js';
 import { toTopicId } from '../../../src/core/types.js';
+import { Partition } from '../../../src/partition/partition.js';
 import type { StorageEngine } from '../../../src/storage/engine.js';
 import { openMemoryEngine } from '../../../src/storage/memory/engine.js';
 import { BASE_TIME } from '../../storage/support.js';
@@ -115,6 +116,22 @@ describe('after a restart', () => {
     await rejection(groups.coordinator.list(), 'COORDINATOR_LOAD_IN_PROGRESS');
     await groups.loaded();
     expect((await groups.heartbeat('a', memberEpoch)).assignment).toBeUndefined();
+  });
+
+  test('groups that somebody asks for before it is their turn are read only once', async () => {
+    const before = await Groups.start({ engine, clock });
+    await before.topic('t', 2, 10);
+    expect(offsetsPartitionOf('g', 4)).toBe(3);
+    await before.commit('', 0, [{ partition: 0, offset: 1 }]);
+    await before.close();
+    const reads = vi.spyOn(Partition.prototype, 'read');
+    onTestFinished(() => reads.mockRestore());
+    await using groups = await Groups.start({ engine, clock, epoch: 2 });
+    await rejection(groups.committed([0]), 'COORDINATOR_LOAD_IN_PROGRESS');
+    await groups.loaded();
+    // Time for the others, whose turn it was.
+    await held(groups.loaded()).turns();
+    expect(reads.mock.contexts).toHaveLength(1);
   });
 });
 

@@ -112,3 +112,18 @@ test('offsets of a topic that is gone go seven days after their commit, with mem
   await pass(2 * CHECK_MS, alive);
   expect((await groups.fetchAll()).map(({ topic }) => topic)).toEqual(['t']);
 });
+
+test('what waits for the end of a transaction keeps a group and all its offsets until then', async () => {
+  await groups.topic('u', 1, 1);
+  await groups.commit('', 0, [
+    { partition: 0, offset: 1 },
+    { topic: 'u', partition: 0, offset: 1 },
+  ]);
+  await groups.addToTransaction(7, 3, [{ partition: 0, offset: 5 }]);
+  await groups.topics.delete('u');
+  await pass(8 * DAY_MS);
+  await groups.endTransaction(7, 3, false);
+  expect((await groups.fetchAll()).map(({ topic }) => topic)).toEqual(['t', 'u']);
+  await pass(2 * CHECK_MS);
+  expect(await names()).toEqual([]);
+});

@@ -1,16 +1,21 @@
 /** Many of everything: how long loading takes, and that nobody has to wait for it. */
-import { expect, test } from 'vitest';
+import { expect, onTestFinished, test } from 'vitest';
 import { BatchBuilder } from '../../../src/batch/builder.js';
+import { sizeInBytesOf } from '../../../src/batch/layout.js';
 import { summariesOf } from '../../../src/broker/groups/descriptions.js';
 import { emptyGroup } from '../../../src/broker/groups/group.js';
+import { MAX_PENDING_METADATA, MAX_PENDING_OFFSETS } from '../../../src/broker/groups/offset-coordinator.js';
 import { CommittedOffsets } from '../../../src/broker/groups/offsets.js';
 import { OFFSETS_TOPIC, OFFSETS_TOPIC_CONFIG, offsetsPartitionOf } from '../../../src/broker/groups/offsets-topic.js';
 import { encodeOffset } from '../../../src/broker/groups/records.js';
 import { systemClock } from '../../../src/core/clock.js';
-import { type TopicId, toTopicId } from '../../../src/core/types.js';
+import { type TopicId, toOffset, toTopicId } from '../../../src/core/types.js';
 import type { Partition } from '../../../src/partition/partition.js';
 import { openMemoryEngine } from '../../../src/storage/memory/engine.js';
 import { longestTurnMs } from '../../support/loop-delay.js';
+import { rejection } from '../../support/rejection.js';
+import { LONG } from '../../support/repeat.js';
+import { LIMITS } from '../support.js';
 import { Groups } from './support.js';
 
 const OFFSETS_PER_GROUP = 100;
@@ -89,4 +94,30 @@ test('which earlier topics a group knows is told topic by topic, however many th
   expect(offsets.earlierTopicId('t0', idOf(0, 2))).toBe(idOf(0, 1));
   offsets.delete({ topicId: idOf(0, 1), partition: 0 });
   expect(offsets.earlierTopicId('t0', idOf(0, 2))).toBeUndefined();
+});
+
+test('the most that a transaction may have goes in one batch, and no turn of the event loop is long (invariants 11, 22)', async () => {
+  // Opening the partitions takes longer than everything else.
+  const count = LONG ? MAX_PENDING_OFFSETS : MAX_PENDING_OFFSETS / 5;
+  const groupId = '\u20ac'.repeat(249);
+  const topic = 'x'.repeat(249);
+  const limits = { ...LIMITS, maxPartitions: 20_000, maxPartitionsPerTopic: 20_000 };
+  const crowd = await Groups.start({ engine: openMemoryEngine(), clock: systemClock, limits });
+  onTestFinished(() => crowd.close());
+  await crowd.topic(topic, count);
+  const metadata = '\u0001'.repeat(Math.floor(MAX_PENDING_METADATA / count));
+  const offsets = Array.from({ length: count }, (_, partition) => {
+    return { topic, partition, offset: 0, metadata };
+  });
+  expect(await crowd.addToTransaction(7, 3, offsets, { groupId })).toEqual([]);
+  const more = [0, 1].map((partition) => ({ topic, partition, offset: 0, metadata: 'm'.repeat(4096) }));
+  await rejection(crowd.addToTransaction(7, 3, more, { groupId }), 'INVALID_REQUEST');
+  const log = crowd.topics.partition(OFFSETS_TOPIC, '', offsetsPartitionOf(groupId, 4));
+  const { logEndOffset } = log;
+  const turnMs = await longestTurnMs(() => crowd.endTransaction(7, 3, true, groupId));
+  const [batches] = (await log.read(toOffset(logEndOffset), 1)).chunks;
+  expect(sizeInBytesOf(batches!, 0)).toBe(batches!.length);
+  expect(log.logEndOffset - logEndOffset).toBe(count + 1);
+  expect(await crowd.fetchAll(groupId)).toHaveLength(count);
+  expect(turnMs).toBeLessThan(200);
 });

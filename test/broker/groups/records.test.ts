@@ -7,10 +7,19 @@ import {
   type EncodedRecord,
   encodeMembership,
   encodeOffset,
+  encodePending,
 } from '../../../src/broker/groups/records.js';
-import { toTopicId } from '../../../src/core/types.js';
+import { partitionKey, toTopicId } from '../../../src/core/types.js';
 
 const TOPIC_ID = toTopicId('00000000-0000-4000-8000-000000000001');
+const UNORDERED = JSON.stringify({
+  topic: 't',
+  topicId: TOPIC_ID,
+  partition: 0,
+  offset: 1,
+  leaderEpoch: -1,
+  metadata: '',
+});
 const GROUP = 'a "group", ü\u{1f600}';
 
 const MEMBER: StoredMember = {
@@ -54,6 +63,14 @@ test('everything comes back as it was, and a tombstone as nothing', () => {
     value: group,
   });
   expect(roundTrip(encodeMembership(GROUP, { kind: 'group', value: undefined }))).toMatchObject({ value: undefined });
+  const waiting = { topic: 't', ...place, offset: 7, leaderEpoch: -1, metadata: 'm', order: 4 };
+  const pending = { producerEpoch: 5, offsets: new Map([[partitionKey(place), waiting]]) };
+  for (const value of [pending, undefined]) {
+    const change = { producerId: 2 ** 53 - 1, value };
+    expect(roundTrip(encodePending(GROUP, change))).toEqual({ kind: 'pending', groupId: GROUP, ...change });
+  }
+  const numbered = { ...offset, order: 4 };
+  expect(roundTrip(encodeOffset(GROUP, place, numbered))).toMatchObject({ value: numbered });
   const topics = [{ name: 't', id: place.topicId, partitionCount: 3 }];
   for (const value of [topics, [], undefined]) {
     const record = encodeMembership(GROUP, { kind: 'topics', value });
@@ -92,6 +109,12 @@ test('the texts are as they are documented', () => {
     ],
     revoking: [{ topic: 't', topicId: TOPIC_ID, partitions: [[1, 3, 9]] }],
   });
+  const place = { topicId: TOPIC_ID, partition: 3 };
+  const waiting = { topic: 't', ...place, offset: 7, leaderEpoch: -1, metadata: 'm', order: 4 };
+  const offsets = new Map([[partitionKey(place), waiting]]);
+  const pending = encodePending('g', { producerId: 7, value: { producerEpoch: 5, offsets } });
+  expect(pending.key.toString()).toBe('["pending","g",7]');
+  expect(JSON.parse(pending.value!.toString())).toEqual({ v: 1, epoch: 5, offsets: [waiting] });
   expect(encodeOffset('g', { topicId: TOPIC_ID, partition: 3 }, undefined).key.toString()).toBe(
     `["offset","g","${TOPIC_ID}",3]`,
   );
@@ -110,6 +133,9 @@ describe('reading', () => {
     ['a value of another shape', '["group","g"]', '{"v":1,"epoch":"1"}'],
     ['a value that is no object', '["group","g"]', '5'],
     ['a negative offset', `["offset","g","${TOPIC_ID}",1]`, '{"v":1,"topic":"t","offset":-1}'],
+    ['a producer id that is none', '["pending","g",-1]', null],
+    ['offsets that wait for no epoch', '["pending","g",1]', '{"v":1,"offsets":[]}'],
+    ['an offset that waits without an order', '["pending","g",1]', `{"v":1,"epoch":1,"offsets":[${UNORDERED}]}`],
     ['a member without anything', '["member","g","m"]', '{"v":1}'],
   ])('%s is refused', (_, key, value) => {
     expect(() => decodeRecord(Buffer.from(key), value === null ? null : Buffer.from(value))).toThrow();

@@ -10,6 +10,7 @@ import type {
   JoinCommand,
   MemberAssignment,
   OffsetToCommit,
+  TransactionOffsetsCommand,
 } from '../../../src/broker/groups/coordinator-types.js';
 import type { GroupConfig } from '../../../src/broker/groups/group-config.js';
 import type { TopicLimits, Topics } from '../../../src/broker/topics.js';
@@ -136,6 +137,30 @@ export class Groups implements AsyncDisposable {
   reset(offsets: readonly { partition: number; offset: number }[], groupId: string = 'g'): Promise<void> {
     const { id } = this.topics.get('t').record;
     return this.coordinator.setOffsets({ groupId, topic: 't', topicId: id, offsets });
+  }
+
+  /** Of nobody, or of the member that `command` names. */
+  addToTransaction(
+    producerId: number,
+    producerEpoch: number,
+    offsets: readonly (Pick<OffsetToCommit, 'partition' | 'offset'> & Partial<OffsetToCommit>)[],
+    command: Partial<TransactionOffsetsCommand> = {},
+  ): ReturnType<GroupCoordinator['addTransactionOffsets']> {
+    const all = offsets.map((offset) => ({ topic: 't', topicId: '', leaderEpoch: -1, metadata: '', ...offset }));
+    const byDefault = { groupId: 'g', memberId: '', memberEpoch: 0, producerId, producerEpoch, offsets: all };
+    return this.coordinator.addTransactionOffsets({ ...byDefault, ...command });
+  }
+
+  endTransaction(producerId: number, producerEpoch: number, commit: boolean, groupId: string = 'g'): Promise<void> {
+    return this.coordinator.endTransaction({ groupId, producerId, producerEpoch, commit });
+  }
+
+  /** Group, producer id and epoch of each transaction that is waited for, in order. */
+  pending(): [string, number, number][] {
+    const all = this.coordinator.pendingTransactions();
+    return all
+      .map(({ groupId, producerId, producerEpoch }): [string, number, number] => [groupId, producerId, producerEpoch])
+      .sort();
   }
 
   /** Everything that the group has committed. */

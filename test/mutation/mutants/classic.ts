@@ -7,9 +7,9 @@ export const CLASSIC_MUTANTS: readonly Mutant[] = [
     invariants: [2],
     patches: [
       {
-        file: 'src/partition/partition.ts',
-        find: "if (pending.options.acks !== 'durable') {",
-        replace: "if (pending.options.acks !== 'all') {",
+        file: 'src/partition/partition-writer.ts',
+        find: "durableUpTo: options.acks === 'durable' ? lastOffset + 1 : undefined,",
+        replace: 'durableUpTo: undefined,',
       },
     ],
     guard: { file: 'test/partition/partition.test.ts', test: 'a durable append is acknowledged only after the sync' },
@@ -110,9 +110,10 @@ export const CLASSIC_MUTANTS: readonly Mutant[] = [
     invariants: [4],
     patches: [
       {
-        file: 'src/partition/partition.ts',
-        find: 'stampBatch(batch, 0, next, this.#log.epoch);',
-        replace: 'stampBatch(pending.batches[0]!, 0, next, this.#log.epoch);',
+        file: 'src/partition/partition-writer.ts',
+        find: 'this.#stamp(batch, group.next, appendTimeMs);\n      group.add(batch);\n    }\n    this.#accept(',
+        replace:
+          'this.#stamp(pending.batches[0]!, group.next, appendTimeMs);\n      group.add(batch);\n    }\n    this.#accept(',
       },
     ],
     guard: { file: 'test/partition/partition.test.ts', test: 'every batch of a request gets its own offset' },

@@ -57,7 +57,7 @@ export const LIFECYCLE_MUTANTS: readonly Mutant[] = [
     patches: [
       {
         file: RETENTION,
-        find: 'if (isEmptyLast || end > highWatermark) return undefined;',
+        find: 'if (isEmptyLast || end > lastStableOffset) return undefined;',
         replace: 'if (isEmptyLast || highWatermark < 0) return undefined;',
       },
     ],

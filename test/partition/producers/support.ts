@@ -15,6 +15,7 @@ export interface Sent {
   readonly count?: number;
   readonly transactional?: boolean;
   readonly timestampMs?: number;
+  readonly key?: Buffer;
 }
 
 export function producerBatch({
@@ -24,6 +25,7 @@ export function producerBatch({
   count = 1,
   transactional,
   timestampMs = 1000,
+  key,
 }: Sent): Buffer {
   const options: BatchOptions = {
     producerId: id,
@@ -33,7 +35,7 @@ export function producerBatch({
   };
   const value = Buffer.from(`${id}/${epoch}/${sequence}`);
   return encodeBatch(
-    Array.from({ length: count }, () => ({ timestampMs, key: null, value })),
+    Array.from({ length: count }, () => ({ timestampMs, key: key ?? null, value })),
     options,
   );
 }

@@ -12,8 +12,10 @@ import type { StoredTransaction } from './transaction-types.js';
 
 /** Between two attempts to read the partition, or to make durable what is in its log already. */
 const RETRY_MS = 1000;
-/** How long the record of a completion may wait: the next decision of its transactional id takes its place. */
+/** A record that nobody waits for is written after this at the latest, */
 const NOTE_DELAY_MS = 500;
+/** or when there are so many. */
+const MAX_NOTES = 1000;
 
 export interface TransactionShardOptions {
   readonly index: number;
@@ -33,9 +35,9 @@ export class TransactionShard {
   readonly #options: TransactionShardOptions;
   #writer: StateWriter | undefined;
   #failure: LogError | undefined;
-  /** Completions that are not on record yet, by transactional id. */
-  readonly #noted = new Map<string, StoredTransaction>();
-  #timer: Timer | undefined;
+  /** Records that nobody waits for, by transactional id. */
+  readonly #notes = new Map<string, StoredTransaction>();
+  #notesTimer: Timer | undefined;
 
   constructor(options: TransactionShardOptions) {
     this.#options = options;
@@ -107,7 +109,7 @@ export class TransactionShard {
    */
   async persist(transactionalId: string, value: StoredTransaction | undefined): Promise<void> {
     const { clock, signal } = this.#options;
-    this.#noted.delete(transactionalId);
+    this.#notes.delete(transactionalId);
     let mayBeThere = false;
     for (;;) {
       try {
@@ -124,25 +126,28 @@ export class TransactionShard {
   }
 
   /**
-   * Writes a record that nobody waits for, some time later, unless another one takes its place: with or without it the log
-   * tells the truth. So a busy producer costs one record and one sync for each transaction, not two.
+   * Writes a record that nobody waits for, some time, unless another one of its id comes first: with or without it the log
+   * tells the truth. So a producer that goes from one transaction to the next has one write for each of them.
    */
   note(transactionalId: string, value: StoredTransaction): void {
-    this.#noted.set(transactionalId, value);
-    this.#timer ??= this.#options.clock.setTimer(NOTE_DELAY_MS, () => this.#writeNoted());
+    this.#notes.set(transactionalId, value);
+    if (this.#notes.size >= MAX_NOTES) this.#writeNotes();
+    else this.#notesTimer ??= this.#options.clock.setTimer(NOTE_DELAY_MS, () => this.#writeNotes());
   }
 
-  #writeNoted(): void {
-    this.#timer?.cancel();
-    this.#timer = undefined;
-    for (const [transactionalId, value] of this.#noted) {
-      this.#write(transactionalId, value).catch((error: unknown) => {
-        const { reason } = toLogError(error);
-        this.#options.logger.warn({ transactionalId, reason }, 'the completion of a transaction is not on record');
-      });
-    }
-    this.#noted.clear();
+  #writeNotes(): void {
+    this.#notesTimer?.cancel();
+    this.#notesTimer = undefined;
+    const notes = [...this.#notes];
+    this.#notes.clear();
+    for (const [transactionalId, value] of notes) this.#write(transactionalId, value).catch(this.#lostNote);
   }
+
+  readonly #lostNote = (error: unknown): void => {
+    const { logger, index } = this.#options;
+    const facts = { topic: TRANSACTION_TOPIC, partition: index, reason: toLogError(error).reason };
+    logger.debug(facts, 'the completion of a transaction is not on record; a restart completes it once more');
+  };
 
   async #write(transactionalId: string, value: StoredTransaction | undefined): Promise<void> {
     this.check();
@@ -156,9 +161,9 @@ export class TransactionShard {
     return error;
   }
 
-  /** Resolves when everything that was written is durable, or lost. */
-  async settled(): Promise<void> {
-    this.#writeNoted();
+  /** Writes what is to be written some time. Resolves when everything that was written is durable, or lost. */
+  async close(): Promise<void> {
+    this.#writeNotes();
     await this.#writer?.settled().catch(() => undefined);
   }
 }

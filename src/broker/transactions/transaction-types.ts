@@ -2,6 +2,7 @@
  * What a transactional id is made of. Everything here is immutable: the state machine (`transaction.ts`) makes a new state
  * of an old one, and the coordinator takes it on when what has to be durable for it is.
  */
+import { assert } from '../../core/assert.js';
 import type { LogError } from '../../core/errors.js';
 import type { ProducerIdentity, TransactionPartition, TransactionStatus } from './coordinator-types.js';
 import type { GrowingMap } from './growing-map.js';
@@ -153,6 +154,14 @@ export const MAX_GROUPS = 1_000;
 
 export function isSameIdentity(a: ProducerIdentity, b: ProducerIdentity | undefined): boolean {
   return a.producerId === b?.producerId && a.producerEpoch === b.producerEpoch;
+}
+
+/** @param freshProducerId for one without epochs left */
+export function identityAfter(identity: ProducerIdentity, freshProducerId: number | undefined): ProducerIdentity {
+  const { producerId, producerEpoch } = identity;
+  if (producerId >= 0 && producerEpoch < LAST_EPOCH) return { producerId, producerEpoch: producerEpoch + 1 };
+  assert(freshProducerId !== undefined, 'a producer id without epochs left is followed by a fresh one');
+  return { producerId: freshProducerId, producerEpoch: 0 };
 }
 
 /** Key of a partition within a transaction. */

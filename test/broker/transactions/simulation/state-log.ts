@@ -1,0 +1,65 @@
+/** Where the coordinator keeps its records: one write after the other, each with its own delay. */
+import { decodeTransaction, encodeTransaction } from '../../../../src/broker/transactions/records.js';
+import type { StoredTransaction } from '../../../../src/broker/transactions/transaction-types.js';
+import type { World } from './world.js';
+
+interface Write {
+  readonly transactionalId: string;
+  readonly record: StoredTransaction;
+  readonly done: (written: boolean) => void;
+}
+
+type Encoded = ReturnType<typeof encodeTransaction>;
+
+const FAILS = 0.01;
+
+export class StateLog {
+  readonly #world: World;
+  /** By transactional id, as the last record of each has it. */
+  readonly #durable = new Map<string, Encoded>();
+  #queue: Write[] = [];
+
+  constructor(world: World) {
+    this.#world = world;
+  }
+
+  read(): [string, StoredTransaction][] {
+    return [...this.#durable].flatMap(([transactionalId, { key, value }]): [string, StoredTransaction][] => {
+      const record = decodeTransaction(key, value);
+      if (record === 'unknown' || record.value === undefined) throw new Error('a record cannot be read');
+      return [[transactionalId, record.value]];
+    });
+  }
+
+  /** @param done told whether it is durable; if not, nothing was written */
+  write(transactionalId: string, record: StoredTransaction, done: Write['done']): void {
+    this.#queue.push({ transactionalId, record, done });
+    if (this.#queue.length === 1) this.#plan();
+  }
+
+  #plan(): void {
+    const { timeline, chance, isStormy } = this.#world;
+    const queue = this.#queue;
+    timeline.after(chance.between(1, 6), () => {
+      const write = queue === this.#queue ? queue.shift() : undefined;
+      if (write === undefined) return;
+      const fails = isStormy && chance.of(FAILS);
+      if (!fails) this.#apply(write);
+      if (queue.length > 0) this.#plan();
+      write.done(!fails);
+    });
+  }
+
+  #apply({ transactionalId, record }: Write): void {
+    this.#durable.set(transactionalId, encodeTransaction(transactionalId, record));
+    this.#world.oracle.decided(transactionalId, record);
+  }
+
+  /** Of what was on its way, some is there. @param isClean all of it */
+  restart(isClean: boolean): void {
+    const { chance } = this.#world;
+    const written = isClean ? this.#queue.length : chance.between(0, this.#queue.length);
+    for (const write of this.#queue.slice(0, written)) this.#apply(write);
+    this.#queue = [];
+  }
+}

@@ -1,6 +1,6 @@
 /** What went wrong on the client's side of the wire, as LogErrors. */
 import { status as Code, type ServiceError } from '@grpc/grpc-js';
-import { LogError } from '../core/errors.js';
+import { LogError, type Outcome } from '../core/errors.js';
 import { fromServiceError } from '../rpc/status-codec.js';
 
 /** The request never left: no connection, or the peer refused the stream before it looked at it. */
@@ -44,6 +44,12 @@ export function callFailure(thrown: unknown): LogError {
 /** CANCELLED, with the signal's own reason as the cause. */
 export function cancelled(signal: AbortSignal): LogError {
   return new LogError('CANCELLED', 'The operation was aborted by its signal.', { cause: signal.reason });
+}
+
+/** The same error, of which more, or less, is known. */
+export function withOutcome(error: LogError, outcome: Outcome): LogError {
+  if (error.outcome === outcome) return error;
+  return new LogError(error.reason, error.message, { metadata: { ...error.metadata }, outcome, cause: error });
 }
 
 /** @throws LogError CANCELLED when the signal is aborted already */

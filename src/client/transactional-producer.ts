@@ -1,6 +1,6 @@
 /** Transactions of one transactional id, one after the other. */
 import { LogError, toLogError } from '../core/errors.js';
-import { cancelled, closedError, onAbort, throwIfAborted } from './failures.js';
+import { cancelled, closedError, onAbort, withOutcome } from './failures.js';
 import type { TransactionalOffsets } from './group/transactional-offsets.js';
 import type { ProducerIdentity } from './identity.js';
 import { Producer, type ProducerContext } from './producer.js';
@@ -123,7 +123,7 @@ export class TransactionalProducer implements AsyncDisposable {
     const timer = this.#context.runtime.clock.setTimer(this.#context.options.timeoutMs, () =>
       work.giveUp(this.#late()),
     );
-    const stopListening = onAbort(signal, () => work.giveUp(cancelled(signal as AbortSignal)));
+    const stopListening = onAbort(signal, () => work.giveUp(cancelledBefore(signal as AbortSignal)));
     let result: T;
     try {
       result = await this.#run(fn, attempt);
@@ -140,11 +140,11 @@ export class TransactionalProducer implements AsyncDisposable {
 
   async #identity(inHand: InHand, signal: AbortSignal | undefined): Promise<ProducerIdentity> {
     try {
-      throwIfAborted(signal);
+      if (signal?.aborted) throw cancelledBefore(signal);
       return await orAborted(this.#session.identity(), signal);
     } catch (error) {
       this.#goBackAll(inHand);
-      throw error;
+      throw withOutcome(toLogError(error), 'none');
     }
   }
 
@@ -203,8 +203,9 @@ export class TransactionalProducer implements AsyncDisposable {
     if (work.hasCalls) this.#replaceProducer();
     if (!work.isEmpty) await this.#session.abort(identity).catch((failure) => this.#notAborted(failure));
     this.#goBack(attempt);
-    const isOwn = error instanceof LogError && error === work.failure?.error;
-    return (isOwn ? this.#session.over : undefined) ?? error;
+    if (!(error instanceof LogError) || error !== work.failure?.error) return error;
+    // Whether one record arrived may be unknown; that none of them counts is not.
+    return this.#session.over ?? withOutcome(error, 'none');
   }
 
   /** Ends what is not decided: whoever waits for it, readers and members of the group, need not wait for its timeout. */
@@ -295,12 +296,17 @@ export class TransactionalProducer implements AsyncDisposable {
   }
 }
 
+/** CANCELLED, and nothing is committed. */
+function cancelledBefore(signal: AbortSignal): LogError {
+  return withOutcome(cancelled(signal), 'none');
+}
+
 /** @throws LogError CANCELLED when the signal aborts first */
 async function orAborted<T>(promise: Promise<T>, signal: AbortSignal | undefined): Promise<T> {
   if (signal === undefined) return promise;
   let stopListening = (): void => {};
   const aborted = new Promise<never>((_, reject) => {
-    stopListening = onAbort(signal, () => reject(cancelled(signal)));
+    stopListening = onAbort(signal, () => reject(cancelledBefore(signal)));
   });
   promise.catch(() => {});
   try {

@@ -66,9 +66,13 @@ export class TransactionWork {
     return this.#coverages.has(offsets);
   }
 
-  /** @throws LogError INVALID_TXN_STATE once the function has ended; why the transaction cannot commit */
+  /**
+   * @throws LogError why the transaction cannot commit; INVALID_TXN_STATE once the function has ended, which fails the
+   *   transaction if it still can: somebody did not wait for what belongs to it
+   */
   check(): void {
-    if (this.#phase !== 'open') throw new LogError('INVALID_TXN_STATE', 'The transaction is over.');
+    if (this.#phase === 'over') throw late();
+    if (this.#phase === 'ending') throw this.fail(late());
     if (this.failure !== undefined) throw this.failure.error;
   }
 
@@ -143,7 +147,7 @@ export class TransactionWork {
 
 /**
  * What a transaction is made of. All of it becomes visible together when the function has returned, or nothing does. Once the
- * function has ended, every method throws INVALID_TXN_STATE.
+ * function has ended, every method throws INVALID_TXN_STATE; if the commit is not under way yet, it is aborted for that.
  */
 export class Transaction {
   readonly #work: TransactionWork;
@@ -201,6 +205,13 @@ export class Transaction {
   commitOffsets<K, V>(consumer: Consumer<K, V>, what: Consumed<K, V> | readonly Consumed<K, V>[]): void {
     this.#work.cover(Consumer.offsetsOf(consumer), isList(what) ? what : [what]);
   }
+}
+
+function late(): LogError {
+  return new LogError(
+    'INVALID_TXN_STATE',
+    'The function of the transaction has ended: what belongs to it is to be awaited in there.',
+  );
 }
 
 function isList<T extends object>(what: T | readonly T[]): what is readonly T[] {

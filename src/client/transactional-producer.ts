@@ -23,12 +23,6 @@ export interface TransactionOptions {
   readonly signal?: AbortSignal;
 }
 
-/**
- * So often at most a consumer goes back for a transaction that has not named its offsets, as long as no transaction has: it
- * may be none of this producer's business.
- */
-const MAX_GUESSES = 100;
-
 /** Consumers that are working on something, and how each goes back. */
 type InHand = ReadonlyMap<TransactionalOffsets, () => void>;
 
@@ -50,8 +44,6 @@ export class TransactionalProducer implements AsyncDisposable {
   readonly #session: TransactionSession;
   /** Consumers in whose loops transactions were committed without their offsets. */
   readonly #unrelated = new WeakSet<TransactionalOffsets>();
-  /** How often consumers went back that no transaction has named. */
-  readonly #guesses = new WeakMap<TransactionalOffsets, number>();
   /** Consumers whose offsets were in transactions, of other clients too. */
   readonly #named = new Set<TransactionalOffsets>();
   #producer: Producer;
@@ -228,14 +220,9 @@ export class TransactionalProducer implements AsyncDisposable {
   }
 
   #goBackAll(inHand: InHand): void {
-    for (const [offsets, goBack] of inHand) if (offsets.isBound || this.#mayGuess(offsets)) goBack();
-  }
-
-  #mayGuess(offsets: TransactionalOffsets): boolean {
-    const guesses = this.#guesses.get(offsets) ?? 0;
-    if (this.#unrelated.has(offsets) || guesses >= MAX_GUESSES) return false;
-    this.#guesses.set(offsets, guesses + 1);
-    return true;
+    // Of a consumer that no transaction has named yet, it may be none of this producer's business; but better a record that is
+    // handed out twice than one that is passed over.
+    for (const [offsets, goBack] of inHand) if (offsets.isBound || !this.#unrelated.has(offsets)) goBack();
   }
 
   #whatIsInHand(): InHand {

@@ -120,7 +120,7 @@ export class TransactionalProducer implements AsyncDisposable {
     try {
       result = await this.#run(fn, attempt);
     } catch (error) {
-      work.end();
+      work.end('aborted');
       throw await this.#abort(attempt, error);
     } finally {
       timer.cancel();
@@ -153,7 +153,7 @@ export class TransactionalProducer implements AsyncDisposable {
     prepared.catch(() => {});
     await Promise.race([prepared, givenUp]);
     if (work.failure !== undefined) throw work.failure.error;
-    work.end();
+    work.end('committing');
     return result;
   }
 

@@ -4,6 +4,7 @@ import { startBroker } from '../../src/broker.js';
 import { type Client, connect } from '../../src/client/client.js';
 import type { ReadRecord } from '../../src/client/record-batch.js';
 import { string, topic } from '../../src/client/serdes.js';
+import type { Transaction } from '../../src/client/transaction.js';
 import type { LogError } from '../../src/core/errors.js';
 import { rejection } from '../support/rejection.js';
 import { until } from '../support/until.js';
@@ -99,6 +100,33 @@ test('what is sent while the transaction ends makes it fail: somebody forgot to 
   });
   await rejection(failing, 'INVALID_TXN_STATE');
   expect(await t.invoiced()).toEqual([]);
+});
+
+test('what is sent after the transaction has ended is a rejection that nobody has handled, unless it was aborted', async () => {
+  await using t = await start();
+  await using tx = t.client.transactionalProducer('billing-1');
+  const listeners = process.listeners('unhandledRejection');
+  process.removeAllListeners('unhandledRejection');
+  const unhandled: unknown[] = [];
+  process.on('unhandledRejection', (error) => unhandled.push(error));
+  try {
+    let over: Transaction | undefined;
+    const given = async (fails: boolean): Promise<void> =>
+      tx.transaction((transaction) => {
+        over = transaction;
+        if (fails) throw new Error('own');
+      });
+    await given(true).catch(() => {});
+    void over?.send(invoices, { value: 'aborted' });
+    await given(false);
+    void over?.send(invoices, { value: 'lost' });
+    void over?.sendMany(invoices, [{ value: 'lost' }]);
+    await until(() => unhandled.length >= 2, 'they were noticed');
+  } finally {
+    process.removeAllListeners('unhandledRejection');
+    for (const listener of listeners) process.on('unhandledRejection', listener);
+  }
+  expect(unhandled.map((error) => (error as LogError).reason)).toEqual(['INVALID_TXN_STATE', 'INVALID_TXN_STATE']);
 });
 
 test('offsets do not go with transactions where a consumer works on several records at once', async () => {

@@ -9,6 +9,8 @@ const NOT_SENT = /No connection established|Name resolution failed|Stream refuse
 const BROKEN_CONNECTION: ReadonlySet<number> = new Set([Code.UNAVAILABLE, Code.CANCELLED]);
 /** What grpc-js makes of a stream that was reset with ENHANCE_YOUR_CALM. */
 const RESET_FOR_ROOM = /^Bandwidth exhausted or memory limit exceeded/;
+/** What grpc-js appends for its own developers. */
+const RESOLUTION_NOTE = /[.\s]*Resolution note:.*$/s;
 const RESET = /RST_STREAM|ECONNRESET|EPIPE|socket hang up/;
 
 function isTransportError(error: unknown): error is ServiceError {
@@ -24,7 +26,11 @@ export function callFailure(thrown: unknown): LogError {
   const cause = error.cause;
   // An error that the broker itself reported carries its details and no transport error as its cause.
   if (thrown instanceof LogError || !isTransportError(cause)) return error;
-  const detail = cause.details || cause.message;
+  const detail = (cause.details || cause.message).replace(RESOLUTION_NOTE, '');
+  if (cause.code === Code.UNIMPLEMENTED) {
+    const message = `The broker is older than this client, and is to be updated: ${detail}`;
+    return new LogError('INVALID_REQUEST', message, { cause });
+  }
   if (NOT_SENT.test(detail)) {
     return new LogError('BROKER_UNAVAILABLE', `The broker cannot be reached: ${detail}`, { cause });
   }

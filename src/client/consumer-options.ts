@@ -28,7 +28,8 @@ export interface ConsumerOptions {
   readonly signal?: AbortSignal;
   /**
    * Whether what the loop has finished is committed by itself: every `intervalMs` (default 5,000), when partitions go, and
-   * at the end. Default true. With false only `commit` counts as finishing.
+   * at the end. Default true. With false only `commit` counts as finishing. That ends for good with the first transaction that
+   * commits offsets of this consumer.
    */
   readonly autoCommit?: boolean | { readonly intervalMs?: number };
   /**

@@ -1,9 +1,10 @@
 /** All shards of groups: where each group is, and the topic behind them. */
 import type { Partition } from '../../partition/partition.js';
+import { STATE_TOPIC_CONFIG } from '../state-topic/config.js';
 import type { Topics } from '../topics.js';
 import type { GroupEntry } from './group-entry.js';
 import { coordinatorDraining, groupNotFound, tooManyGroups } from './group-errors.js';
-import { OFFSETS_TOPIC, OFFSETS_TOPIC_CONFIG, offsetsPartitionOf } from './offsets-topic.js';
+import { OFFSETS_TOPIC, offsetsPartitionOf } from './offsets-topic.js';
 import { GroupShard, type ShardOptions } from './shard.js';
 import type { Totals } from './shard-counts.js';
 
@@ -139,7 +140,7 @@ export class GroupShards {
 
   async #create(): Promise<void> {
     const { topics, partitionCount, logger } = this.#options;
-    const { record } = await topics.createInternal(OFFSETS_TOPIC, partitionCount, OFFSETS_TOPIC_CONFIG);
+    const { record } = await topics.createInternal(OFFSETS_TOPIC, partitionCount, STATE_TOPIC_CONFIG);
     logger.info({ topic: OFFSETS_TOPIC, partitions: record.partitionCount }, 'the topic that keeps groups was created');
     const shards = this.#make(record.partitionCount);
     await this.#load(shards);

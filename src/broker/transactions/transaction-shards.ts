@@ -3,10 +3,11 @@ import type { Clock } from '../../core/clock.js';
 import type { LogError } from '../../core/errors.js';
 import type { Logger } from '../../core/logger.js';
 import type { Partition } from '../../partition/partition.js';
+import { STATE_TOPIC_CONFIG } from '../state-topic/config.js';
 import { placementOf } from '../state-topic/placement.js';
 import type { Topics } from '../topics.js';
 import { TransactionShard } from './transaction-shard.js';
-import { TRANSACTION_TOPIC, TRANSACTION_TOPIC_CONFIG } from './transaction-topic.js';
+import { TRANSACTION_TOPIC } from './transaction-topic.js';
 import type { StoredTransaction } from './transaction-types.js';
 
 export interface TransactionShardsOptions {
@@ -80,7 +81,7 @@ export class TransactionShards {
 
   async #create(): Promise<void> {
     const { topics, partitionCount, logger } = this.#options;
-    const { record } = await topics.createInternal(TRANSACTION_TOPIC, partitionCount, TRANSACTION_TOPIC_CONFIG);
+    const { record } = await topics.createInternal(TRANSACTION_TOPIC, partitionCount, STATE_TOPIC_CONFIG);
     const at = { topic: TRANSACTION_TOPIC, partitions: record.partitionCount };
     logger.info(at, 'the topic that keeps transactions was created');
     const shards = this.#make(record.partitionCount);

@@ -6,8 +6,9 @@ import { summariesOf } from '../../../src/broker/groups/descriptions.js';
 import { emptyGroup } from '../../../src/broker/groups/group.js';
 import { MAX_PENDING_METADATA, MAX_PENDING_OFFSETS } from '../../../src/broker/groups/offset-coordinator.js';
 import { CommittedOffsets } from '../../../src/broker/groups/offsets.js';
-import { OFFSETS_TOPIC, OFFSETS_TOPIC_CONFIG, offsetsPartitionOf } from '../../../src/broker/groups/offsets-topic.js';
+import { OFFSETS_TOPIC, offsetsPartitionOf } from '../../../src/broker/groups/offsets-topic.js';
 import { encodeOffset } from '../../../src/broker/groups/records.js';
+import { STATE_TOPIC_CONFIG } from '../../../src/broker/state-topic/config.js';
 import { systemClock } from '../../../src/core/clock.js';
 import { type TopicId, toOffset, toTopicId } from '../../../src/core/types.js';
 import type { Partition } from '../../../src/partition/partition.js';
@@ -22,7 +23,7 @@ const OFFSETS_PER_GROUP = 100;
 
 /** Committed offsets as their groups would have left them, 100 each. */
 async function fill(groups: Groups, offsetCount: number): Promise<void> {
-  await groups.topics.createInternal(OFFSETS_TOPIC, 16, OFFSETS_TOPIC_CONFIG);
+  await groups.topics.createInternal(OFFSETS_TOPIC, 16, STATE_TOPIC_CONFIG);
   const topicId = toTopicId('00000000-0000-4000-8000-000000000001');
   const value = { topic: 'orders', offset: 123_456, leaderEpoch: 0, metadata: '', commitTimeMs: systemClock.now() };
   for (let group = 0; group < offsetCount / OFFSETS_PER_GROUP; group++) {

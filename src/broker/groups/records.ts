@@ -23,6 +23,14 @@
  */
 import * as v from 'valibot';
 import { partitionKey, type TopicId, toTopicId } from '../../core/types.js';
+import {
+  encodeStateRecord,
+  parseAs,
+  parseStateKey,
+  parseStateValue,
+  type StateRecord,
+  UNKNOWN_RECORD,
+} from '../state-topic/state-record.js';
 import type { StoredOffset } from './coordinator-types.js';
 import type {
   BegunTopic,
@@ -35,12 +43,6 @@ import type {
 import type { PendingChange } from './pending-offsets.js';
 
 const VERSION = 1;
-
-/** A record to write: its key and, unless it is a tombstone, its value. */
-export interface EncodedRecord {
-  readonly key: Buffer;
-  readonly value: Buffer | null;
-}
 
 /** Where a committed offset belongs. */
 export interface OffsetPlace {
@@ -61,25 +63,22 @@ export type GroupRecord =
       readonly value: StoredMember | undefined;
     };
 
-function record(key: readonly (string | number)[], value: object | undefined): EncodedRecord {
-  return {
-    key: Buffer.from(JSON.stringify(key)),
-    value: value === undefined ? null : Buffer.from(JSON.stringify({ v: VERSION, ...value })),
-  };
+function record(key: readonly (string | number)[], value: object | undefined): StateRecord {
+  return encodeStateRecord(VERSION, key, value);
 }
 
-export function encodeOffset(groupId: string, place: OffsetPlace, value: StoredOffset | undefined): EncodedRecord {
+export function encodeOffset(groupId: string, place: OffsetPlace, value: StoredOffset | undefined): StateRecord {
   return record(['offset', groupId, place.topicId, place.partition], value);
 }
 
-export function encodeMembership(groupId: string, change: MembershipRecord): EncodedRecord {
+export function encodeMembership(groupId: string, change: MembershipRecord): StateRecord {
   if (change.kind === 'group') return record(['group', groupId], change.value);
   if (change.kind === 'topics') return record(['topics', groupId], change.value && storedTopics(change.value));
   const { memberId, value } = change;
   return record(['member', groupId, memberId], value === undefined ? undefined : storedMember(value));
 }
 
-export function encodePending(groupId: string, { producerId, value }: PendingChange): EncodedRecord {
+export function encodePending(groupId: string, { producerId, value }: PendingChange): StateRecord {
   const stored = value && { epoch: value.producerEpoch, offsets: [...value.offsets.values()] };
   return record(['pending', groupId, producerId], stored);
 }
@@ -187,86 +186,60 @@ const MEMBER_KEY = v.tuple([v.literal('member'), v.string(), v.string()]);
 type Kind = GroupRecord['kind'];
 const KINDS: readonly Kind[] = ['offset', 'pending', 'group', 'topics', 'member'];
 
-/** Of a later Tidelog. */
-export const UNKNOWN_RECORD = 'unknown';
-
 /**
  * Reads one record.
  * @throws Error saying what is wrong with a record that is of no Tidelog
  */
 export function decodeRecord(key: Buffer, value: Buffer | null): GroupRecord | typeof UNKNOWN_RECORD {
-  const parts = parseJson('key', key);
-  const name = Array.isArray(parts) ? parts[0] : undefined;
-  if (typeof name !== 'string') throw new Error(`its key is ${key.toString('utf8').slice(0, 300)}`);
+  const { kind: name, parts } = parseStateKey(key);
   const kind = KINDS.find((known) => known === name);
   if (kind === undefined) return UNKNOWN_RECORD;
-  const contents = value === null ? undefined : parseJson('value', value);
-  if (contents !== undefined && isNewer(contents)) return UNKNOWN_RECORD;
+  const contents = parseStateValue(VERSION, value);
+  if (contents === UNKNOWN_RECORD) return UNKNOWN_RECORD;
   if (kind === 'offset') return decodeOffset(parts, contents);
   if (kind === 'pending') return decodePending(parts, contents);
   if (kind === 'group') {
-    const [, groupId] = parse(GROUP_KEY, parts);
+    const [, groupId] = parseAs(GROUP_KEY, parts);
     return { kind, groupId, value: contents === undefined ? undefined : decodeGroup(contents) };
   }
   if (kind === 'topics') {
-    const [, groupId] = parse(TOPICS_KEY, parts);
+    const [, groupId] = parseAs(TOPICS_KEY, parts);
     return { kind, groupId, value: contents === undefined ? undefined : decodeTopics(contents) };
   }
-  const [, groupId, memberId] = parse(MEMBER_KEY, parts);
+  const [, groupId, memberId] = parseAs(MEMBER_KEY, parts);
   return { kind, groupId, memberId, value: contents === undefined ? undefined : decodeMember(memberId, contents) };
 }
 
-function parseJson(what: string, bytes: Buffer): unknown {
-  try {
-    return JSON.parse(bytes.toString('utf8'));
-  } catch {
-    throw new Error(`its ${what} is not JSON`);
-  }
-}
-
-function isNewer(contents: unknown): boolean {
-  const version = typeof contents === 'object' && contents !== null && 'v' in contents ? contents.v : undefined;
-  if (typeof version !== 'number') throw new Error('its value names no version');
-  return version > VERSION;
-}
-
-function parse<T>(schema: v.GenericSchema<unknown, T>, input: unknown): T {
-  const parsed = v.safeParse(schema, input, { abortEarly: true });
-  if (parsed.success) return parsed.output;
-  const [issue] = parsed.issues;
-  throw new Error(`${v.getDotPath(issue) ?? 'it'}: ${issue.message}`);
-}
-
 function decodeOffset(parts: unknown, contents: unknown): GroupRecord {
-  const [kind, groupId, topicId, partition] = parse(OFFSET_KEY, parts);
+  const [kind, groupId, topicId, partition] = parseAs(OFFSET_KEY, parts);
   return {
     kind,
     groupId,
     topicId,
     partition,
-    value: contents === undefined ? undefined : parse(OFFSET_VALUE, contents),
+    value: contents === undefined ? undefined : parseAs(OFFSET_VALUE, contents),
   };
 }
 
 function decodePending(parts: unknown, contents: unknown): GroupRecord {
-  const [kind, groupId, producerId] = parse(PENDING_KEY, parts);
+  const [kind, groupId, producerId] = parseAs(PENDING_KEY, parts);
   if (contents === undefined) return { kind, groupId, producerId, value: undefined };
-  const { epoch, offsets } = parse(PENDING_VALUE, contents);
+  const { epoch, offsets } = parseAs(PENDING_VALUE, contents);
   const byPartition = new Map(offsets.map((offset) => [partitionKey(offset), offset]));
   return { kind, groupId, producerId, value: { producerEpoch: epoch, offsets: byPartition } };
 }
 
 function decodeGroup(contents: unknown): StoredGroup {
-  const { epoch, emptySinceMs } = parse(GROUP_VALUE, contents);
+  const { epoch, emptySinceMs } = parseAs(GROUP_VALUE, contents);
   return { epoch, emptySinceMs };
 }
 
 function decodeTopics(contents: unknown): BegunTopic[] {
-  return parse(TOPICS_VALUE, contents).topics.map(([name, id, partitionCount]) => ({ name, id, partitionCount }));
+  return parseAs(TOPICS_VALUE, contents).topics.map(([name, id, partitionCount]) => ({ name, id, partitionCount }));
 }
 
 function decodeMember(memberId: string, contents: unknown): StoredMember {
-  const { topics, pattern, assigned, revoking, instanceId, assignor, ...rest } = parse(MEMBER_VALUE, contents);
+  const { topics, pattern, assigned, revoking, instanceId, assignor, ...rest } = parseAs(MEMBER_VALUE, contents);
   return {
     ...rest,
     memberId,

@@ -164,6 +164,7 @@ export class TransactionCoordinator implements TransactionCoordinatorApi {
     const entry = this.#find(command);
     const adding = await entry.exclusively(async () => {
       entry.shard.check();
+      if (entry.recovering > 0) throw recoveryRefusal(entry, command);
       this.#add(entry, { kind: 'add-offsets', producer: command, groupId: command.groupId });
       return { refused: this.#addToGroup(entry, { ...offsets, producerId, producerEpoch }) };
     });
@@ -187,6 +188,7 @@ export class TransactionCoordinator implements TransactionCoordinatorApi {
     checkIdentity(producer);
     this.#checkOpen();
     const entry = this.#find(producer);
+    if (commit && isAboutToBeAborted(entry, producer)) throw recoveryRefusal(entry, producer);
     return identityOf(await this.#runner.run(entry, { kind: 'end', producer, commit }));
   }
 
@@ -289,11 +291,15 @@ function identityOf(outcome: TransactionOutcome): ProducerIdentity {
   throw toLogError(new Error(`a call ended with ${outcome.kind}`));
 }
 
+/** What the producer has open was found after a restart. */
+function isAboutToBeAborted({ state, recovering }: TransactionEntry, producer: TransactionalProducer): boolean {
+  return recovering > 0 && !isPrepared(state) && isSameIdentity(producer, state.identity);
+}
+
 /** What the producer has open is about to be aborted, or something of its id before. */
-function recoveryRefusal({ state }: TransactionEntry, producer: TransactionalProducer): LogError {
+function recoveryRefusal(entry: TransactionEntry, producer: TransactionalProducer): LogError {
   const { transactionalId } = producer;
-  const isOpen = !isPrepared(state) && isSameIdentity(producer, state.identity);
-  return isOpen
+  return isAboutToBeAborted(entry, producer)
     ? transactionAborted(transactionalId, producer, 'restart')
     : concurrentTransactions(transactionalId, producer);
 }

@@ -1,4 +1,6 @@
 /** A transactional id that is kept: its state, and what is under way for it. */
+import { assert } from '../../core/assert.js';
+import { isPrepared } from './transaction.js';
 import type { TransactionShard } from './transaction-shard.js';
 import type { TransactionState } from './transaction-types.js';
 
@@ -61,6 +63,8 @@ export class TransactionEntry {
 
   /** Resolves when the decided transaction is completed. @throws LogError BROKER_DRAINING, INTERNAL */
   async completed(): Promise<void> {
+    const isUnderWay = this.#completing !== undefined || !isPrepared(this.state);
+    assert(isUnderWay, `nobody completes what is decided of ${this.transactionalId}`);
     await this.#completing;
   }
 }

@@ -2,13 +2,8 @@
 import { describe, expect, test } from 'vitest';
 import type { StoredMember } from '../../../src/broker/groups/group-types.js';
 import { offsetsPartitionOf } from '../../../src/broker/groups/offsets-topic.js';
-import {
-  decodeRecord,
-  type EncodedRecord,
-  encodeMembership,
-  encodeOffset,
-  encodePending,
-} from '../../../src/broker/groups/records.js';
+import { decodeRecord, encodeMembership, encodeOffset, encodePending } from '../../../src/broker/groups/records.js';
+import type { StateRecord } from '../../../src/broker/state-topic/state-record.js';
 import { partitionKey, toTopicId } from '../../../src/core/types.js';
 
 const TOPIC_ID = toTopicId('00000000-0000-4000-8000-000000000001');
@@ -40,7 +35,7 @@ const MEMBER: StoredMember = {
   revoking: [{ topic: 't', topicId: TOPIC_ID, partition: 1, since: 3, revokedAt: 9 }],
 };
 
-function roundTrip({ key, value }: EncodedRecord): unknown {
+function roundTrip({ key, value }: StateRecord): unknown {
   return decodeRecord(key, value);
 }
 

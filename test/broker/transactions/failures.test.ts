@@ -120,6 +120,7 @@ describe('while a decision is on its way to the log', () => {
     await adding.isHeld();
     const commit = held(tx.commit(producer));
     await commit.isHeld();
+    expect(await tx.status()).toBe('ongoing 0/0');
     release();
     expect(await adding.answer).toEqual([]);
     await commit.answer;
@@ -233,6 +234,20 @@ describe('what nobody answers for', () => {
     await tx.whileTimePasses(() => tx.openCount() === 0, 'it is aborted');
     expect([await tx.coordinator.findHanging(), (await tx.committed())[2]]).toEqual([[], []]);
     expect(tx.partition(2).producers()[0]).toMatchObject({ producerId: 777_777, producerEpoch: 4 });
+  });
+
+  test('after a restart on a full disk is aborted as soon as there is room, and nothing is added to it until then', async () => {
+    await tx.close();
+    storage.fault = (what) => (what === 'append' ? failure('STORAGE_FULL') : undefined);
+    const after = await started({ epoch: 2 });
+    await held(after.coordinator.list()).turns();
+    await rejection(after.send(producer, 2, 'b'), 'TRANSACTION_ABORTABLE');
+    await rejection(after.addOffsets(producer, 2), 'TRANSACTION_ABORTABLE');
+    await rejection(after.commit(producer), 'TRANSACTION_ABORTABLE');
+    heal();
+    await after.whileTimePasses(() => after.openCount() === 0, 'it is aborted');
+    expect([await after.committed(), await after.groupOffset()]).toEqual([[[], [], []], undefined]);
+    expect(await after.abort(producer)).toMatchObject({ producerEpoch: 1 });
   });
 
   test('after a restart is aborted at once, whoever it belongs to', async () => {

@@ -12,12 +12,12 @@ export const DEFECTS = [
   'a restart leaves open what it finds in partitions',
   'a restart leaves waiting what it finds in groups',
   'a restart aborts what was to be committed',
-  'a restart takes up anew what was completed',
   'offsets are committed, and wait on',
-  'offsets that wait are told to nobody',
-  'offsets of an earlier epoch are committed with those of a later one',
+  'offsets are told while others wait',
+  'a transaction outlives the assignment of its input',
   'a repeated batch is appended',
   'readers read on to the high watermark',
+  'the record of a completion is overtaken by a later one',
   'nobody looks at timeouts',
 ] as const;
 

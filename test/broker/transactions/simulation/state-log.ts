@@ -1,7 +1,7 @@
 /** Where the coordinator keeps its records: one write after the other, each with its own delay. */
 import { decodeTransaction, encodeTransaction } from '../../../../src/broker/transactions/records.js';
 import type { StoredTransaction } from '../../../../src/broker/transactions/transaction-types.js';
-import type { World } from './world.js';
+import { keyOf, type World, writeMs } from './world.js';
 
 interface Write {
   readonly transactionalId: string;
@@ -38,12 +38,12 @@ export class StateLog {
   }
 
   #plan(): void {
-    const { timeline, chance, isStormy } = this.#world;
+    const { timeline, chance, weather } = this.#world;
     const queue = this.#queue;
-    timeline.after(chance.between(1, 6), () => {
+    timeline.after(writeMs(chance), () => {
       const write = queue === this.#queue ? queue.shift() : undefined;
       if (write === undefined) return;
-      const fails = isStormy && chance.of(FAILS);
+      const fails = weather.isStormy && chance.of(FAILS);
       if (!fails) this.#apply(write);
       if (queue.length > 0) this.#plan();
       write.done(!fails);
@@ -52,6 +52,8 @@ export class StateLog {
 
   #apply({ transactionalId, record }: Write): void {
     this.#durable.set(transactionalId, encodeTransaction(transactionalId, record));
+    const { status, identity, next } = record;
+    this.#world.trace?.(`  ${transactionalId} ${status} ${keyOf(identity)} then ${next && keyOf(next)}`);
     this.#world.oracle.decided(transactionalId, record);
   }
 

@@ -6,6 +6,7 @@ export type {
   ClusterDescription,
   ConfigValue,
   DeletedRecords,
+  ListOffsetsOptions,
   NewTopic,
   OffsetSpec,
   PartitionDescription,
@@ -27,6 +28,14 @@ export type {
   PartitionOffsetReset,
   ResetTarget,
 } from './client/admin-groups.js';
+export type {
+  HangingTransaction,
+  ListTransactionsOptions,
+  ProducerDescription,
+  TransactionDescription,
+  TransactionState,
+  TransactionSummary,
+} from './client/admin-transactions.js';
 export { type Client, connect } from './client/client.js';
 export type { PartitionRange, SendManyResult, SendResult } from './client/completions.js';
 export type { CommittedPosition, Consumer, SeekTo } from './client/consumer.js';
@@ -40,7 +49,9 @@ export type {
 export type { ConsumedBatch } from './client/group/consumed.js';
 export type { ConsumerEvent, PartitionsListener } from './client/group/consumer-events.js';
 export type { Handler } from './client/group/runner.js';
+export type { Consumed } from './client/group/transactional-offsets.js';
 export type { TopicPartition } from './client/group/types.js';
+export type { Isolation } from './client/isolation.js';
 export { murmur2 } from './client/murmur2.js';
 export type { Acks, ConnectOptions, ProducerOptions } from './client/options.js';
 export { keyPartitioner, type Partitioner } from './client/partitioner.js';
@@ -61,6 +72,9 @@ export {
   topic,
 } from './client/serdes.js';
 export { type KeyOf, type Subscribed, type TopicPattern, topicPattern, type ValueOf } from './client/topic-pattern.js';
+export type { Transaction } from './client/transaction.js';
+export type { TransactionalProducerOptions } from './client/transaction-options.js';
+export type { TransactionalProducer, TransactionOptions } from './client/transactional-producer.js';
 export type { Clock, Timer } from './core/clock.js';
 export { type ErrorMetadata, type GrpcCodeName, LogError, type Outcome, type Reason } from './core/errors.js';
 export type { Logger } from './core/logger.js';

@@ -6,6 +6,8 @@ import type { ProduceCommand } from './produce.js';
 import type { TransactionalProducer } from './transactions/coordinator-types.js';
 
 const MAX_MESSAGE_ID = 256;
+/** In one request: some milliseconds of work. */
+const MAX_MESSAGE_IDS = 10_000;
 /** Characters, none of them a control character or half of a surrogate pair, which UTF-8 could not keep. */
 const MESSAGE_ID = /^[^\p{Cc}\p{Cs}]+$/u;
 
@@ -71,6 +73,12 @@ export function checkMessageIds({ messageIds, records, expectedOffset }: Produce
     throw invalid(
       `The request has ${messageIds.length} message_ids for ${records.length} records. Send one for each record, or none.`,
       { message_id_count: messageIds.length, record_count: records.length },
+    );
+  }
+  if (messageIds.length > MAX_MESSAGE_IDS) {
+    throw invalid(
+      `The request has ${messageIds.length} message_ids; at most ${MAX_MESSAGE_IDS} are taken at once. Send several requests.`,
+      { message_id_count: messageIds.length, max_message_ids: MAX_MESSAGE_IDS },
     );
   }
   if (expectedOffset !== undefined) {

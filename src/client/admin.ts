@@ -1,13 +1,6 @@
 /** Topics, offsets, consumer groups and the cluster. */
 import { LogError } from '../core/errors.js';
-import type {
-  ConfigSourceName,
-  ListOffsetsRequest,
-  OffsetPositionName,
-  PartitionMessage,
-  RecordsToDeleteMessage,
-  TopicMessage,
-} from '../rpc/messages.js';
+import type { ListOffsetsRequest, OffsetPositionName, RecordsToDeleteMessage, TopicMessage } from '../rpc/messages.js';
 import { AdminCalls, allPages, type CallOptions } from './admin-calls.js';
 import {
   type GroupDescription,
@@ -18,6 +11,19 @@ import {
   listGroups,
   resetGroupOffsets,
 } from './admin-groups.js';
+import { describeTopic, summarizeTopic } from './admin-topics.js';
+import {
+  abortTransaction,
+  describeProducers,
+  describeTransaction,
+  findHangingTransactions,
+  type HangingTransaction,
+  type ListTransactionsOptions,
+  listTransactions,
+  type ProducerDescription,
+  type TransactionDescription,
+  type TransactionSummary,
+} from './admin-transactions.js';
 import type { Channel } from './channel.js';
 import { type Isolation, isolationLevelOf, resolveIsolation } from './isolation.js';
 import { methods } from './methods.js';
@@ -282,6 +288,45 @@ export class Admin {
     return resetGroupOffsets(this.#calls, reset, options);
   }
 
+  /** All transactional ids with their latest transactions, by id, page after page. */
+  listTransactions(options: ListTransactionsOptions = {}): Promise<TransactionSummary[]> {
+    return listTransactions(this.#calls, options);
+  }
+
+  /**
+   * A transactional id, and what its open or decided transaction writes to.
+   * @throws LogError TRANSACTIONAL_ID_NOT_FOUND
+   */
+  describeTransaction(transactionalId: string, options: CallOptions = {}): Promise<TransactionDescription> {
+    return describeTransaction(this.#calls, transactionalId, options);
+  }
+
+  /**
+   * Aborts the open transaction of a transactional id, whose producer is told TRANSACTION_ABORTABLE and can go on with
+   * another. Resolves to the state afterwards; one that is decided already is waited for.
+   * @throws LogError TRANSACTIONAL_ID_NOT_FOUND, INVALID_TXN_STATE (none is open)
+   */
+  abortTransaction(transactionalId: string, options: CallOptions = {}): Promise<TransactionDescription> {
+    return abortTransaction(this.#calls, transactionalId, options);
+  }
+
+  /** Open transactions in partitions that no transactional id answers for. The broker ends them by itself. */
+  findHangingTransactions(options: CallOptions = {}): Promise<HangingTransaction[]> {
+    return findHangingTransactions(this.#calls, options);
+  }
+
+  /**
+   * The producers that a partition remembers, by their ids.
+   * @throws LogError UNKNOWN_TOPIC_OR_PARTITION
+   */
+  describeProducers(
+    topic: string | { readonly name: string },
+    partition: number,
+    options: CallOptions = {},
+  ): Promise<ProducerDescription[]> {
+    return describeProducers(this.#calls, nameOf(topic), partition, options);
+  }
+
   /** The topic as the broker describes it. For the client's own use. */
   async lookUpTopic(name: string, options: CallOptions = {}): Promise<TopicMessage> {
     return (await this.#calls.idempotent(methods.getTopic, { name }, options)).topic;
@@ -325,33 +370,4 @@ function positionOf(spec: OffsetSpec): { position: OffsetPositionName; timestamp
     throw new LogError('INVALID_REQUEST', 'A time is a valid Date or a whole number of ms since the epoch.');
   }
   return { position: 'OFFSET_POSITION_UNSPECIFIED', timestampMs };
-}
-
-const CONFIG_SOURCES: Readonly<Record<ConfigSourceName, ConfigValue['source']>> = {
-  CONFIG_SOURCE_UNSPECIFIED: 'default',
-  CONFIG_SOURCE_DEFAULT: 'default',
-  CONFIG_SOURCE_BROKER: 'broker',
-  CONFIG_SOURCE_TOPIC: 'topic',
-};
-
-function summarizeTopic({ name, topicId, partitionCount, internal }: TopicMessage): TopicSummary {
-  return { name, topicId, partitionCount, internal };
-}
-
-function describeTopic(topic: TopicMessage): TopicDescription {
-  return {
-    ...summarizeTopic(topic),
-    partitions: topic.partitions.map(describePartition),
-    configs: topic.configs.map(({ key, value, source }) => ({ key, value, source: CONFIG_SOURCES[source] })),
-  };
-}
-
-function describePartition(partition: PartitionMessage): PartitionDescription {
-  const { failureReason, oldestTimestampMs, newestTimestampMs } = partition;
-  return {
-    ...partition,
-    oldestTimestampMs: oldestTimestampMs ?? undefined,
-    newestTimestampMs: newestTimestampMs ?? undefined,
-    failureReason: failureReason === '' ? undefined : failureReason,
-  };
 }

@@ -8,6 +8,7 @@ import type { ConsumerOptions } from './consumer-options.js';
 import { callFailure, closedError } from './failures.js';
 import { CommitStreams } from './group/commit-stream.js';
 import { consumerParts } from './group/consumer-parts.js';
+import type { TransactionalOffsets } from './group/transactional-offsets.js';
 import { MetadataCache } from './metadata-cache.js';
 import { methods } from './methods.js';
 import {
@@ -22,6 +23,8 @@ import { type ReadOptions, resolveReadOptions } from './read-options.js';
 import { TopicReader } from './reader.js';
 import type { Topic } from './serdes.js';
 import type { KeyOf, Subscribed, ValueOf } from './topic-pattern.js';
+import { resolveTransactionalOptions, type TransactionalProducerOptions } from './transaction-options.js';
+import { TransactionalProducer } from './transactional-producer.js';
 
 /** Anything that the client made and must close with itself. */
 interface Closable {
@@ -40,6 +43,8 @@ export class Client implements AsyncDisposable {
   readonly #metadata: MetadataCache;
   readonly #open = new Set<Closable>();
   readonly #consumers = new Set<Closable>();
+  readonly #working = new Set<TransactionalOffsets>();
+  readonly #transactionalProducers = new Set<Closable>();
   readonly #commitStreams: CommitStreams;
   #closing: Promise<void> | undefined;
 
@@ -70,6 +75,27 @@ export class Client implements AsyncDisposable {
       onClosed: () => this.#open.delete(producer),
     });
     this.#open.add(producer);
+    return producer;
+  }
+
+  /**
+   * Something to send records and commit offsets in transactions with. Whoever used the transactional id before is shut
+   * out with the first transaction.
+   * @throws LogError INVALID_REQUEST (an empty id), INVALID_CONFIG, CLOSED
+   */
+  transactionalProducer(transactionalId: string, options: TransactionalProducerOptions = {}): TransactionalProducer {
+    this.#throwIfClosed();
+    const producer: TransactionalProducer = new TransactionalProducer({
+      channel: this.#channel,
+      runtime: this.#options,
+      metadata: this.#metadata,
+      options: resolveTransactionalOptions(transactionalId, options),
+      requestTimeoutMs: this.#options.requestTimeoutMs,
+      maxRequestBytes: this.#maxRequestBytes,
+      working: this.#working,
+      onClosed: () => this.#transactionalProducers.delete(producer),
+    });
+    this.#transactionalProducers.add(producer);
     return producer;
   }
 
@@ -110,14 +136,15 @@ export class Client implements AsyncDisposable {
       requestTimeoutMs: this.#options.requestTimeoutMs,
       commitStreams: this.#commitStreams,
       open: this.#consumers,
+      working: this.#working,
       throwIfClosed: () => this.#throwIfClosed(),
     };
     return new Consumer(topics, options, consumerParts(client, options.group));
   }
 
   /**
-   * Ends consumers (which commit what is finished and leave their groups), closes producers (which drain), ends readers,
-   * then closes the connection. Idempotent.
+   * Ends consumers (which commit what is finished and leave their groups), closes transactional producers (which wait for
+   * the transaction under way), then other producers (which drain), ends readers, then closes the connection. Idempotent.
    */
   close(): Promise<void> {
     this.#closing ??= this.#close();
@@ -131,6 +158,7 @@ export class Client implements AsyncDisposable {
   async #close(): Promise<void> {
     // What consumers finish may still be produced from.
     await Promise.all([...this.#consumers].map((part) => part.close()));
+    await Promise.all([...this.#transactionalProducers].map((part) => part.close()));
     await Promise.all([...this.#open].map((part) => part.close()));
     this.#commitStreams.close();
     this.admin.markClosed();

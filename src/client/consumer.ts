@@ -17,6 +17,7 @@ import { keyOfPartition } from './group/holding.js';
 import { BatchLoop, type LoopOwner, RecordLoop } from './group/loops.js';
 import { notAssigned, overSince, Participation } from './group/participation.js';
 import { type Handler, Runner } from './group/runner.js';
+import { ConsumerOffsets, type TransactionalOffsets } from './group/transactional-offsets.js';
 import type { TopicPartition } from './group/types.js';
 import type { ReadRecord } from './record-batch.js';
 import { resolveSubscription, type Subscribed, type Subscription } from './topic-pattern.js';
@@ -52,6 +53,8 @@ export interface ConsumerParts
   ) => Promise<CommittedPosition[]>;
   /** Where iterations under way are registered, so that closing the client ends them. */
   readonly open: Set<{ close(): Promise<void> }>;
+  /** Where consumers that are iterated over are registered, for transactions. */
+  readonly working: Set<TransactionalOffsets>;
   /** @throws LogError CLOSED once the client is closed */
   readonly throwIfClosed: () => void;
 }
@@ -66,6 +69,7 @@ export class Consumer<K, V> implements AsyncIterable<ReadRecord<K, V>>, AsyncDis
   readonly #options: ResolvedConsumerOptions;
   readonly #parts: ConsumerParts;
   readonly #events: ConsumerEvents;
+  readonly #offsets: ConsumerOffsets;
   readonly #paused = new Map<string, TopicPartition>();
   readonly #owner: LoopOwner<K, V> = {
     begin: () => this.#begin(),
@@ -86,6 +90,12 @@ export class Consumer<K, V> implements AsyncIterable<ReadRecord<K, V>>, AsyncDis
     this.#options = resolveConsumerOptions(options);
     this.#parts = parts;
     this.#events = new ConsumerEvents(parts.runtime.logger);
+    this.#offsets = new ConsumerOffsets(this.#options.group, () => this.#current);
+  }
+
+  /** For the client's own use. */
+  static offsetsOf<K, V>(consumer: Consumer<K, V>): ConsumerOffsets {
+    return consumer.#offsets;
   }
 
   /**
@@ -252,12 +262,14 @@ export class Consumer<K, V> implements AsyncIterable<ReadRecord<K, V>>, AsyncDis
       ...this.#parts,
       options: this.#options,
       events: this.#events,
+      isBound: () => this.#offsets.isBound,
       paused: this.#paused,
       topicOf: this.#subscription.topicOf,
       createMembership: (listener) => this.#parts.createMembership(this.#subscription.wanted, this.#options, listener),
     });
     this.#current = participation;
     this.#parts.open.add(this.#closable);
+    this.#parts.working.add(this.#offsets);
     const { wanted } = this.#subscription;
     if ('topics' in wanted) void this.#parts.warnOfMissing(wanted.topics, participation.stopped);
     this.#stopListening = onAbort(signal, () => participation.stop(cancelled(signal as AbortSignal)));
@@ -270,6 +282,7 @@ export class Consumer<K, V> implements AsyncIterable<ReadRecord<K, V>>, AsyncDis
     this.#current = undefined;
     this.#stopListening();
     this.#parts.open.delete(this.#closable);
+    this.#parts.working.delete(this.#offsets);
   }
 
   async #commitRecord(record: ReadRecord<K, V>): Promise<void> {

@@ -198,8 +198,10 @@ export class Producer implements AsyncDisposable {
   begin(identity: ProducerIdentity): void {
     assert(this.#identities?.transactional === true, 'only a transactional producer begins transactions');
     if (this.failure !== undefined) this.abandon(this.failure);
-    const isSettled = this.#sender.isIdle && this.#accumulator.isEmpty;
-    assert(isSettled && this.#admission.waitingCount === 0 && this.#calls.size === 0, 'one transaction at a time');
+    const isSettled = this.#sender.isIdle && this.#accumulator.isEmpty && this.#admission.waitingCount === 0;
+    // One that was abandoned takes no more records, whenever its iterable yields again.
+    const isAnySending = [...this.#calls.keys()].some((call) => call.failure === undefined);
+    assert(isSettled && !isAnySending, 'one transaction at a time');
     this.#sender.begin();
     this.#identities.adopt(identity);
     this.#intake.restart(identity);
@@ -214,8 +216,9 @@ export class Producer implements AsyncDisposable {
   }
 
   /**
-   * For the client's own use: fails at once all that is unsettled, lingers or waits, and forgets what is in flight. Calls of
-   * `sendMany` take no more records and fail, each when its iterable has yielded once more at the latest.
+   * For the client's own use: fails at once all that is unsettled, lingers or waits, and forgets what is in flight. So does
+   * whatever is sent until the next transaction begins. Calls of `sendMany` take no more records and fail, each when its
+   * iterable has yielded once more at the latest.
    */
   abandon(error: LogError): void {
     this.#admission.giveUp(error);

@@ -4,6 +4,8 @@ import { toOffset } from '../core/types.js';
 import { type Isolation, resolveIsolation } from './isolation.js';
 import { atLeast } from './options.js';
 
+export type { Isolation } from './isolation.js';
+
 /** Messages that grpc-js takes from the wire before a paused reader makes it stop. */
 export const TRANSPORT_MESSAGES = 16;
 

@@ -44,8 +44,10 @@ export class Sender implements StreamOwner {
   readonly #streams = new Set<ProduceStream>();
   readonly #flushWaiters = new FlushWaiters();
   #current: ProduceStream | undefined;
-  /** Why nothing is taken or sent any more, if so. */
-  #refusal: LogError | undefined;
+  /** Why nothing is taken or sent any more, once it is closed. */
+  #closed: LogError | undefined;
+  /** Why nothing is taken or sent until the next transaction begins. */
+  #abandoned: LogError | undefined;
   /** The first failure since `begin`. */
   #failure: LogError | undefined;
   readonly #recovery: Recovery;
@@ -59,6 +61,10 @@ export class Sender implements StreamOwner {
       replaced: (batch, parts) => this.#replaced(batch, parts),
       pump: (lane) => this.pump(lane),
     });
+  }
+
+  get #refusal(): LogError | undefined {
+    return this.#closed ?? this.#abandoned;
   }
 
   /** Why a batch failed that was sealed since `begin`: the first one of them. */
@@ -75,7 +81,8 @@ export class Sender implements StreamOwner {
     this.#unsettled.add(batch);
     lane.queue.push(batch);
     this.#context.wakeAt(batch.sealedAtMs + this.#context.options.deliveryTimeoutMs);
-    if (this.#refusal !== undefined) this.#fail(batch, batch.withOutcome(this.#refusal));
+    const refusal = this.#refusal;
+    if (refusal !== undefined) this.#fail(batch, batch.withOutcome(refusal));
     else this.pump(lane);
   }
 
@@ -144,24 +151,24 @@ export class Sender implements StreamOwner {
   /** A transaction begins: nothing is unsettled. */
   begin(): void {
     this.#failure = undefined;
+    this.#abandoned = undefined;
   }
 
   /** Fails whatever is unsettled and drops the streams; takes nothing any more. */
   abort(error: LogError): void {
-    this.#refusal = closedError('producer');
+    this.#closed = closedError('producer');
     this.#drop(error);
   }
 
   /**
-   * Fails whatever is unsettled and drops the streams. Answers that come later are of no interest.
+   * Fails whatever is unsettled, and what still comes until a transaction begins, and drops the streams. Answers that
+   * come later are of no interest.
    * @param sealOpen seals what is not sealed yet, so that it fails as well
    */
   abandon(error: LogError, sealOpen: () => void): void {
-    const refusal = this.#refusal;
-    this.#refusal = error;
+    this.#abandoned = error;
     sealOpen();
     this.#drop(error);
-    this.#refusal = refusal;
   }
 
   #drop(error: LogError): void {

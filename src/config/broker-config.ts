@@ -184,7 +184,7 @@ const OWN_KEYS: OwnKeys = {
     250_000,
     1,
     100_000_000,
-    'Producers that all partitions together remember; beyond, a partition forgets the one that was idle longest. Each takes some 400 bytes of memory.',
+    'Producers that all partitions together remember; beyond, a partition forgets the one that was idle longest. Each takes up to 750 bytes of memory.',
   ),
   'message.ids.max': integer(
     500_000,

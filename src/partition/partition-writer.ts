@@ -4,6 +4,7 @@ import { assert } from '../core/assert.js';
 import type { Clock } from '../core/clock.js';
 import { LogError, toLogError } from '../core/errors.js';
 import type { Logger } from '../core/logger.js';
+import { Slices } from '../core/slices.js';
 import { toOffset } from '../core/types.js';
 import type { PartitionLog } from '../storage/engine.js';
 import { precedingFailed } from './append-lane.js';
@@ -13,8 +14,10 @@ import type { GroupSync } from './group-sync.js';
 import { keepRecords } from './message-ids/identified-records.js';
 import type { Admission, MessageIds } from './message-ids/message-ids.js';
 import type { PartitionProducers } from './producers/partition-producers.js';
+import { SLICE_MS } from './producers/producer-context.js';
 import type { DuplicateBatch } from './producers/producer-states.js';
 import type { TransactionEnd } from './producers/types.js';
+import { type Accepted, WriteGroup } from './write-group.js';
 
 /** One append to the log takes at most this much of what waits, so that a sync can begin in between. */
 const GROUP_BYTES = 4 * 1024 * 1024;
@@ -55,42 +58,6 @@ export interface PartitionWriterOptions {
   readonly sync: GroupSync;
   readonly producers: PartitionProducers;
   readonly messageIds: MessageIds;
-}
-
-/** What is answered once the log has taken the group. */
-interface Accepted {
-  /** Where the log must be durable up to for an answer that says so; undefined: none is asked for. */
-  readonly durableUpTo: number | undefined;
-  /** Whether it stands or falls with what the group appends. */
-  readonly isOfGroup: boolean;
-  readonly resolve: () => void;
-  readonly reject: (error: LogError) => void;
-}
-
-/** What one append to the log is to consist of. */
-class Group {
-  readonly batches: Buffer[] = [];
-  readonly accepted: Accepted[] = [];
-  readonly at: number;
-  readonly idSavepoint: number;
-  byteLength = 0;
-  /** Whether what is known of producers or message ids changes with it. */
-  isTracked = false;
-  /** Offset of the next record. */
-  next: number;
-
-  /** @param idSavepoint of the message ids, before any of the group */
-  constructor(at: number, idSavepoint: number) {
-    this.at = at;
-    this.idSavepoint = idSavepoint;
-    this.next = at;
-  }
-
-  add(batch: Buffer): void {
-    this.batches.push(batch);
-    this.byteLength += batch.length;
-    this.next = nextOffsetOf(batch, 0);
-  }
 }
 
 /** Batches with producers that may be appended, or are in the log already. */
@@ -183,8 +150,9 @@ export class PartitionWriter {
   }
 
   async #writeGroup(writes: readonly PendingWrite[]): Promise<void> {
-    const { log, sync, messageIds } = this.#options;
-    const group = new Group(log.endOffset, messageIds.savepoint());
+    const { log, sync, messageIds, clock } = this.#options;
+    let slices: Slices | undefined;
+    const group = new WriteGroup(log.endOffset, messageIds.savepoint());
     for (const pending of writes) {
       if (pending.kind === 'end') {
         this.#placeEnd(pending, group);
@@ -193,6 +161,10 @@ export class PartitionWriter {
       // Waits in place, so that no later append overtakes this one; what others sent to this partition waits along.
       const refusedRecords = pending.refusal === undefined ? undefined : await pending.refusal;
       this.#placeAppend(pending, refusedRecords, group);
+      if (!hasMessageIds(pending)) continue;
+      // Very many ids may wait, too.
+      slices ??= new Slices(clock, SLICE_MS);
+      if (slices.isOver) await slices.pause();
     }
     if (group.accepted.length === 0) return;
     const failure = group.batches.length === 0 ? undefined : await this.#append(group);
@@ -203,7 +175,7 @@ export class PartitionWriter {
     sync.plan();
   }
 
-  #placeAppend(pending: PendingAppend, refusedRecords: LogError | undefined, group: Group): void {
+  #placeAppend(pending: PendingAppend, refusedRecords: LogError | undefined, group: WriteGroup): void {
     const preceding = pending.options.place?.precedingFailure;
     const { place } = this.#options;
     if (preceding !== undefined) {
@@ -215,7 +187,7 @@ export class PartitionWriter {
     else this.#placePlain(pending, refusedRecords, group);
   }
 
-  #placePlain(pending: PendingAppend, refusedRecords: LogError | undefined, group: Group): void {
+  #placePlain(pending: PendingAppend, refusedRecords: LogError | undefined, group: WriteGroup): void {
     const refusal = this.#wrongOffset(pending, group.next) ?? refusedRecords;
     if (refusal !== undefined) {
       pending.reject(refusal);
@@ -231,7 +203,7 @@ export class PartitionWriter {
   }
 
   /** Records that are there already are left out; without any other, nothing is appended. */
-  #placeIdentified(pending: PendingAppend, refusedRecords: LogError | undefined, group: Group): void {
+  #placeIdentified(pending: PendingAppend, refusedRecords: LogError | undefined, group: WriteGroup): void {
     const { messageIds } = this.#options;
     const savepoint = messageIds.savepoint();
     try {
@@ -259,7 +231,7 @@ export class PartitionWriter {
   }
 
   /** What repeats batches of the log is answered with their offsets; an append is wholly a repetition or not at all. */
-  #placeProducers(pending: PendingAppend, refusedRecords: LogError | undefined, group: Group): void {
+  #placeProducers(pending: PendingAppend, refusedRecords: LogError | undefined, group: WriteGroup): void {
     const { states } = this.#producers;
     const savepoint = states.savepoint();
     const judged = this.#judge(pending, group.next);
@@ -305,7 +277,7 @@ export class PartitionWriter {
   }
 
   /** Nothing is appended where there is nothing to end, or what is open has begun later. */
-  #placeEnd({ end, resolve, reject }: PendingEnd, group: Group): void {
+  #placeEnd({ end, resolve, reject }: PendingEnd, group: WriteGroup): void {
     const { states } = this.#producers;
     const nowMs = this.#options.clock.now();
     const open = states.get(end.producerId)?.transaction;
@@ -322,7 +294,7 @@ export class PartitionWriter {
   /** @param lastOffset the largest of those that the answer tells */
   #accept(
     { options, resolve, reject }: PendingAppend,
-    group: Group,
+    group: WriteGroup,
     result: AppendResult,
     lastOffset: number = result.lastOffset,
   ): void {
@@ -350,7 +322,7 @@ export class PartitionWriter {
   }
 
   /** @returns why the log has not taken the group, if so; what was noted of its producers is then taken back */
-  async #append(group: Group): Promise<LogError | undefined> {
+  async #append(group: WriteGroup): Promise<LogError | undefined> {
     const { log, sync } = this.#options;
     try {
       const end = await log.append(group.batches, toOffset(group.at));
@@ -371,7 +343,7 @@ export class PartitionWriter {
    * Where the batches may be there all the same, the log takes no more, and readers must wait for their markers. But that
    * nobody is told that a record is there which may not be, its id is forgotten in any case.
    */
-  #forgetGroup(group: Group, failure: LogError): void {
+  #forgetGroup(group: WriteGroup, failure: LogError): void {
     this.#options.messageIds.undoTo(group.idSavepoint);
     const { states } = this.#producers;
     if (failure.outcome === 'none') states.undoTo(0);

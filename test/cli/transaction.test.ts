@@ -44,7 +44,12 @@ const ended = {
 
 test('transactional ids are listed', async () => {
   fake.onGroups = () => ({ transactions: [ongoing, ended] });
-  expect((await run(['transaction', 'list'])).stdout).toMatchInlineSnapshot();
+  expect((await run(['transaction', 'list'])).stdout).toMatchInlineSnapshot(`
+    "ID         STATE            PRODUCER ID  EPOCH  TIMEOUT MS  STARTED                   CHANGED
+    billing-1  ongoing                 4001      7       60000  2026-11-25T09:30:00.000Z  2026-11-25T09:30:00.005Z
+    billing-2  complete-commit         4001      7       60000  -                         2026-11-25T09:30:00.005Z
+    "
+  `);
   const [first, second] = JSON.parse((await run(['transaction', 'list', '--json'])).stdout);
   expect(first).toMatchObject({ transactionalId: 'billing-1', state: 'ongoing', startTimeMs: TIME });
   expect(second).toMatchObject({ transactionalId: 'billing-2', state: 'complete-commit', startTimeMs: null });
@@ -54,13 +59,27 @@ test('transactional ids are listed', async () => {
 
 test('a transactional id is described with what its transaction writes to', async () => {
   fake.onGroups = () => ({ transaction: ongoing });
-  expect((await run(['transaction', 'describe', 'billing-1'])).stdout).toMatchInlineSnapshot();
+  expect((await run(['transaction', 'describe', 'billing-1'])).stdout).toMatchInlineSnapshot(`
+    "Transactional id billing-1: ongoing, producer id 4001, epoch 7
+    Transactions may take 60000 ms. Last change: 2026-11-25T09:30:00.005Z.
+    The transaction began at 2026-11-25T09:30:00.000Z.
+    It commits offsets of group billing.
+
+    TOPIC     PARTITION
+    invoices          0
+    invoices          3
+    "
+  `);
   expect(JSON.parse((await run(['transaction', 'describe', 'billing-1', '--json'])).stdout)).toMatchObject({
     groupIds: ['billing'],
     partitions: ongoing.partitions,
   });
   fake.onGroups = () => ({ transaction: ended });
-  expect((await run(['transaction', 'describe', 'billing-2'])).stdout).toMatchInlineSnapshot();
+  expect((await run(['transaction', 'describe', 'billing-2'])).stdout).toMatchInlineSnapshot(`
+    "Transactional id billing-2: complete-commit, producer id 4001, epoch 7
+    Transactions may take 60000 ms. Last change: 2026-11-25T09:30:00.005Z.
+    "
+  `);
 });
 
 test('an unknown transactional id is refused in one line', async () => {
@@ -75,7 +94,9 @@ test('a transaction is aborted with --yes, or by whoever says yes', async () => 
   const calls: string[] = [];
   fake.onGroups = (method) => {
     calls.push(method);
-    return { transaction: method === 'AbortTransaction' ? { ...ended, state: 'TRANSACTION_STATE_COMPLETE_ABORT' } : ongoing };
+    return {
+      transaction: method === 'AbortTransaction' ? { ...ended, state: 'TRANSACTION_STATE_COMPLETE_ABORT' } : ongoing,
+    };
   };
   const aborted = await run(['transaction', 'abort', 'billing-1', '--yes']);
   expect(aborted).toMatchObject({ code: 0, stdout: 'The transaction of billing-1 is aborted.\n' });
@@ -105,7 +126,11 @@ test('hanging transactions are listed, of which there should be none', async () 
   fake.onGroups = () => ({
     transactions: [{ topic: 'invoices', partition: 3, producerId: 4001, producerEpoch: 7, firstOffset: 12 }],
   });
-  expect((await run(['transaction', 'find-hanging'])).stdout).toMatchInlineSnapshot();
+  expect((await run(['transaction', 'find-hanging'])).stdout).toMatchInlineSnapshot(`
+    "TOPIC     PARTITION  PRODUCER ID  EPOCH  FIRST OFFSET
+    invoices          3         4001      7            12
+    "
+  `);
 });
 
 test('the producers of a partition are described', async () => {
@@ -123,7 +148,14 @@ test('the producers of a partition are described', async () => {
       },
     ],
   });
-  expect((await run(['producer', 'describe', 'invoices', '--partition', '3'])).stdout).toMatchInlineSnapshot();
+  expect((await run(['producer', 'describe', 'invoices', '--partition', '3'])).stdout).toMatchInlineSnapshot(`
+    "PRODUCER ID  EPOCH  LAST SEQUENCE  LAST TIMESTAMP            OPEN SINCE                AT OFFSET
+           4001      7             41  2026-11-25T09:30:00.000Z  -                                 -
+           4002      7              -  -                         2026-11-25T09:30:00.000Z         12
+
+    2 producers
+    "
+  `);
   const [first, second] = JSON.parse(
     (await run(['producer', 'describe', 'invoices', '--partition', '3', '--json'])).stdout,
   );

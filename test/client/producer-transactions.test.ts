@@ -149,6 +149,28 @@ test('what is abandoned fails at once, in flight, sealed, lingering and waiting,
   expect((await t.broker.partition('words').values()).slice(2)).toEqual(values(20, 'x'));
 });
 
+test('between what was abandoned and the next transaction nothing is sent, not even by a sendMany that is still at it', async () => {
+  await using t = await start();
+  t.producer.begin({ producerId: 9, producerEpoch: 0 });
+  await Promise.all(send(t, ['first']));
+  let goOn = (): void => {};
+  const paused = new Promise<void>((resolve) => {
+    goOn = resolve;
+  });
+  const endless = async function* (): AsyncGenerator<{ value: string }> {
+    await paused;
+    for (let i = 0; ; i++) yield { value: `late${i}` };
+  };
+  const call = rejection(t.producer.sendMany(words, endless()), 'TRANSACTION_ABORTABLE');
+  t.producer.abandon(ABORTED);
+  expect(await outcomesOf(send(t, ['between']))).toEqual(['TRANSACTION_ABORTABLE none']);
+  t.producer.begin({ producerId: 9, producerEpoch: 1 });
+  goOn();
+  await call;
+  await Promise.all(send(t, ['second']));
+  expect(await t.broker.partition('words').values()).toEqual(['first', 'second']);
+});
+
 test('what lingers is abandoned without being sent', async () => {
   await using t = await start({ batchBytes: 64 * 1024, lingerMs: 10_000 });
   t.producer.begin({ producerId: 9, producerEpoch: 0 });

@@ -22,7 +22,7 @@ export function checkHistory(events: readonly HistoryEvent[], options: HistoryOp
   const index = new HistoryIndex(events);
   const mustSee = new MustSee(index, options);
   return [
-    ...checkRecords(index, options),
+    ...checkRecords(index),
     ...checkSends(index),
     ...checkReading(index, new MustSee(index, options)),
     ...checkGroups(index, mustSee),

@@ -36,8 +36,7 @@ const MAX_PAUSE_MS = 1_500;
 /** Of what is not deleted yet, the share that a deletion takes. */
 const DELETED_SHARE = 0.3;
 
-/** Producers have no sequences: what is sent again after a lost answer may be in the log twice. */
-const OPTIONS: HistoryOptions = { compacted: new Set([TABLE.name]), allowDuplicates: true };
+const OPTIONS: HistoryOptions = { compacted: new Set([TABLE.name]) };
 
 test(
   'clients that come and go find every promise kept (invariants 1, 4, 5, 6, 7, 16)',

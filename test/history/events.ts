@@ -179,6 +179,4 @@ export type HistoryEvent =
 export interface HistoryOptions {
   /** Topics of which compaction removes records that a later one with the same key replaces. */
   readonly compacted?: ReadonlySet<string>;
-  /** Whether a retried send may be in the log twice: producers without sequences. */
-  readonly allowDuplicates?: boolean;
 }

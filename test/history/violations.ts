@@ -14,10 +14,7 @@ export type ViolationKind =
    * with a reader to the end of each partition, when all that was acknowledged is durable and no transaction is open.
    */
   | 'unseen'
-  /**
-   * A value stands at two offsets. With `allowDuplicates` only if both were acknowledged: a retried send may be in the
-   * log twice, but its producer knows one of the two.
-   */
+  /** A value stands at two offsets: a send that was repeated is in the log twice. */
   | 'duplicate'
   /** A record was seen whose send certainly failed, or, by a reader of committed data, whose transaction was aborted. */
   | 'aborted-read'

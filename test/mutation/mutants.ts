@@ -2,6 +2,7 @@
 import type { Mutant } from './mutant.js';
 import { CLASSIC_MUTANTS } from './mutants/classic.js';
 import { DURABILITY_MUTANTS } from './mutants/durability.js';
+import { EXACTLY_ONCE_MUTANTS } from './mutants/exactly-once.js';
 import { GROUP_MUTANTS } from './mutants/groups.js';
 import { LIFECYCLE_MUTANTS } from './mutants/lifecycle.js';
 import { READING_MUTANTS } from './mutants/reading.js';
@@ -19,6 +20,7 @@ export const OTHERS: readonly Mutant[] = [
   ...WRITING_MUTANTS,
   ...LIFECYCLE_MUTANTS,
   ...GROUP_MUTANTS,
+  ...EXACTLY_ONCE_MUTANTS,
 ];
 
 export const MUTANTS: readonly Mutant[] = [...ALWAYS, ...OTHERS];

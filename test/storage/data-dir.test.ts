@@ -92,16 +92,16 @@ test('a newer format is refused with both versions', async () => {
   const failure = await failureOf(rig.open());
   expect(failure).toMatchObject({
     reason: 'UNSUPPORTED_FORMAT',
-    metadata: { format_version: '7', supported_version: '3' },
+    metadata: { format_version: '7', supported_version: '4' },
   });
-  expect(failure.message).toMatch(/version 7.*version 3/);
+  expect(failure.message).toMatch(/version 7.*version 4/);
 });
 
 test('a directory of an older format is taken and has the newest one afterwards', async () => {
   const rig = new LocalRig();
   writeFileSync(join(rig.dataDir, 'meta.json'), '{"formatVersion":1}\n');
   await (await rig.open()).close();
-  expect(readFileSync(join(rig.dataDir, 'meta.json'), 'utf8')).toBe('{"formatVersion":3}\n');
+  expect(readFileSync(join(rig.dataDir, 'meta.json'), 'utf8')).toBe('{"formatVersion":4}\n');
 });
 
 test.each(['not json', '{}', '{"formatVersion":"1"}', '{"formatVersion":0}'])(

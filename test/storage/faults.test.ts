@@ -238,11 +238,18 @@ test('the entry of a new file is durable before its first batch counts as durabl
   expect(log.durableOffset).toBe(0);
 });
 
-/** Appends over several rolls, flushes, trims, changes metadata. Notes what was acknowledged. */
-async function liveUntilStopped(
-  rig: LocalRig,
-): Promise<{ written: number; durable: number; trimmed: number; metadata: boolean }> {
-  const acknowledged = { written: 0, durable: 0, trimmed: 0, metadata: false };
+interface Acknowledged {
+  written: number;
+  durable: number;
+  trimmed: number;
+  metadata: boolean;
+  /** What the side file holds that is written twice. */
+  snapshot: 'none' | 'one' | 'two';
+}
+
+/** Appends over several rolls, flushes, trims, changes metadata and a side file. Notes what was acknowledged. */
+async function liveUntilStopped(rig: LocalRig): Promise<Acknowledged> {
+  const acknowledged: Acknowledged = { written: 0, durable: 0, trimmed: 0, metadata: false, snapshot: 'none' };
   try {
     const engine = await rig.open();
     const log = await engine.open(partition(), EPOCH, SMALL);
@@ -252,6 +259,10 @@ async function liveUntilStopped(
         await log.flush(log.endOffset);
         acknowledged.durable = log.durableOffset;
       }
+    }
+    for (const contents of ['one', 'two'] as const) {
+      await log.sideFiles.write('snapshot', toOffset(6), Buffer.from(contents));
+      acknowledged.snapshot = contents;
     }
     acknowledged.metadata = (await engine.metadata.compareAndSet('k', 'v', 0)).ok;
     await log.trim(toOffset(4));
@@ -282,6 +293,10 @@ test('a process that stops at any call loses nothing that was acknowledged and s
     expect(log.startOffset).toBeGreaterThanOrEqual(acknowledged.trimmed);
     const bases = basesOf({ chunks: [await readAll(log)] });
     expect(bases).toEqual(Array.from({ length: log.endOffset - log.startOffset }, (_, i) => log.startOffset + i));
+    const snapshot = (await log.sideFiles.read('snapshot', toOffset(6)))?.toString() ?? 'none';
+    const later = { none: ['none', 'one'], one: ['one', 'two'], two: ['two'] }[acknowledged.snapshot];
+    expect(later, `stopped at call ${stopAt}`).toContain(snapshot);
+    expect(log.sideFiles.offsets('snapshot')).toEqual(snapshot === 'none' ? [] : [6]);
     if (acknowledged.metadata) expect(await engine.metadata.get('k')).toMatchObject({ value: 'v' });
     expect(after.messages('error')).toEqual([]);
     await fill(log, 1);

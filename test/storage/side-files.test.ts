@@ -1,7 +1,10 @@
 /** Files beside the files of a log: what faults, crashes and lost records leave of them (invariants 15, 19, 20). */
 import { existsSync, readdirSync, rmSync, truncateSync, writeFileSync } from 'node:fs';
+import { Writable } from 'node:stream';
 import { describe, expect, test } from 'vitest';
 import { crc32c } from '../../src/batch/crc32c.js';
+import { verifyDataDir } from '../../src/cli/log-verify.js';
+import { Output } from '../../src/cli/output.js';
 import { toEpoch, toOffset } from '../../src/core/types.js';
 import type { PartitionLog } from '../../src/storage/engine.js';
 import { CHECKPOINT_NAME } from '../../src/storage/local/checkpoint.js';
@@ -9,6 +12,7 @@ import { verifyDataDirectory } from '../../src/storage/local/verify.js';
 import { Programme } from '../support/programme.js';
 import { byProducer, keyed } from './compaction/support.js';
 import { problemsOf } from './keyed.js';
+import { DiskRig } from './power-cuts.js';
 import { batchAt, CONFIG, EPOCH, failureOf, fill, LocalRig, partition, patch, reasonOf } from './support.js';
 
 async function openLog(rig: LocalRig, epoch = EPOCH): Promise<PartitionLog> {
@@ -74,6 +78,24 @@ test('what lies above the end of a log that has lost records is gone, for good',
   expect(existsSync(after.file(4, '.snapshot'))).toBe(false);
   await fill(again, 2);
   expect(await textOf(again, 4)).toBeUndefined();
+});
+
+test('what was removed for that does not come back with a power cut, once other records have its offsets', async () => {
+  const first = new DiskRig();
+  const engine = await first.open();
+  await fill(await engine.open(partition(), EPOCH, CONFIG), 1);
+  await engine.close();
+  const second = first.cut();
+  const lost = await (await second.open()).open(partition(), toEpoch(2), CONFIG);
+  await fill(lost, 1);
+  await write(lost, 2, 'state that is lost');
+  const third = second.cut();
+  const log = await (await third.open()).open(partition(), toEpoch(3), CONFIG);
+  expect([log.endOffset, log.sideFiles.offsets('snapshot')]).toEqual([1, []]);
+  await fill(log, 1);
+  await log.flush(log.endOffset);
+  const found = await (await third.cut().open()).open(partition(), toEpoch(4), CONFIG);
+  expect([found.endOffset, found.sideFiles.offsets('snapshot')]).toEqual([2, []]);
 });
 
 test('a file that is larger than any is passed over, and one that is not there as well', async () => {
@@ -253,6 +275,25 @@ describe('log verify', () => {
     await log.sideFiles.write('txnindex', toOffset(0), Buffer.from('whatever'));
     await log.flush(log.endOffset);
     expect(await problemsOf(rig.dataDir)).toEqual([]);
+  });
+
+  test('prints a snapshot that does not hold, and ends well', async () => {
+    const rig = new LocalRig();
+    const log = await openLog(rig);
+    await fill(log, 2);
+    await log.sideFiles.write('snapshot', toOffset(2), snapshotOf('state').fill(0, 8));
+    await log.flush(log.endOffset);
+    const lines: string[] = [];
+    const write = (chunk: Buffer, _encoding: string, done: () => void): void => {
+      lines.push(...chunk.toString().split('\n'));
+      done();
+    };
+    const output = new Output(new Writable({ write }));
+    await verifyDataDir(rig.dataDir, output);
+    await output.flush();
+    const what = 'byte 0, offset 2: its checksum does not match (will be rebuilt)';
+    expect(lines).toContain(`snapshot: ${rig.file(2, '.snapshot')}, ${what}`);
+    expect(lines).toContain('No corruption, 1 snapshot to rebuild.');
   });
 
   test('finds every flipped bit of a snapshot and every cut, and takes them for no corruption (invariant 13)', async () => {

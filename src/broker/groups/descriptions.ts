@@ -11,7 +11,7 @@ import type {
 import { labelOf } from './group.js';
 import { heartbeatIntervalMs } from './group-config.js';
 import type { GroupEntry } from './group-entry.js';
-import type { GroupState, Member } from './group-types.js';
+import type { GroupState, HeldPartition, Member } from './group-types.js';
 import type { CommittedOffsets } from './offsets.js';
 
 const SLICE_MS = 5;
@@ -58,8 +58,13 @@ export function snapshotOf(state: GroupState, offsets: CommittedOffsets): GroupS
 
 function describe(member: Member): MemberDescription {
   const { memberId, instanceId, clientId, host, epoch, subscription, away, assigned, revoking } = member;
-  const partitions = [...assigned.values(), ...revoking.values()];
+  const partitions = [...assigned.values(), ...revoking.values()].map(asShown);
   return { memberId, instanceId, clientId, host, memberEpoch: epoch, subscription, away, partitions };
+}
+
+/** Without what only the state machine goes by. */
+function asShown({ topic, topicId, partition, since }: HeldPartition): HeldPartition {
+  return { topic, topicId, partition, since };
 }
 
 /** All that the member may hold. */

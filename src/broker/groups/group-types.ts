@@ -45,12 +45,17 @@ export interface HeldPartition extends GroupPartition {
   readonly since: number;
 }
 
+/** A partition that is a member's until it is asked back. */
+export interface GivenPartition extends HeldPartition {
+  /** Whether its offset was reset since it was given. After a restart nobody knows: then it counts as reset. */
+  readonly wasReset: boolean;
+}
+
 /** A partition that a member was told to give up, and holds until it says otherwise. */
 export interface RevokedPartition extends HeldPartition {
   /**
    * The member's epoch when it was told. A report that is older says nothing about it. `since` is lower, unless the offset
-   * was reset and no answer can tell the member so any more, or it never knew that it had the partition: then it may commit
-   * nothing of it.
+   * was reset and no answer can tell the member so any more: then it may commit nothing of it.
    */
   readonly revokedAt: number;
 }
@@ -68,7 +73,7 @@ export interface Member {
   readonly epoch: number;
   /** The highest that it has sent since the broker started: it knows what it was given until then. */
   readonly reportedEpoch: number;
-  readonly assigned: ReadonlyMap<PartitionKey, HeldPartition>;
+  readonly assigned: ReadonlyMap<PartitionKey, GivenPartition>;
   readonly revoking: ReadonlyMap<PartitionKey, RevokedPartition>;
   readonly sessionDeadlineMs: number;
   /**

@@ -13,6 +13,7 @@ import type { GroupStateLabel } from './coordinator-types.js';
 import { Draft } from './draft.js';
 import type {
   BegunTopic,
+  GivenPartition,
   GroupEvent,
   GroupNow,
   GroupPartition,
@@ -222,7 +223,10 @@ function endSession(draft: Draft, member: Member): void {
 }
 
 function restoreMember(stored: StoredMember, now: GroupNow): Member {
-  const assigned = stored.assigned.map((held): [string, HeldPartition] => [partitionKey(held), held]);
+  const assigned = stored.assigned.map((held): [string, GivenPartition] => [
+    partitionKey(held),
+    { ...held, wasReset: true },
+  ]);
   const revoking = stored.revoking.map((held): [string, RevokedPartition] => [partitionKey(held), held]);
   const member: Member = {
     ...stored,

@@ -1,7 +1,7 @@
 /** Joining a group: as a new member, once more, or in the place of a static member that is away. */
 import { LogError } from '../../core/errors.js';
 import type { Draft } from './draft.js';
-import type { GroupEvent, HeldPartition, Member, PartitionKey, Subscription } from './group-types.js';
+import type { GivenPartition, GroupEvent, Member, PartitionKey, Subscription } from './group-types.js';
 import { isSameSubscription, requestTarget } from './target.js';
 
 type Join = Extract<GroupEvent, { readonly kind: 'join' }>;
@@ -84,7 +84,10 @@ function takeOver(draft: Draft, away: Member, event: Join): void {
     epoch,
     reportedEpoch: 0,
     assigned: new Map(
-      [...away.assigned].map(([key, held]): [PartitionKey, HeldPartition] => [key, { ...held, since: epoch }]),
+      [...away.assigned].map(([key, held]): [PartitionKey, GivenPartition] => [
+        key,
+        { ...held, since: epoch, wasReset: false },
+      ]),
     ),
     away: false,
     claimedUntilMs: undefined,

@@ -4,6 +4,7 @@
  */
 import type { Draft } from './draft.js';
 import type {
+  GivenPartition,
   HeldPartition,
   Member,
   OwnedPartitions,
@@ -74,7 +75,7 @@ export function sendAway(draft: Draft, member: Member, sessionDeadlineMs: number
 export function resetPartitions(draft: Draft, partitions: ReadonlySet<PartitionKey>): void {
   const epoch = draft.drawEpoch();
   for (const member of draft.members.values()) {
-    const assigned = changed(member.assigned, partitions, (held) => ({ ...held, since: epoch }));
+    const assigned = changed(member.assigned, partitions, (held) => ({ ...held, since: epoch, wasReset: true }));
     const revoking = changed(member.revoking, partitions, (held) => ({ ...held, since: epoch }));
     if (assigned === member.assigned && revoking === member.revoking) continue;
     draft.put({ ...member, epoch, assigned, revoking });
@@ -91,11 +92,7 @@ function askBack(draft: Draft, member: Member): void {
     draft.put({ ...member, epoch, assigned });
     return;
   }
-  const asked = surplus.map(([key, held]): [PartitionKey, RevokedPartition] => {
-    // What it was not told of by now, be it that it was given the partition or that this was reset, it will never be.
-    const since = held.since > member.reportedEpoch ? epoch : held.since;
-    return [key, { ...held, since, revokedAt: epoch }];
-  });
+  const asked = surplus.map(([key, held]): [PartitionKey, RevokedPartition] => [key, revoked(member, held, epoch)]);
   draft.put({
     ...member,
     epoch,
@@ -103,6 +100,15 @@ function askBack(draft: Draft, member: Member): void {
     revoking: new Map([...member.revoking, ...asked]),
     revokeDeadlineMs: member.revokeDeadlineMs ?? draft.now.monotonicMs + member.rebalanceTimeoutMs,
   });
+}
+
+/**
+ * If it was not told of a reset by now, it will never be, and nothing that it commits is to undo that. But whoever may not
+ * have been told that it was given the partition may have been: then it has begun with it, and commits where.
+ */
+function revoked(member: Member, { wasReset, ...held }: GivenPartition, epoch: number): RevokedPartition {
+  const isUntold = wasReset && held.since > member.reportedEpoch;
+  return { ...held, since: isUntold ? epoch : held.since, revokedAt: epoch };
 }
 
 /** Gives free partitions to the members that are to have them, as far as these exist. */
@@ -119,7 +125,9 @@ function grant(draft: Draft, free: Iterable<PartitionKey>): void {
     const member = draft.member(memberId);
     const since = draft.drawEpoch();
     const assigned = new Map(member.assigned);
-    for (const [key, { topic, topicId, partition }] of given) assigned.set(key, { topic, topicId, partition, since });
+    for (const [key, { topic, topicId, partition }] of given) {
+      assigned.set(key, { topic, topicId, partition, since, wasReset: false });
+    }
     draft.put({ ...member, epoch: since, assigned });
   }
 }

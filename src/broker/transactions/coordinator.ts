@@ -1,6 +1,6 @@
 /** The coordinator of all transactions of this broker: checks what is asked, finds the id, and answers by what is durable. */
 import type { Clock } from '../../core/clock.js';
-import { toLogError } from '../../core/errors.js';
+import { type LogError, toLogError } from '../../core/errors.js';
 import type { Logger } from '../../core/logger.js';
 import type { Partition } from '../../partition/partition.js';
 import { checkGroupId } from '../groups/checks.js';
@@ -22,7 +22,7 @@ import type {
 import { Deadlines } from './deadlines.js';
 import { descriptionOf, summaryOf } from './descriptions.js';
 import { IdExpiry } from './id-expiry.js';
-import { transition } from './transaction.js';
+import { isPrepared, transition } from './transaction.js';
 import type { TransactionConfig } from './transaction-config.js';
 import type { TransactionEntry } from './transaction-entry.js';
 import {
@@ -32,6 +32,7 @@ import {
   otherProducerId,
   tooManyIds,
   tooManyOpenPartitions,
+  transactionAborted,
   transactionalIdNotFound,
 } from './transaction-errors.js';
 import { TransactionRunner } from './transaction-runner.js';
@@ -137,7 +138,8 @@ export class TransactionCoordinator implements TransactionCoordinatorApi {
     const entry = this.#find(producer);
     const where = placeOf(partition);
     const { status, identity, partitions } = entry.state;
-    if (entry.isChanging || entry.recovering > 0) throw concurrentTransactions(transactionalId, producer);
+    if (entry.recovering > 0) throw recoveryRefusal(entry, producer);
+    if (entry.isChanging) throw concurrentTransactions(transactionalId, producer);
     const isPart = status === 'ongoing' && isSameIdentity(producer, identity) && partitions.has(partitionKeyOf(where));
     if (isPart) return;
     if (this.#table.openPartitions >= MAX_OPEN_PARTITIONS) throw tooManyOpenPartitions(MAX_OPEN_PARTITIONS);
@@ -285,4 +287,13 @@ function identityOf(outcome: TransactionOutcome): ProducerIdentity {
   if (outcome.kind === 'refused') throw outcome.error;
   if (outcome.kind === 'answered') return outcome.identity;
   throw toLogError(new Error(`a call ended with ${outcome.kind}`));
+}
+
+/** What the producer has open is about to be aborted, or something of its id before. */
+function recoveryRefusal({ state }: TransactionEntry, producer: TransactionalProducer): LogError {
+  const { transactionalId } = producer;
+  const isOpen = !isPrepared(state) && isSameIdentity(producer, state.identity);
+  return isOpen
+    ? transactionAborted(transactionalId, producer, 'restart')
+    : concurrentTransactions(transactionalId, producer);
 }

@@ -7,7 +7,13 @@ import { completionEffects, isPrepared, needsProducerId, newTransaction, transit
 import type { TransactionEntry } from './transaction-entry.js';
 import { completedLater, notFlushed } from './transaction-errors.js';
 import type { TransactionTable } from './transaction-table.js';
-import type { TransactionEffect, TransactionEvent, TransactionNow, TransactionOutcome } from './transaction-types.js';
+import {
+  type TransactionEffect,
+  type TransactionEvent,
+  type TransactionNow,
+  type TransactionOutcome,
+  withProducerId,
+} from './transaction-types.js';
 import type { WorkUnderWay } from './work-under-way.js';
 
 export interface TransactionRunnerOptions {
@@ -139,9 +145,4 @@ export class TransactionRunner {
   async close(): Promise<void> {
     while (this.#completing.size > 0) await Promise.allSettled(this.#completing);
   }
-}
-
-function withProducerId(event: TransactionEvent, freshProducerId: number | undefined): TransactionEvent {
-  if (event.kind === 'enter' || event.kind === 'add-offsets' || event.kind === 'completed') return event;
-  return { ...event, freshProducerId };
 }

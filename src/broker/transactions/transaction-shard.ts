@@ -1,5 +1,5 @@
 /** One partition of the topic that keeps transactional ids. */
-import type { Clock } from '../../core/clock.js';
+import type { Clock, Timer } from '../../core/clock.js';
 import { LogError, toLogError } from '../../core/errors.js';
 import type { Logger } from '../../core/logger.js';
 import type { Partition } from '../../partition/partition.js';
@@ -12,6 +12,10 @@ import type { StoredTransaction } from './transaction-types.js';
 
 /** Between two attempts to read the partition, or to make durable what is in its log already. */
 const RETRY_MS = 1000;
+/** A record that nobody waits for is written after this at the latest, */
+const NOTE_DELAY_MS = 500;
+/** or when there are so many. */
+const MAX_NOTES = 1000;
 
 export interface TransactionShardOptions {
   readonly index: number;
@@ -31,6 +35,9 @@ export class TransactionShard {
   readonly #options: TransactionShardOptions;
   #writer: StateWriter | undefined;
   #failure: LogError | undefined;
+  /** Records that nobody waits for, by transactional id. */
+  readonly #notes = new Map<string, StoredTransaction>();
+  #notesTimer: Timer | undefined;
 
   constructor(options: TransactionShardOptions) {
     this.#options = options;
@@ -102,6 +109,7 @@ export class TransactionShard {
    */
   async persist(transactionalId: string, value: StoredTransaction | undefined): Promise<void> {
     const { clock, signal } = this.#options;
+    this.#notes.delete(transactionalId);
     let mayBeThere = false;
     for (;;) {
       try {
@@ -118,15 +126,28 @@ export class TransactionShard {
   }
 
   /**
-   * Writes a record that nobody waits for, once: with or without it the log tells the truth, and what is written after it
-   * goes on top of it.
+   * Writes a record that nobody waits for, some time, unless another one of its id comes first: with or without it the log
+   * tells the truth. So a producer that goes from one transaction to the next has one write for each of them.
    */
   note(transactionalId: string, value: StoredTransaction): void {
-    this.#write(transactionalId, value).catch((error: unknown) => {
-      const { reason } = toLogError(error);
-      this.#options.logger.warn({ transactionalId, reason }, 'the completion of a transaction is not on record');
-    });
+    this.#notes.set(transactionalId, value);
+    if (this.#notes.size >= MAX_NOTES) this.#writeNotes();
+    else this.#notesTimer ??= this.#options.clock.setTimer(NOTE_DELAY_MS, () => this.#writeNotes());
   }
+
+  #writeNotes(): void {
+    this.#notesTimer?.cancel();
+    this.#notesTimer = undefined;
+    const notes = [...this.#notes];
+    this.#notes.clear();
+    for (const [transactionalId, value] of notes) this.#write(transactionalId, value).catch(this.#lostNote);
+  }
+
+  readonly #lostNote = (error: unknown): void => {
+    const { logger, index } = this.#options;
+    const facts = { topic: TRANSACTION_TOPIC, partition: index, reason: toLogError(error).reason };
+    logger.debug(facts, 'the completion of a transaction is not on record; a restart completes it once more');
+  };
 
   async #write(transactionalId: string, value: StoredTransaction | undefined): Promise<void> {
     this.check();
@@ -140,8 +161,9 @@ export class TransactionShard {
     return error;
   }
 
-  /** Resolves when everything that was written is durable, or lost. */
-  async settled(): Promise<void> {
+  /** Writes what is to be written some time. Resolves when everything that was written is durable, or lost. */
+  async close(): Promise<void> {
+    this.#writeNotes();
     await this.#writer?.settled().catch(() => undefined);
   }
 }

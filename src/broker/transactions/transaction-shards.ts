@@ -93,6 +93,6 @@ export class TransactionShards {
     await this.#creating?.catch((error: unknown) =>
       this.#options.logger.warn({ err: error }, 'no topic for transactions'),
     );
-    await Promise.all(this.#shards.map((shard) => shard.settled()));
+    await Promise.all(this.#shards.map((shard) => shard.close()));
   }
 }

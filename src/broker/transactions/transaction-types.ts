@@ -2,6 +2,7 @@
  * What a transactional id is made of. Everything here is immutable: the state machine (`transaction.ts`) makes a new state
  * of an old one, and the coordinator takes it on when what has to be durable for it is.
  */
+import { assert } from '../../core/assert.js';
 import type { LogError } from '../../core/errors.js';
 import type { ProducerIdentity, TransactionPartition, TransactionStatus } from './coordinator-types.js';
 import type { GrowingMap } from './growing-map.js';
@@ -155,7 +156,21 @@ export function isSameIdentity(a: ProducerIdentity, b: ProducerIdentity | undefi
   return a.producerId === b?.producerId && a.producerEpoch === b.producerEpoch;
 }
 
+/** @param freshProducerId for one without epochs left */
+export function identityAfter(identity: ProducerIdentity, freshProducerId: number | undefined): ProducerIdentity {
+  const { producerId, producerEpoch } = identity;
+  if (producerId >= 0 && producerEpoch < LAST_EPOCH) return { producerId, producerEpoch: producerEpoch + 1 };
+  assert(freshProducerId !== undefined, 'a producer id without epochs left is followed by a fresh one');
+  return { producerId: freshProducerId, producerEpoch: 0 };
+}
+
 /** Key of a partition within a transaction. */
 export function partitionKeyOf({ topicId, partition }: TransactionPartition): string {
   return `${topicId}-${partition}`;
+}
+
+/** The event with a fresh producer id for what may need one. */
+export function withProducerId(event: TransactionEvent, freshProducerId: number | undefined): TransactionEvent {
+  if (event.kind === 'enter' || event.kind === 'add-offsets' || event.kind === 'completed') return event;
+  return { ...event, freshProducerId };
 }

@@ -16,6 +16,7 @@ import {
 } from './transaction-errors.js';
 import {
   type AbortCause,
+  identityAfter,
   isSameIdentity,
   LAST_EPOCH,
   MAX_GROUPS,
@@ -166,16 +167,6 @@ function persist(state: TransactionState): TransactionEffect {
   return { kind: 'persist', transactionalId: state.transactionalId, record };
 }
 
-/** The identity after this one. */
-function bumped(
-  { producerId, producerEpoch }: ProducerIdentity,
-  freshProducerId: number | undefined,
-): ProducerIdentity {
-  if (producerId >= 0 && producerEpoch < LAST_EPOCH) return { producerId, producerEpoch: producerEpoch + 1 };
-  assert(freshProducerId !== undefined, 'a producer id without epochs left is followed by a fresh one');
-  return { producerId: freshProducerId, producerEpoch: 0 };
-}
-
 /** The state between two transactions, under another identity. */
 function between(
   state: TransactionState,
@@ -200,7 +191,7 @@ function prepared(
   now: TransactionNow,
 ): TransactionTransition {
   const status = cause === undefined ? 'prepare-commit' : 'prepare-abort';
-  const next = bumped(state.identity, freshProducerId);
+  const next = identityAfter(state.identity, freshProducerId);
   const after: TransactionState = {
     ...state,
     status,
@@ -224,9 +215,10 @@ function init(state: TransactionState, event: Event<'init'>, now: TransactionNow
     if (state.status === 'ongoing') return prepared(state, 'producer', freshProducerId, now);
     if (state.cause === 'takeover' && isPrepared(state)) return refused(state, producerFenced(state, current));
     if (isPrepared(state)) return unchanged(state, WAITS);
-    const change = { identity: bumped(identity, freshProducerId), previous: current, cause: undefined };
+    const change = { identity: identityAfter(identity, freshProducerId), previous: current, cause: undefined };
     return answered({ ...between(state, 'empty', change, now), timeoutMs });
   }
+  if (isSameIdentity(current, state.next)) return unchanged(state, WAITS);
   if (!isSameIdentity(current, previous)) return refused(state, producerFenced(state, current));
   // An answer was lost, or what was open has just been aborted.
   if (state.timeoutMs !== timeoutMs) return answered({ ...state, timeoutMs, updateMs: now.wallMs });
@@ -237,7 +229,7 @@ function takeOver(state: TransactionState, event: Event<'init'>, now: Transactio
   const { timeoutMs, freshProducerId } = event;
   if (state.status === 'ongoing') return prepared(state, 'takeover', freshProducerId, now);
   if (isPrepared(state)) return unchanged(state, WAITS);
-  const change = { identity: bumped(state.identity, freshProducerId), previous: undefined, cause: undefined };
+  const change = { identity: identityAfter(state.identity, freshProducerId), previous: undefined, cause: undefined };
   return answered({ ...between(state, 'empty', change, now), timeoutMs });
 }
 
@@ -258,6 +250,8 @@ function addRefusal(state: TransactionState, producer: ProducerIdentity): LogErr
     if (isPrepared(state)) return preparedRefusal(state, producer);
     return state.suspect ? transactionAborted(transactionalId, producer, 'restart') : undefined;
   }
+  // Told before a restart that has lost the record of the completion.
+  if (isSameIdentity(producer, state.next)) return concurrentTransactions(transactionalId, producer);
   if (isSameIdentity(producer, previous) && status === 'complete-abort' && isForeign(cause)) {
     return transactionAborted(transactionalId, producer, cause);
   }
@@ -315,7 +309,8 @@ function addOffsets(state: TransactionState, event: Event<'add-offsets'>, now: T
 function end(state: TransactionState, event: Event<'end'>, now: TransactionNow): TransactionTransition {
   const { producer, commit } = event;
   if (isSameIdentity(producer, state.identity) && !isNew(state)) return endCurrent(state, event, now);
-  const { status, identity, previous, cause, transactionalId } = state;
+  const { status, identity, previous, next, cause, transactionalId } = state;
+  if (isSameIdentity(producer, next)) return unchanged(state, WAITS);
   const isCompleted = status === 'complete-commit' || status === 'complete-abort';
   if (!isCompleted || !isSameIdentity(producer, previous)) return refused(state, staleRefusal(state, producer));
   const committed = status === 'complete-commit';
@@ -337,7 +332,7 @@ function endCurrent(state: TransactionState, event: Event<'end'>, now: Transacti
   }
   if (commit && state.suspect) return refused(state, transactionAborted(transactionalId, producer, 'restart'));
   if (commit) return refused(state, nothingToCommit(state, producer));
-  const change = { identity: bumped(identity, freshProducerId), previous: identity, cause: 'producer' as const };
+  const change = { identity: identityAfter(identity, freshProducerId), previous: identity, cause: 'producer' as const };
   return answered(between(state, 'complete-abort', change, now));
 }
 

@@ -56,8 +56,8 @@ async function describe(topic: string, options: DescribeOptions, context: Comman
         producerId,
         producerEpoch,
         lastSequence < 0 ? NOTHING : lastSequence,
-        lastTimestampMs < 0 ? NOTHING : formatTime(lastTimestampMs),
-        open === undefined ? NOTHING : formatTime(open.startTimeMs),
+        lastTimestampMs < 0 ? NOTHING : (formatTime(lastTimestampMs) ?? NOTHING),
+        open === undefined ? NOTHING : (formatTime(open.startTimeMs) ?? NOTHING),
         open === undefined ? NOTHING : open.firstOffset,
       ]),
     );

@@ -65,7 +65,8 @@ function one(parent: Command, name: string, description: string): Command {
   return common(parent.command(name).argument('<id>', 'The transactional id.').description(description));
 }
 
-const timeOf = (timeMs: number | undefined): string => (timeMs === undefined ? NOTHING : formatTime(timeMs));
+const timeOf = (timeMs: number | undefined): string =>
+  timeMs === undefined ? NOTHING : (formatTime(timeMs) ?? NOTHING);
 
 async function list(options: TransactionOptions, context: CommandContext): Promise<void> {
   await withClient(options.broker, context, async (client) => {

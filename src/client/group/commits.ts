@@ -13,12 +13,15 @@ export interface CommitsOptions {
   readonly group: string;
   /** Undefined: nothing is committed without being told to. */
   readonly intervalMs: number | undefined;
+  /** Whether its offsets go with transactions. */
+  readonly isBound: () => boolean;
   /** Everything that is held. */
   readonly holdings: () => Iterable<AnyHolding>;
 }
 
 export class Commits {
   readonly #options: CommitsOptions;
+  readonly #underWay = new Set<Promise<void>>();
   #timer: Timer | undefined;
   #stopped = false;
 
@@ -29,7 +32,7 @@ export class Commits {
 
   /** Whether what the loop is through with counts as finished. */
   get isAutomatic(): boolean {
-    return this.#options.intervalMs !== undefined;
+    return this.#options.intervalMs !== undefined && !this.#options.isBound();
   }
 
   /**
@@ -43,8 +46,19 @@ export class Commits {
       if (position !== undefined) commits.push({ holding, position });
     }
     if (commits.length === 0) return;
-    await this.#options.membership.commit(commits.map(({ position }) => position));
+    const committing = this.#options.membership.commit(commits.map(({ position }) => position));
+    this.#underWay.add(committing);
+    try {
+      await committing;
+    } finally {
+      this.#underWay.delete(committing);
+    }
     for (const { holding, position } of commits) holding.committedOffset = position.offset;
+  }
+
+  /** Resolves when no commit is under way. */
+  async settled(): Promise<void> {
+    await Promise.allSettled([...this.#underWay]);
   }
 
   /** The same for those that are still held; a failure is logged: what was not committed is handed out again. */
@@ -67,6 +81,7 @@ export class Commits {
     const { intervalMs, runtime, holdings } = this.#options;
     if (intervalMs === undefined || this.#stopped) return;
     this.#timer = runtime.clock.setTimer(intervalMs, () => {
+      if (!this.isAutomatic) return;
       void this.commitQuietly(holdings()).then(() => this.#wait());
     });
   }

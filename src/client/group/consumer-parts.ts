@@ -8,7 +8,7 @@ import { startPositions } from './committed-offsets.js';
 import { type CommittedOffset, fetchCommittedOffsets } from './fetch-offsets.js';
 import { GroupMembership } from './membership.js';
 
-export interface ConsumerClient extends SessionContext, Pick<ConsumerParts, 'open' | 'throwIfClosed'> {
+export interface ConsumerClient extends SessionContext, Pick<ConsumerParts, 'open' | 'working' | 'throwIfClosed'> {
   readonly admin: Admin;
   readonly clientId: string;
   readonly requestTimeoutMs: number;
@@ -16,11 +16,12 @@ export interface ConsumerClient extends SessionContext, Pick<ConsumerParts, 'ope
 }
 
 export function consumerParts(client: ConsumerClient, group: string): ConsumerParts {
-  const { channel, runtime, open, throwIfClosed, admin } = client;
+  const { channel, runtime, open, working, throwIfClosed, admin } = client;
   return {
     channel,
     runtime,
     open,
+    working,
     throwIfClosed,
     createMembership: (subscription, options, listener) =>
       new GroupMembership({ ...options, groupId: options.group, subscription }, client, listener),

@@ -18,6 +18,8 @@ export type FindStarts = (
 export interface ConsumerContext<K, V> extends SessionContext {
   readonly options: ResolvedConsumerOptions;
   readonly events: ConsumerEvents;
+  /** Whether the consumer's offsets go with transactions. */
+  readonly isBound: () => boolean;
   /** Partitions that the owner has paused, by `keyOfPartition`. */
   readonly paused: ReadonlyMap<string, TopicPartition>;
   readonly topicOf: (name: string) => Topic<K, V>;

@@ -36,6 +36,9 @@ export class Holding<K, V> {
   /** Whether the end of the assignment was told to the owner of the consumer. */
   endTold = false;
   #progress: Progress | undefined;
+  #begunAt = 0;
+  /** From before it went back, since the last seek. */
+  #earlier = new WeakSet<Progress>();
   #inHand = 0;
   #waiting: (() => void)[] = [];
   #isAbandoned = false;
@@ -65,9 +68,40 @@ export class Holding<K, V> {
   /** Begins at `offset`, which forgets what was handed out before. */
   beginAt(offset: number): void {
     this.#progress = new Progress(offset);
+    this.#begunAt = offset;
+    this.#earlier = new WeakSet();
     this.tail = undefined;
     // A commit of what was before may still be on its way: whatever it leaves, the new position is to be committed.
     this.committedOffset = undefined;
+  }
+
+  /** Goes back to `offset`. What was handed out before may still be committed. */
+  goBackTo(offset: number): void {
+    const { committedOffset } = this;
+    const earlier = this.#earlier;
+    if (this.#progress !== undefined) earlier.add(this.#progress);
+    this.beginAt(offset);
+    this.#earlier = earlier;
+    this.committedOffset = committedOffset;
+  }
+
+  /** Where to begin is to be found anew. */
+  forgetPosition(): void {
+    this.#progress = undefined;
+    this.#earlier = new WeakSet();
+    this.tail = undefined;
+    this.committedOffset = undefined;
+    this.phase = 'starting';
+  }
+
+  /** Whether what was handed out under this progress is still of concern: nothing was sought since. */
+  covers(progress: Progress): boolean {
+    return progress === this.#progress || this.#earlier.has(progress);
+  }
+
+  /** What was handed out from here on is not committed. */
+  get uncommittedFrom(): number {
+    return this.committedOffset ?? this.#begunAt;
   }
 
   /** One more record, batch, handler or look-up of the start is at work on this partition. */

@@ -20,7 +20,7 @@ export interface LoopOwner<K, V> {
 
 /** What the loop works on: `[from, to)` of one partition. */
 class Hand<K, V> {
-  readonly #finishes: boolean;
+  readonly #finishes: () => boolean;
   #holding: Holding<K, V> | undefined;
   #progress: Progress | undefined;
   #from = 0;
@@ -29,7 +29,7 @@ class Hand<K, V> {
   #count = 0;
 
   /** @param finishes whether what the loop is through with counts as finished */
-  constructor(finishes: boolean) {
+  constructor(finishes: () => boolean) {
     this.#finishes = finishes;
   }
 
@@ -52,7 +52,7 @@ class Hand<K, V> {
   /** The loop asks for more. */
   takeBack(): void {
     if (this.#holding === undefined) return;
-    if (this.#finishes) this.#progress?.finish(this.#from, this.#to);
+    if (this.#finishes()) this.#progress?.finish(this.#from, this.#to);
     this.drop();
   }
 
@@ -134,7 +134,8 @@ abstract class Loop<K, V, T> implements AsyncIterableIterator<T> {
   #begin(): Participation<K, V> {
     if (this.#participation !== undefined) return this.#participation;
     const participation = this.#owner.begin();
-    const hand = new Hand<K, V>(participation.commits.isAutomatic);
+    const hand = new Hand<K, V>(() => participation.commits.isAutomatic);
+    participation.isSequential = true;
     participation.oldestWork = () => hand.work;
     this.#participation = participation;
     this.#hand = hand;

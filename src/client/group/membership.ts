@@ -39,6 +39,10 @@ export class GroupMembership implements Membership {
     return this.#session?.isMember ? this.#session.memberId : undefined;
   }
 
+  get memberEpoch(): number {
+    return this.#session?.isMember ? this.#session.epoch : 0;
+  }
+
   start(): void {
     if (this.#run !== undefined) return;
     const run = { stopped: new AbortController() };

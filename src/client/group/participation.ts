@@ -32,6 +32,8 @@ export class Participation<K, V> implements MembershipListener {
   readonly slices: Slices;
   /** The oldest work under way, for the processing deadline. Set by whoever hands records out. */
   oldestWork: () => Work | undefined = () => undefined;
+  /** Whether one thing is worked on at a time. Set by whoever hands records out. */
+  isSequential = false;
   /** Called when partitions may be handed out, or not, in another way than before. */
   onChange: () => void = () => {};
   readonly #context: ConsumerContext<K, V>;
@@ -55,6 +57,7 @@ export class Participation<K, V> implements MembershipListener {
       runtime,
       group: options.group,
       intervalMs: options.autoCommitIntervalMs,
+      isBound: context.isBound,
       holdings: () => this.#holdings.values(),
     });
     this.#fetching = new Fetching(context, this.commits, (error) => this.stop(error));
@@ -108,12 +111,7 @@ export class Participation<K, V> implements MembershipListener {
     const holdings = partitions.map((assigned) => new Holding(assigned, this.#context.topicOf(assigned.topic)));
     for (const holding of holdings) this.#add(holding);
     const told = this.#context.events.tell('assigned', () => holdings.map(({ topicPartition }) => topicPartition));
-    startHoldings(holdings, told, {
-      context: this.#context,
-      commits: this.commits,
-      fetching: this.#fetching,
-      signal: this.#stopped.signal,
-    }).catch((error) => this.stop(toLogError(error)));
+    this.#start(holdings, told);
   }
 
   async revoked(partitions: readonly AssignedPartition[]): Promise<void> {
@@ -181,6 +179,39 @@ export class Participation<K, V> implements MembershipListener {
     }
   }
 
+  /** Whether it holds exactly this assignment. */
+  has(holding: Holding<unknown, unknown>): boolean {
+    return this.#all().some((held) => held === holding);
+  }
+
+  /** Hands out again what was handed out from `offset` on, if the partition is still held. */
+  rewind(holding: Holding<unknown, unknown>, offset: number): void {
+    const held = this.#reading(holding);
+    const position = held?.progress?.position;
+    if (held === undefined || position === undefined || position <= offset) return;
+    this.#fetching.stop([held]);
+    held.goBackTo(offset);
+    this.#readOn(held);
+  }
+
+  /** Hands out nothing below `offset`, which was committed. */
+  advance(holding: Holding<unknown, unknown>, offset: number): void {
+    const held = this.#reading(holding);
+    const position = held?.progress?.position;
+    if (held === undefined || position === undefined || position >= offset) return;
+    this.#moveTo(held, offset);
+    held.committedOffset = offset;
+  }
+
+  /** Goes on in these where the group has committed, as if they were assigned now. */
+  findAgain(holdings: readonly Holding<unknown, unknown>[]): void {
+    const held = holdings.flatMap((holding) => this.#reading(holding) ?? []);
+    this.#fetching.stop(held);
+    for (const holding of held) holding.forgetPosition();
+    this.onChange();
+    this.#start(held, Promise.resolve());
+  }
+
   /** Finishes the batch and commits. @throws LogError as `Consumer.commit` */
   commitBatch(batch: ConsumedBatch<K, V>): Promise<void> {
     const { holding, progress } = ConsumedBatch.originOf(batch);
@@ -226,6 +257,21 @@ export class Participation<K, V> implements MembershipListener {
     this.#deadline.stop();
     await this.membership.leave();
     this.commits.stop();
+  }
+
+  #start(holdings: readonly Holding<K, V>[], told: Promise<void>): void {
+    startHoldings(holdings, told, {
+      context: this.#context,
+      commits: this.commits,
+      fetching: this.#fetching,
+      signal: this.#stopped.signal,
+    }).catch((error) => this.stop(toLogError(error)));
+  }
+
+  /** Undefined unless it is held, and not about to go. */
+  #reading(holding: Holding<unknown, unknown>): Holding<K, V> | undefined {
+    const held = this.holding(holding.assigned);
+    return held === holding && held.phase === 'reading' ? held : undefined;
   }
 
   #add(holding: Holding<K, V>): void {

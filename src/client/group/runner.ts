@@ -66,6 +66,7 @@ export class Runner<K, V> {
       () => this.#schedule(),
       (error) => this.#fail(error),
     );
+    participation.isSequential = options.concurrency === 1;
     participation.oldestWork = () => this.#oldest();
     participation.onChange = () => {
       this.#countWaiting();

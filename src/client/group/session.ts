@@ -82,6 +82,11 @@ export class MemberSession {
     return (this.#state === 'member' || this.#state === 'leaving') && !this.#isExpired;
   }
 
+  /** The newest one that the member was told. */
+  get epoch(): number {
+    return this.#epoch;
+  }
+
   /** Whether the broker has answered a heartbeat, so that joining again is not in vain. */
   get wasAlive(): boolean {
     return this.#answered;

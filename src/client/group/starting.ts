@@ -108,20 +108,26 @@ async function begin<K, V>(
 
 const NOT_HELD: ReadonlySet<string> = new Set(['FENCED_MEMBER_EPOCH', 'UNKNOWN_MEMBER_ID']);
 
-/** Before the first record is handed out: whoever begins after a crash would find a later position and skip records. */
-async function save<K, V>(
-  holdings: readonly Holding<K, V>[],
-  { context, commits, signal }: StartingParts<K, V>,
-): Promise<void> {
-  for (let failures = 1; holdings.some(({ phase }) => phase !== 'gone'); failures++) {
+/**
+ * Before the first record is handed out: whoever begins after a crash would find a later position and skip records. Each
+ * by itself, for a refusal of one says nothing about another; they share requests.
+ */
+async function save<K, V>(holdings: readonly Holding<K, V>[], parts: StartingParts<K, V>): Promise<void> {
+  await Promise.all(holdings.map((holding) => saveOne(holding, parts)));
+}
+
+async function saveOne<K, V>(holding: Holding<K, V>, { context, commits, signal }: StartingParts<K, V>): Promise<void> {
+  for (let failures = 1; holding.phase !== 'gone'; failures++) {
     try {
-      await commits.commit(holdings);
+      await commits.commit([holding]);
       return;
     } catch (thrown) {
       const error = toLogError(thrown);
       if (error.reason === 'UNKNOWN_TOPIC_ID' || error.reason === 'UNKNOWN_TOPIC_OR_PARTITION') return;
-      // What is no longer held will be lost in a moment; the others are tried again.
       if (!error.retryable && !NOT_HELD.has(error.reason)) throw error;
+      // The broker asks for the partition and takes no offset of it any more: to try on would keep it from others.
+      if (holding.phase === 'revoking' && NOT_HELD.has(error.reason)) return;
+      // Of one that is held no longer, a heartbeat will soon tell.
       const { clock, random } = context.runtime;
       await sleep(clock, backoffMs(failures, DEFAULT_BACKOFF, random, error), signal);
     }

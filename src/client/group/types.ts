@@ -45,6 +45,8 @@ export interface PositionToCommit {
 export interface Membership {
   /** Undefined while it is not a member. */
   readonly memberId: string | undefined;
+  /** The newest one that the member was told; 0 while it is not a member. */
+  readonly memberEpoch: number;
   /** Joins, unless it has, and stays a member until `leave` or `drop`. */
   start(): void;
   /**

@@ -8,7 +8,7 @@ export interface ForgetfulOfIds {
 }
 
 /** Ids forgotten in one call because their window is over: some milliseconds of work at the most. */
-const FORGOTTEN_PER_CALL = 20_000;
+const FORGOTTEN_PER_CALL = 10_000;
 /** Between two looks through all partitions, in ms: it takes about 1 for 20,000 of them. */
 const LOOK_INTERVAL_MS = 100;
 

@@ -4,8 +4,8 @@ import type { ForgetfulOfIds, MessageIdBudget } from './message-id-budget.js';
 
 /** So many characters of an id count as one more. */
 const CHARACTERS_PER_EXTRA = 100;
-/** Ids forgotten at each request because their window is over: more than a request brings on average. */
-const FORGOTTEN_PER_REQUEST = 20_000;
+/** Ids forgotten at each request because their window is over, besides twice as many as it brings. */
+const FORGOTTEN_PER_REQUEST = 1000;
 /** A start may take this many times the room that there is: it reads again what was forgotten already. */
 const LOAD_FACTOR = 2;
 /** The least number of forgotten entries that are worth moving the others for. */
@@ -55,6 +55,8 @@ export class MessageIds implements ForgetfulOfIds {
   #head = 0;
   /** Entries that have been moved out of `#order`: with it a place in the order is the same for ever. */
   #moved = 0;
+  /** The room that is taken. */
+  #used = 0;
 
   constructor(options: MessageIdsOptions) {
     this.#options = options;
@@ -80,7 +82,7 @@ export class MessageIds implements ForgetfulOfIds {
    *   nothing was changed
    */
   admit(ids: readonly string[], nextOffset: number, nowMs: number): Admission {
-    this.forgetExpired(nowMs, FORGOTTEN_PER_REQUEST);
+    this.forgetExpired(nowMs, FORGOTTEN_PER_REQUEST + 2 * ids.length);
     const offsets: number[] = [];
     const fresh: number[] = [];
     const added = new Map<string, number>();
@@ -94,6 +96,7 @@ export class MessageIds implements ForgetfulOfIds {
       size += sizeOf(id);
     }
     if (size > 0) this.#takeRoom(size, nowMs);
+    this.#used += size;
     for (const [id, offset] of added) this.#add({ id, offset, cameMs: nowMs });
     return { offsets, fresh };
   }
@@ -133,7 +136,7 @@ export class MessageIds implements ForgetfulOfIds {
   #add(entry: RememberedId): void {
     const { budget } = this.#options;
     // Of an earlier window; not forgotten yet.
-    if (this.#byId.has(entry.id)) budget.release(sizeOf(entry.id));
+    if (this.#byId.has(entry.id)) this.#release(sizeOf(entry.id));
     if (this.#byId.size === 0) budget.setOwner(this, true);
     this.#byId.set(entry.id, entry);
     this.#order.push(entry);
@@ -168,9 +171,13 @@ export class MessageIds implements ForgetfulOfIds {
   #forget(entry: RememberedId): void {
     if (this.#byId.get(entry.id) !== entry) return;
     this.#byId.delete(entry.id);
-    const { budget } = this.#options;
-    budget.release(sizeOf(entry.id));
-    if (this.#byId.size === 0) budget.setOwner(this, false);
+    this.#release(sizeOf(entry.id));
+    if (this.#byId.size === 0) this.#options.budget.setOwner(this, false);
+  }
+
+  #release(size: number): void {
+    this.#used -= size;
+    this.#options.budget.release(size);
   }
 
   #moveUp(): void {
@@ -186,7 +193,9 @@ export class MessageIds implements ForgetfulOfIds {
    */
   restore(entry: RememberedId): void {
     const { budget } = this.#options;
-    budget.takeAnyway(sizeOf(entry.id));
+    const size = sizeOf(entry.id);
+    budget.takeAnyway(size);
+    this.#used += size;
     this.#add(entry);
     const limit = budget.limit * LOAD_FACTOR;
     for (; budget.used > limit && this.#head < this.#order.length; this.#head++) this.#forget(this.#order[this.#head]!);
@@ -203,8 +212,12 @@ export class MessageIds implements ForgetfulOfIds {
 
   /** Forgets everything and gives the room back. */
   clear(): void {
-    for (; this.#head < this.#order.length; this.#head++) this.#forget(this.#order[this.#head]!);
-    this.#moveUp();
+    this.#byId.clear();
+    this.#moved += this.#order.length;
+    this.#order = [];
+    this.#head = 0;
+    this.#release(this.#used);
+    this.#options.budget.setOwner(this, false);
   }
 }
 

@@ -36,10 +36,10 @@ async function restoreNewest(context: ProducerContext, slices: Slices): Promise<
     try {
       const bytes = await log.sideFiles.read('snapshot', offset);
       if (bytes === undefined) continue;
-      restore(context, await decodeSnapshot(bytes, context.clock.now(), slices));
+      await restore(context, await decodeSnapshot(bytes, context.clock.now(), slices));
       return offset;
     } catch (error) {
-      forget(context);
+      await forget(context);
       if (isPassing(error)) throw error;
       logger.warn(
         { ...placeOf(context), offset, err: error },
@@ -55,18 +55,18 @@ function isPassing(error: unknown): boolean {
   return error instanceof LogError && (error.reason === 'RESOURCE_LIMIT' || error.reason === 'CLOSED');
 }
 
-function restore({ states, aborted, parts }: ProducerContext, contents: SnapshotContents): void {
+async function restore({ states, aborted, parts }: ProducerContext, contents: SnapshotContents): Promise<void> {
   for (const entry of contents.entries) states.restore(entry);
   states.settle(Number.POSITIVE_INFINITY);
   states.aborted.restore(contents.aborted);
   aborted.restore(contents.abortedFiles);
-  for (const part of parts) part.restore(contents.sections.find(({ kind }) => kind === part.kind)?.bytes);
+  for (const part of parts) await part.restore(contents.sections.find(({ kind }) => kind === part.kind)?.bytes);
 }
 
-function forget({ states, aborted, parts }: ProducerContext): void {
+async function forget({ states, aborted, parts }: ProducerContext): Promise<void> {
   states.clear();
   aborted.restore([]);
-  for (const part of parts) part.restore(undefined);
+  for (const part of parts) await part.restore(undefined);
 }
 
 async function replayAbove(context: ProducerContext, from: number, slices: Slices): Promise<boolean> {
@@ -104,13 +104,13 @@ class Replay {
     const { states, aborted, log } = this.#context;
     states.note(buf, at, this.#nowMs);
     states.settle(log.durableOffset);
-    return aborted.isFull || this.#parts.length > 0 ? this.#visitSlowly(buf, at) : undefined;
+    for (const part of this.#parts) part.replay(buf, at);
+    return aborted.isFull ? this.#spill() : undefined;
   }
 
-  async #visitSlowly(buf: Buffer, at: number): Promise<void> {
+  async #spill(): Promise<void> {
     const { aborted, log } = this.#context;
     await aborted.spill(log.durableOffset);
-    for (const part of this.#parts) await part.replay(buf, at, this.#nowMs);
   }
 
   warn(error: LogError): void {

@@ -238,10 +238,8 @@ export class ProducerStates implements IdleProducers {
 
   /** Of all producers, by their ids. */
   describe(): readonly ProducerDescription[] {
-    const ids = new Float64Array(this.count);
-    let next = 0;
-    for (const { producerId } of this.entries()) ids[next++] = producerId;
-    return Array.from(ids.sort(), (id) => descriptionOf(this.get(id)!));
+    const entries = [...this.#open.entries(), ...this.#idle.values()];
+    return entries.sort((a, b) => a.producerId - b.producerId).map(descriptionOf);
   }
 
   /** Those with an open transaction in the order of their first offsets, the others from the longest idle on. */

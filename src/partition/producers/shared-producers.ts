@@ -1,4 +1,5 @@
 import { LRUCache } from 'lru-cache';
+import { MessageIdBudget } from '../message-ids/message-id-budget.js';
 import type { AbortedEntry } from './aborted-tail.js';
 import { ProducerBudget } from './producer-budget.js';
 import type { ProducerStateConfig } from './producer-config.js';
@@ -23,6 +24,7 @@ const THRESHOLDS: FileThresholds = { abortedInMemory: 4096, snapshotEveryBytes: 
 export class SharedProducers {
   readonly config: ProducerStateConfig;
   readonly budget: ProducerBudget;
+  readonly messageIds: MessageIdBudget;
   readonly thresholds: FileThresholds;
   /** Entries of files, by topic id, partition and first marker. */
   readonly abortedFiles: LRUCache<string, readonly AbortedEntry[]> = new LRUCache({
@@ -34,5 +36,6 @@ export class SharedProducers {
     this.config = config;
     this.thresholds = thresholds;
     this.budget = new ProducerBudget(config.maxProducers);
+    this.messageIds = new MessageIdBudget(config.maxMessageIds);
   }
 }

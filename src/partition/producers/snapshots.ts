@@ -1,7 +1,7 @@
 import { Slices } from '../../core/slices.js';
 import { type Offset, toOffset } from '../../core/types.js';
 import { type ProducerContext, placeOf, SLICE_MS } from './producer-context.js';
-import { encodeSnapshot, type SnapshotContents } from './snapshot.js';
+import { encodeSnapshot, type SnapshotContents, type SnapshotSection } from './snapshot.js';
 
 /** A snapshot is not written before this many times the size of the last one was appended. */
 const LEAST_RATIO = 8;
@@ -28,7 +28,8 @@ export interface SnapshotsOptions {
 
 interface Capture {
   readonly offset: Offset;
-  readonly contents: SnapshotContents;
+  readonly contents: Omit<SnapshotContents, 'sections'>;
+  readonly sections: readonly { readonly kind: number; readonly encode: (slices: Slices) => Promise<Buffer> }[];
 }
 
 /** When snapshots of a partition's producers are written, and which are kept. One is written at a time. */
@@ -61,7 +62,8 @@ export class ProducerSnapshots {
 
   /** Begins one if enough was appended. */
   saveIfDue(): void {
-    if (this.#bytesSince < Math.max(this.#everyBytes, this.#newestBytes * LEAST_RATIO)) return;
+    const isDue = this.#bytesSince >= this.#everyBytes || this.#context.parts.some((part) => part.isDue);
+    if (!isDue || this.#bytesSince < this.#newestBytes * LEAST_RATIO) return;
     if (this.#hasContents) void this.save();
     else this.#bytesSince = 0;
   }
@@ -86,7 +88,8 @@ export class ProducerSnapshots {
   /** Writes the last one, at the end of a log that is durable and takes no more. */
   async finish(): Promise<void> {
     await this.#saving;
-    if ((this.#changed || this.#bytesSince > 0) && this.#hasContents) await this.save();
+    const isOutdated = this.#context.parts.some((part) => part.isOutdated);
+    if (isOutdated || ((this.#changed || this.#bytesSince > 0) && this.#hasContents)) await this.save();
   }
 
   /** Never rejects: a failure is logged, and the next one is tried when it is due. */
@@ -108,7 +111,7 @@ export class ProducerSnapshots {
   async #save(): Promise<void> {
     const { log, clock } = this.#context;
     this.#bytesSince = 0;
-    const { offset, contents } = await new Promise<Capture>((resolve, reject) => {
+    const { offset, contents, sections } = await new Promise<Capture>((resolve, reject) => {
       this.#hooks.atRest(() => {
         try {
           resolve(this.#capture());
@@ -118,7 +121,10 @@ export class ProducerSnapshots {
       });
     });
     try {
-      const bytes = await encodeSnapshot(contents, new Slices(clock, SLICE_MS));
+      const slices = new Slices(clock, SLICE_MS);
+      const encoded: SnapshotSection[] = [];
+      for (const { kind, encode } of sections) encoded.push({ kind, bytes: await encode(slices) });
+      const bytes = await encodeSnapshot({ ...contents, sections: encoded }, slices);
       await this.#hooks.whenDurable(offset);
       await log.sideFiles.write('snapshot', offset, bytes);
       this.#newest = offset;
@@ -133,15 +139,15 @@ export class ProducerSnapshots {
   #capture(): Capture {
     const { log, states, aborted, parts } = this.#context;
     this.#changed = false;
-    const sections = parts.filter(({ isEmpty }) => !isEmpty).map((part) => ({ kind: part.kind, bytes: part.save() }));
+    const sections = parts.filter(({ isEmpty }) => !isEmpty).map((part) => ({ kind: part.kind, encode: part.save() }));
     return {
       offset: log.endOffset,
       contents: {
         entries: [...states.entries()],
         aborted: [...states.aborted.entries],
         abortedFiles: [...aborted.files],
-        sections,
       },
+      sections,
     };
   }
 

@@ -21,8 +21,9 @@ import { closeFile, readSmallFile, replaceFile, writeFully } from './small-files
  *
  * 2: segments that compaction wrote, which have holes.
  * 3: metadata changes that share a batch; recovery points with leader epochs and a checksum.
+ * 4: batches of producers and transactions; checkpoints that say in which segments they are.
  */
-export const FORMAT_VERSION = 3;
+export const FORMAT_VERSION = 4;
 
 export const LOCK_NAME = '.lock';
 export const META_NAME = 'meta.json';

@@ -1,5 +1,5 @@
 /** Where the batches of an append go: to the end of the active segment and, where it must be closed, to new ones. */
-import { maxTimestampOf, NO_TIMESTAMP, nextOffsetOf } from '../../batch/layout.js';
+import { NO_TIMESTAMP, newestRecordTimeOf, nextOffsetOf } from '../../batch/layout.js';
 import type { Offset } from '../../core/types.js';
 import type { LogConfig } from '../engine.js';
 import type { Lease } from './file-cache.js';
@@ -34,7 +34,7 @@ export function plan(batches: readonly Buffer[], state: LogState, nowMs: number)
       current = placementAt(new Segment(directory, nextBase(current, endOffset), nowMs, false), true);
     }
     if (current.batches.length === 0) placements.push(current);
-    if (current.position + current.byteLength === 0) current.firstTimestamp = maxTimestampOf(batch, 0);
+    if (current.position + current.byteLength === 0) current.firstTimestamp = newestRecordTimeOf(batch, 0);
     current.batches.push(batch);
     current.byteLength += batch.length;
   }
@@ -69,7 +69,7 @@ function mustRoll(placement: Placement, batch: Buffer, config: LogConfig, nowMs:
   if (nextOffsetOf(batch, 0) - 1 - segment.baseOffset > MAX_RELATIVE_OFFSET) return true;
   if (segment.indexes && (segment.indexes.offsets.isFull || segment.indexes.times.isFull)) return true;
   const since = placement.firstTimestamp === NO_TIMESTAMP ? segment.createdMs : placement.firstTimestamp;
-  const now = placement.firstTimestamp === NO_TIMESTAMP ? nowMs : maxTimestampOf(batch, 0);
+  const now = placement.firstTimestamp === NO_TIMESTAMP ? nowMs : newestRecordTimeOf(batch, 0);
   return now - since > config.segmentMs;
 }
 

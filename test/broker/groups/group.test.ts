@@ -313,6 +313,18 @@ describe('a commit', () => {
     expect(rig.refusal('m1', rig.member('m1').epoch, 'a0')).toBeUndefined();
   });
 
+  test('of a partition that was asked back before the member has said that it knows of it passes: it may have begun with it', () => {
+    rig = new Rig();
+    rig.join('m1');
+    const { epoch } = rig.member('m1');
+    rig.join('m2');
+    rig.pass(INTERVAL_MS);
+    expect(rig.revoking('m1')).toEqual(['a2', 'a3']);
+    expect(rig.refusal('m1', epoch, 'a2')).toBeUndefined();
+    expect(rig.refusal('m1', rig.member('m1').epoch, 'a2')).toBeUndefined();
+    expect(rig.refusal('m1', epoch - 1, 'a2')).toBe('FENCED_MEMBER_EPOCH');
+  });
+
   test('of a partition that nobody has is not held up by a reset of it, which raises the epoch all the same', () => {
     const before = rig.state.epoch;
     expect(rig.reset('b0')).toMatchObject({ changed: [], records: [{ kind: 'group', value: { epoch: before + 1 } }] });
@@ -331,6 +343,8 @@ describe('after a restart', () => {
     for (const [memberId, member] of before.members) {
       expect(restored.members.get(memberId)).toEqual({
         ...member,
+        // Nobody knows any more which of them were.
+        assigned: new Map([...member.assigned].map(([key, held]) => [key, { ...held, wasReset: true }])),
         reportedEpoch: 0,
         sessionDeadlineMs: 7 + SESSION_MS,
         revokeDeadlineMs: member.revoking.size > 0 ? 7 + REBALANCE_MS : undefined,

@@ -23,13 +23,14 @@ const gone = new LogError('FENCED_MEMBER_EPOCH', 'The session is over.');
 
 class PlayedMembership implements Membership {
   readonly memberId = 'me';
+  readonly memberEpoch = 1;
   readonly held = new Set<AssignedPartition>();
   readonly commits: PositionToCommit[] = [];
   starts = 0;
   /** Whether the session says that it holds what it holds. */
   isAlive = true;
   /** Asked at every commit; may fail it, or hold it. */
-  onCommit: () => Promise<void> | void = () => {};
+  onCommit: (positions: readonly PositionToCommit[]) => Promise<void> | void = () => {};
   readonly #listener: MembershipListener;
 
   constructor(listener: MembershipListener) {
@@ -43,7 +44,7 @@ class PlayedMembership implements Membership {
     return this.isAlive && this.held.has(partition);
   }
   async commit(positions: readonly PositionToCommit[]): Promise<void> {
-    await this.onCommit();
+    await this.onCommit(positions);
     this.commits.push(...positions);
   }
   async leave(): Promise<void> {
@@ -99,6 +100,7 @@ async function stage(
     channel,
     runtime,
     open: new Set(),
+    working: new Set(),
     throwIfClosed: () => {},
     warnOfMissing: async () => {},
     createMembership: (_wanted, _options, listener) => {
@@ -299,6 +301,25 @@ test('a start that must be committed is, before the first record is handed out a
   await s.member().revoke(...s.member().held);
   expect(s.member().commits).toMatchObject([{ offset: 3 }, { offset: 4 }]);
   expect(s.seen).toHaveLength(2);
+});
+
+test('a partition that is asked back goes also when the broker takes no start of it, and others begin all the same', async () => {
+  await using s = await stage();
+  await append(s.t.client, 0, 5);
+  s.start = { offset: 3, commitNow: true };
+  let refusals = 0;
+  s.member().onCommit = (positions) => {
+    if (!positions.some(({ partition }) => partition.partition === 1)) return;
+    refusals++;
+    throw new LogError('FENCED_MEMBER_EPOCH', 'The start is of another time.');
+  };
+  const asked = { ...s.assignment(1), partition: 1 };
+  s.member().assign(s.assignment(1), asked);
+  await until(() => refusals === 2, 'it is tried again while it is held');
+  await s.member().revoke(asked);
+  await until(() => s.seen.length === 2, 'the other one has begun');
+  expect(s.member().commits).toMatchObject([{ partition: { partition: 0 }, offset: 3 }]);
+  expect(s.consumer.assignment()).toEqual([{ topic: 'words', partition: 0 }]);
 });
 
 test('a partition without a valid start ends the loop with its error, one whose topic is not there is asked for again', async () => {

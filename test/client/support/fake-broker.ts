@@ -20,6 +20,7 @@ import type {
   FetchedPartition,
   FetchStreamRequest,
   FetchStreamResponse,
+  InitProducerRequest,
   ListOffsetsRequest,
   ProduceRequest,
   ProduceStreamRequest,
@@ -27,7 +28,7 @@ import type {
   ProduceStreamResult,
   TopicMessage,
 } from '../../../src/rpc/messages.js';
-import { AdminService, FetchService, ProduceService } from '../../../src/rpc/proto.js';
+import { AdminService, FetchService, ProduceService, TransactionService } from '../../../src/rpc/proto.js';
 import { toServiceError, toStatusMessage } from '../../../src/rpc/status-codec.js';
 import { FakeProducers } from './fake-producers.js';
 
@@ -126,6 +127,10 @@ export class FakeBroker {
   /** Answers the calls of AdminService that are about groups and transactions, of which it keeps none. */
   onGroups: (method: string, request: object) => object = () => {
     throw new LogError('GROUP_ID_NOT_FOUND', 'There is no such group.');
+  };
+  /** Answers the calls about transactions, InitProducer with a transactional id included. */
+  onTransaction: (method: string, request: object) => object | Promise<object> = () => {
+    throw new LogError('TRANSACTIONAL_ID_NOT_FOUND', 'There are no transactions.');
   };
   maxRequestBytes: number = 8 * 1024 * 1024;
   port = 0;
@@ -229,16 +234,21 @@ export class FakeBroker {
   }
 
   #addServices(server: Server): void {
-    const unary = <T extends object>(name: string, answer: (request: T) => object): UntypedServiceImplementation => {
+    const unary = <T extends object>(
+      name: string,
+      answer: (request: T) => object | Promise<object>,
+    ): UntypedServiceImplementation => {
+      const answered = async (request: T): Promise<object> => {
+        const fault = this.onUnary(name);
+        if (fault !== undefined) throw fault;
+        return answer(request);
+      };
       const handler: handleUnaryCall<T, object> = (call, callback) => {
         this.calls.push(name);
-        try {
-          const fault = this.onUnary(name);
-          if (fault !== undefined) throw fault;
-          callback(null, answer(call.request));
-        } catch (error) {
-          callback(toServiceError(error as LogError));
-        }
+        answered(call.request).then(
+          (response) => callback(null, response),
+          (error) => callback(toServiceError(error)),
+        );
       };
       return { [name]: handler };
     };
@@ -287,17 +297,28 @@ export class FakeBroker {
           'AbortTransaction',
           'ListHangingTransactions',
           'DescribeProducers',
-        ].flatMap((name) =>
-          Object.entries(unary(name, (request: object) => this.onGroups(name, request))),
-        ),
+        ].flatMap((name) => Object.entries(unary(name, (request: object) => this.onGroups(name, request)))),
       ),
     });
     server.addService(ProduceService, {
-      ...unary('InitProducer', () => ({ producerId: this.#nextProducerId++, producerEpoch: this.firstEpoch })),
+      ...unary('InitProducer', (request: InitProducerRequest) =>
+        request.transactionalId === ''
+          ? { producerId: this.#nextProducerId++, producerEpoch: this.firstEpoch }
+          : this.onTransaction('InitProducer', request),
+      ),
       Produce: (_call: unknown, callback: sendUnaryData<object>) =>
         callback(toServiceError(new LogError('INVALID_REQUEST', 'The SDK does not call this.'))),
       ProduceStream: (call: ProduceCall) => this.#produceStream(call),
     });
+    server.addService(
+      TransactionService,
+      Object.assign(
+        {},
+        ...['AddOffsets', 'Commit', 'Abort'].map((name) =>
+          unary(name, (request: object) => this.onTransaction(name, request)),
+        ),
+      ),
+    );
     server.addService(FetchService, {
       Fetch: (_call: unknown, callback: sendUnaryData<object>) =>
         callback(toServiceError(new LogError('INVALID_REQUEST', 'The SDK does not call this.'))),

@@ -17,22 +17,6 @@ export const RECORDS: readonly Case[] = [
     },
   },
   {
-    kind: 'duplicate',
-    when: 'a send is acknowledged at two offsets, though duplicates are allowed (invariant 6)',
-    options: { allowDuplicates: true },
-    bad: (script) => {
-      const a = script.sends('a');
-      a.ack(0, 0);
-      a.ack(0, 1);
-    },
-    butNot: 'its other copy was only seen',
-    good: (script) => {
-      script.acked(1, 'a');
-      script.reads('r', 0);
-      script.sees('r', [0, 'a'], [1, 'a']);
-    },
-  },
-  {
     kind: 'aborted-read',
     when: 'a send that failed without effect is seen (invariant 5)',
     bad: (script) => {

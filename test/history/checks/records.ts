@@ -1,14 +1,13 @@
 /** Checks of single records: what was seen must have been sent, by a send that did not fail, and stand at one offset. */
-import type { HistoryOptions } from '../events.js';
 import { type Attempt, type Entry, type HistoryIndex, NEVER } from '../history-index.js';
 import { evidenceAt, pointsOf, type Violation } from '../violations.js';
 
-export function checkRecords(index: HistoryIndex, { allowDuplicates = false }: HistoryOptions): Violation[] {
+export function checkRecords(index: HistoryIndex): Violation[] {
   const violations: Violation[] = [];
   for (const partition of index.partitions()) {
     for (const entry of partition.entries.values()) violations.push(...checkOffset(index, entry));
   }
-  for (const attempt of index.attempts.values()) violations.push(...checkOnce(index, attempt, allowDuplicates));
+  for (const attempt of index.attempts.values()) violations.push(...checkOnce(index, attempt));
   return violations;
 }
 
@@ -70,9 +69,8 @@ function* checkSeenCommitted(events: HistoryIndex['events'], entry: Entry, attem
   };
 }
 
-function* checkOnce({ events }: HistoryIndex, attempt: Attempt, allowDuplicates: boolean): Generator<Violation> {
-  const entries = allowDuplicates ? attempt.entries.filter(({ ackedAt }) => ackedAt !== NEVER) : attempt.entries;
-  const [first, second] = entries;
+function* checkOnce({ events }: HistoryIndex, attempt: Attempt): Generator<Violation> {
+  const [first, second] = attempt.entries;
   if (first === undefined || second === undefined) return;
   yield {
     kind: 'duplicate',

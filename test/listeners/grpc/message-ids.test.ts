@@ -109,6 +109,7 @@ describe('a request with message ids is refused', () => {
   const cases: readonly (readonly [string, Partial<ProduceRequest>, RegExp])[] = [
     ['without records', { topic: 't', batches: [batchOf(['a'])], messageIds: ['a'] }, /plain records/],
     ['with fewer ids than records', { ...identified('a', 'b'), messageIds: ['a'] }, /1 message_ids for 2 records/],
+    ['with more than 10,000 ids', identified(...Array.from({ length: 10_001 }, String)), /at most 10000/],
     ['with an expected offset', { ...identified('a'), expectedOffset: 0 }, /expected_offset/],
     ['with an empty id', { ...identified('a', 'b'), messageIds: ['a', ''] }, /Message id 1 is ""/],
     ['with an id of 257 characters', identified('x'.repeat(257)), /1 to 256 characters/],

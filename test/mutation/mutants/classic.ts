@@ -8,7 +8,7 @@ export const CLASSIC_MUTANTS: readonly Mutant[] = [
     patches: [
       {
         file: 'src/partition/partition-writer.ts',
-        find: "durableUpTo: options.acks === 'durable' ? result.lastOffset + 1 : undefined,",
+        find: "durableUpTo: options.acks === 'durable' ? lastOffset + 1 : undefined,",
         replace: 'durableUpTo: undefined,',
       },
     ],
@@ -111,8 +111,9 @@ export const CLASSIC_MUTANTS: readonly Mutant[] = [
     patches: [
       {
         file: 'src/partition/partition-writer.ts',
-        find: 'this.#stamp(batch, group.next, appendTimeMs);',
-        replace: 'this.#stamp(pending.batches[0]!, group.next, appendTimeMs);',
+        find: 'this.#stamp(batch, group.next, appendTimeMs);\n      group.add(batch);\n    }\n    this.#accept(',
+        replace:
+          'this.#stamp(pending.batches[0]!, group.next, appendTimeMs);\n      group.add(batch);\n    }\n    this.#accept(',
       },
     ],
     guard: { file: 'test/partition/partition.test.ts', test: 'every batch of a request gets its own offset' },

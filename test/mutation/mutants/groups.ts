@@ -85,11 +85,26 @@ export const GROUP_MUTANTS: readonly Mutant[] = [
     patches: [
       {
         file: 'src/broker/groups/reconcile.ts',
-        find: 'const assigned = changed(member.assigned, partitions, (held) => ({ ...held, since: epoch }));',
-        replace: 'const assigned = changed(member.assigned, partitions, (held) => ({ ...held }));',
+        find: '({ ...held, since: epoch, wasReset: true })',
+        replace: '({ ...held })',
       },
     ],
     guard: { file: 'test/broker/groups/group.test.ts', test: 'of before a reset does not pass' },
+  },
+  {
+    name: 'start of a partition refused because it was asked back soon',
+    invariants: [7],
+    patches: [
+      {
+        file: 'src/broker/groups/reconcile.ts',
+        find: 'wasReset && held.since > member.reportedEpoch',
+        replace: 'held.since > member.reportedEpoch',
+      },
+    ],
+    guard: {
+      file: 'test/broker/groups/group.test.ts',
+      test: 'of a partition that was asked back before the member has said that it knows of it passes',
+    },
   },
   {
     name: 'partition given away while it is being given up',

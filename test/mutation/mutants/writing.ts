@@ -101,10 +101,9 @@ export const WRITING_MUTANTS: readonly Mutant[] = [
     invariants: [1, 5],
     patches: [
       {
-        file: 'src/client/sender.ts',
-        find: '} else this.#fail(batch, batch.withOutcome(error));\n    }',
-        replace:
-          '} else this.#succeed(batch, { partition: batch.partition, baseOffset: 0, logAppendTimeMs: -1 });\n    }',
+        file: 'src/client/recovery.ts',
+        find: '} else this.#settler.fail(batch, batch.withOutcome(error));\n  }',
+        replace: '} else batch.succeed({ partition: batch.partition, baseOffset: 0, logAppendTimeMs: -1 });\n  }',
       },
     ],
     guard: { file: 'test/client/producer-faults.test.ts', test: 'a lasting failure rejects its own records only' },
@@ -114,9 +113,9 @@ export const WRITING_MUTANTS: readonly Mutant[] = [
     invariants: [6],
     patches: [
       {
-        file: 'src/client/sender.ts',
-        find: 'lane.queue = [...again, ...lane.queue];',
-        replace: 'lane.queue = [...lane.queue, ...again];',
+        file: 'src/client/recovery.ts',
+        find: 'lane.queue = [...answered, ...lane.queue];',
+        replace: 'lane.queue = [...lane.queue, ...answered];',
       },
     ],
     guard: { file: 'test/client/producer-faults.test.ts', test: 'a passing failure is repeated on a fresh stream' },
@@ -127,7 +126,7 @@ export const WRITING_MUTANTS: readonly Mutant[] = [
     patches: [
       {
         file: 'src/client/producer-batch.ts',
-        find: "if (error.outcome === 'unknown') this.maybeWritten = true;",
+        find: "if (error.outcome === 'unknown' && !isFollower) this.maybeWritten = true;",
         replace: '',
       },
     ],
@@ -135,5 +134,32 @@ export const WRITING_MUTANTS: readonly Mutant[] = [
       file: 'test/client/producer-faults.test.ts',
       test: 'records whose attempts may have been carried out are rejected with their outcome unknown',
     },
+  },
+  {
+    name: 'client sends under another number what may still arrive under its old one',
+    invariants: [6],
+    patches: [
+      {
+        file: 'src/client/recovery.ts',
+        find: 'if (sequences.hasGap) this.#giveUpAttempted(lane, error);\n    else ',
+        replace: '',
+      },
+    ],
+    guard: {
+      file: 'test/client/producer-idempotence.test.ts',
+      test: 'what was sent behind a batch that was given up may arrive with it',
+    },
+  },
+  {
+    name: 'client gives the sequences of what it gave up to the next batch',
+    invariants: [6],
+    patches: [
+      {
+        file: 'src/client/sequences.ts',
+        find: '    this.#nextSent = batch.nextSequence;\n    this.#gapAt',
+        replace: '    this.#gapAt',
+      },
+    ],
+    guard: { file: 'test/client/producer-idempotence.test.ts', test: 'what was given up and perhaps written keeps' },
   },
 ];

@@ -261,8 +261,8 @@ function inRange(batch: Buffer, from: number, to: number): boolean {
 const STEPS = inForm({ short: 120, long: 300 });
 
 const HOMES: readonly (readonly [string, number, () => Promise<Home>])[] = [
-  ['in memory', inForm({ short: 12, long: 400 }), async () => memoryHome()],
-  ['on disk', inForm({ short: 3, long: 100 }), async () => await localHome()],
+  ['in memory', inForm({ short: 8, long: 400 }), async () => memoryHome()],
+  ['on disk', inForm({ short: 2, long: 100 }), async () => await localHome()],
 ];
 
 describe.each(HOMES)('a partition %s', (_, histories, newHome) => {

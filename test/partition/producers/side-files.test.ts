@@ -11,7 +11,7 @@ import { ManualClock } from '../../support/manual-clock.js';
 import { recordingLogger } from '../../support/recording-logger.js';
 import { rejection } from '../../support/rejection.js';
 import { until } from '../../support/until.js';
-import { batchOf, newSharedProducers, overriding } from '../support.js';
+import { batchOf, keyedBatch, newSharedProducers, overriding } from '../support.js';
 import { type ReopenOptions, reopen } from './partition-support.js';
 import { DAY_MS, producerBatch } from './support.js';
 
@@ -109,6 +109,50 @@ describe('snapshots', () => {
     const second = await reopen(engine, { epoch: 2 });
     expect(await second.append([producerBatch({ sequence: 1 })], WRITTEN)).toMatchObject({ baseOffset: 1 });
     await rejection(second.append([producerBatch({ sequence: 4 })], WRITTEN), 'OUT_OF_ORDER_SEQUENCE_NUMBER');
+  });
+
+  describe('of a compacted topic', () => {
+    const config = { cleanupCompact: true, cleanupDelete: false, minCleanableDirtyRatio: 0 };
+    const key = Buffer.from('k');
+
+    /** Everything below the end, at least as often as it takes for what is marked in one pass to go in the next. */
+    async function compact(partition: Partition): Promise<void> {
+      for (let pass = 0; pass < 2; pass++) {
+        await partition.append([keyedBatch([['last', `${pass}`]])], DURABLE);
+        await partition.log.roll();
+        const plan = partition.lifecycle.planCompaction();
+        if (plan === undefined) throw new Error('nothing is due');
+        await partition.lifecycle.compact(plan, { maxMapBytes: 1 << 20, signal: new AbortController().signal });
+      }
+    }
+
+    test('keep what compaction takes', async () => {
+      const engine = openMemoryEngine();
+      const first = await reopen(engine, { config });
+      for (let sequence = 0; sequence < 6; sequence++) {
+        await first.append([producerBatch({ sequence, key })], DURABLE);
+      }
+      await compact(first);
+      const second = await reopen(engine, { config, epoch: 2 });
+      expect(await second.append([producerBatch({ sequence: 2, key })], WRITTEN)).toMatchObject({ baseOffset: 2 });
+    });
+
+    test('are not needed to know that a transaction has ended', async () => {
+      const engine = openMemoryEngine();
+      const first = await reopen(engine, { config: { ...config, deleteRetentionMs: 0 } });
+      for (let epoch = 0; epoch < 4; epoch++) {
+        await first.append([producerBatch({ epoch, sequence: 0, transactional: true, key })], DURABLE);
+        const commit = epoch % 2 === 0;
+        await first.endTransaction({ producerId: 1, producerEpoch: epoch + 1, commit, coordinatorEpoch: 0 });
+      }
+      await compact(first);
+      for (const offset of first.log.sideFiles.offsets('snapshot'))
+        await first.log.sideFiles.remove('snapshot', offset);
+      const second = await reopen(engine, { config, epoch: 2 });
+      expect(second.openTransactions()).toEqual([]);
+      expect(second.producers()).toMatchObject([{ producerId: 1, producerEpoch: 4, lastSequence: -1 }]);
+      expect(second.lastStableOffset).toBe(second.highWatermark);
+    });
   });
 
   test('hold nothing that the log has not taken in the end', async () => {

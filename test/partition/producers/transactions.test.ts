@@ -5,12 +5,14 @@ import { splitBatches } from '../../../src/batch/validate.js';
 import { LogError } from '../../../src/core/errors.js';
 import { toOffset } from '../../../src/core/types.js';
 import type { Partition, PartitionSlice } from '../../../src/partition/partition.js';
+import { LocalRig } from '../../storage/support.js';
 import { ManualClock } from '../../support/manual-clock.js';
 import { rejection } from '../../support/rejection.js';
 import { until } from '../../support/until.js';
 import { GatedLog } from '../gated-log.js';
 import { batchOf, openPartition } from '../support.js';
-import { producerBatch, type Sent } from './support.js';
+import { reopen } from './partition-support.js';
+import { DAY_MS, producerBatch, type Sent } from './support.js';
 
 const DURABLE = { acks: 'durable' } as const;
 const WRITTEN = { acks: 'written' } as const;
@@ -228,4 +230,16 @@ describe('an open transaction', () => {
     expect(partition.lifecycle.planRetention()).toMatchObject({ rollFirst: true });
     expect(partition.lifecycle.planCompaction()).toMatchObject({ why: 'min.cleanable.dirty.ratio', upTo: 1 });
   });
+});
+
+test('the markers of transactions with old records close no segments', async () => {
+  const rig = new LocalRig();
+  rig.fs.skipsDisk = true;
+  const partition = await reopen(await rig.open(), { config: { segmentMs: DAY_MS } });
+  for (let epoch = 0; epoch < 3; epoch++) {
+    await send(partition, { epoch, sequence: 0, timestampMs: 1000 });
+    await end(partition, 1, epoch + 1, true);
+  }
+  expect(partition.log.segments().length).toBe(1);
+  await partition.close();
 });

@@ -17,12 +17,14 @@ import {
   type TransactionNow,
   type TransactionOutcome,
   type TransactionState,
+  withProducerId,
 } from '../../../../src/broker/transactions/transaction-types.js';
 import { Effects, RETRY_MS } from './effects.js';
 import type { Disk, Life } from './life.js';
 import type { World } from './world.js';
 
 const WALL_MS = 1_700_000_000_000;
+const RECOVERY_RETRY_MS = 1_000;
 
 /** `failed`: it could not be written, and nothing has changed. */
 export type Told = (outcome: TransactionOutcome | 'failed') => void;
@@ -32,12 +34,13 @@ export class Entry {
   state: TransactionState;
   isChanging = false;
   isCompleting = false;
-  recovering = 0;
   adding = 0;
   readonly whenAdded: (() => void)[] = [];
   readonly whenCompleted: (() => void)[] = [];
   readonly jobs: (() => void)[] = [];
   isBusy = false;
+  /** What a restart has found is about to be aborted. */
+  recovering = 0;
 
   constructor(state: TransactionState) {
     this.state = state;
@@ -157,29 +160,34 @@ export class ModelCoordinator {
   }
 
   /** Applies an event once. */
-  apply(entry: Entry, given: TransactionEvent, told: Told): void {
-    this.exclusively(entry, (release) => {
-      const event = this.#withProducerId(entry.state, given);
-      const { state, outcome, effects } = this.#world.transition(entry.state, event, this.now());
-      const done = (isDurable: boolean): void => {
-        entry.isChanging = false;
-        if (isDurable) this.#adopt(entry, state);
-        if (isDurable && effects.length > 0 && isPrepared(state)) this.#complete(entry);
+  apply(entry: Entry, event: TransactionEvent, told: Told): void {
+    this.exclusively(entry, (release) =>
+      this.#applyNow(entry, event, (outcome) => {
         release();
-        told(isDurable ? outcome : 'failed');
-      };
-      if (effects.length === 0) {
-        done(true);
-        return;
-      }
-      entry.isChanging = true;
-      this.#whenAdded(entry, () => this.effects.makeDurable(effects, done));
-    });
+        told(outcome);
+      }),
+    );
+  }
+
+  #applyNow(entry: Entry, given: TransactionEvent, told: Told): void {
+    const event = this.#withProducerId(entry.state, given);
+    const { state, outcome, effects } = this.#world.transition(entry.state, event, this.now());
+    const done = (isDurable: boolean): void => {
+      entry.isChanging = false;
+      if (isDurable) this.#adopt(entry, state);
+      if (isDurable && effects.length > 0 && isPrepared(state)) this.#complete(entry);
+      told(isDurable ? outcome : 'failed');
+    };
+    if (effects.length === 0) {
+      done(true);
+      return;
+    }
+    entry.isChanging = true;
+    this.#whenAdded(entry, () => this.effects.makeDurable(effects, done));
   }
 
   #withProducerId(state: TransactionState, event: TransactionEvent): TransactionEvent {
-    if (event.kind === 'enter' || event.kind === 'add-offsets' || event.kind === 'completed') return event;
-    return needsProducerId(state, event) ? { ...event, freshProducerId: this.#disk.nextProducerId++ } : event;
+    return needsProducerId(state, event) ? withProducerId(event, this.#disk.nextProducerId++) : event;
   }
 
   #whenAdded(entry: Entry, run: () => void): void {
@@ -202,28 +210,40 @@ export class ModelCoordinator {
     this.#adopt(entry, state);
     entry.isCompleting = false;
     for (const effect of effects) {
-      if (effect.kind === 'persist') this.#persistLater(effect.transactionalId, effect.record);
+      if (effect.kind === 'persist') this.#disk.log.note(effect.transactionalId, effect.record);
     }
     for (const run of entry.whenCompleted.splice(0)) this.#life.later(run);
   }
 
-  /** Nobody waits for it; but it is in the log before what comes after it. */
-  #persistLater(transactionalId: string, record: StoredTransaction): void {
-    const write = (): void => this.#disk.log.write(transactionalId, record, () => undefined);
-    if (this.#world.defects.has('the record of a completion is overtaken by a later one')) this.#life.later(write, 10);
-    else write();
-  }
-
-  /** Aborts what a restart has found; until that has come to be, nothing is added under this id. */
+  /** Aborts what a restart has found: before anything else happens to this id. */
   abortRemains(entry: Entry, open: OpenRemains): void {
     entry.recovering++;
-    const attempt = (): void =>
-      this.apply(entry, { kind: 'recovered-open', open }, (outcome) => {
-        const isDecided = isSameIdentity(open.identity, entry.state.identity);
-        if (outcome === 'failed') this.#life.later(attempt, RETRY_MS);
-        else if (outcome.kind === 'waits' && !isDecided) this.#whenCompleted(entry, attempt);
-        else entry.recovering--;
-      });
-    attempt();
+    if (this.#world.defects.has('what a restart has found is aborted after what comes meanwhile')) {
+      this.#abortBetweenOthers(entry, open);
+      return;
+    }
+    this.exclusively(entry, (release) => {
+      const attempt = (): void =>
+        this.#applyNow(entry, { kind: 'recovered-open', open }, (outcome) => {
+          const isDecided = isSameIdentity(open.identity, entry.state.identity);
+          if (outcome === 'failed') this.#life.later(attempt, RECOVERY_RETRY_MS);
+          else if (outcome.kind === 'waits' && !isDecided) this.#whenCompleted(entry, attempt);
+          else {
+            entry.recovering--;
+            release();
+          }
+        });
+      attempt();
+    });
+  }
+
+  #abortBetweenOthers(entry: Entry, open: OpenRemains): void {
+    this.apply(entry, { kind: 'recovered-open', open }, (outcome) => {
+      const isDecided = isSameIdentity(open.identity, entry.state.identity);
+      const again = (): void => this.#abortBetweenOthers(entry, open);
+      if (outcome === 'failed') this.#life.later(again, RECOVERY_RETRY_MS);
+      else if (outcome.kind === 'waits' && !isDecided) this.#whenCompleted(entry, again);
+      else entry.recovering--;
+    });
   }
 }

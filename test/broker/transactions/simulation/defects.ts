@@ -17,7 +17,8 @@ export const DEFECTS = [
   'a transaction outlives the assignment of its input',
   'a repeated batch is appended',
   'readers read on to the high watermark',
-  'the record of a completion is overtaken by a later one',
+  'the record of a completion is written over a later one',
+  'what a restart has found is aborted after what comes meanwhile',
   'nobody looks at timeouts',
 ] as const;
 

@@ -11,13 +11,15 @@ interface Write {
 
 type Encoded = ReturnType<typeof encodeTransaction>;
 
-const FAILS = 0.01;
+const FAILS = 0.03;
+const NOTE_DELAY_MS = 500;
 
 export class StateLog {
   readonly #world: World;
   /** By transactional id, as the last record of each has it. */
   readonly #durable = new Map<string, Encoded>();
   #queue: Write[] = [];
+  #notes = new Map<string, StoredTransaction>();
 
   constructor(world: World) {
     this.#world = world;
@@ -33,8 +35,26 @@ export class StateLog {
 
   /** @param done told whether it is durable; if not, nothing was written */
   write(transactionalId: string, record: StoredTransaction, done: Write['done']): void {
+    const isKept = this.#world.defects.has('the record of a completion is written over a later one');
+    if (!isKept) this.#notes.delete(transactionalId);
     this.#queue.push({ transactionalId, record, done });
     if (this.#queue.length === 1) this.#plan();
+  }
+
+  /** A record that nobody waits for: some time, unless another one of its id comes first. */
+  note(transactionalId: string, record: StoredTransaction): void {
+    this.#notes.set(transactionalId, record);
+    const notes = this.#notes;
+    this.#world.timeline.after(NOTE_DELAY_MS, () => {
+      if (notes === this.#notes) this.#writeNotes();
+    });
+  }
+
+  #writeNotes(): void {
+    for (const [transactionalId, record] of [...this.#notes]) {
+      this.#notes.delete(transactionalId);
+      this.write(transactionalId, record, () => undefined);
+    }
   }
 
   #plan(): void {
@@ -60,6 +80,8 @@ export class StateLog {
   /** Of what was on its way, some is there. @param isClean all of it */
   restart(isClean: boolean): void {
     const { chance } = this.#world;
+    if (isClean) this.#writeNotes();
+    this.#notes = new Map();
     const written = isClean ? this.#queue.length : chance.between(0, this.#queue.length);
     for (const write of this.#queue.slice(0, written)) this.#apply(write);
     this.#queue = [];

@@ -177,7 +177,7 @@ export class Worker {
     const { transactionalId } = this;
     const work: Work = { input, memberEpoch, from, to: from + chance.between(1, 5) };
     // Offsets often come last, when everything else is there.
-    const spreadMs = chance.of(0.8) ? 10 : chance.between(10, 5_000);
+    const spreadMs = chance.of(0.7) ? 10 : chance.between(10, 3_000);
     const offsetsAfterMs = chance.of(0.5) ? spreadMs : 0;
     const batches = this.#batchesOf(work);
     let left = batches.length + GROUPS.length;

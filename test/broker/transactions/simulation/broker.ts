@@ -1,5 +1,6 @@
 /** A broker that answers clients, and may stop between any two steps. */
 
+import { isNew, recordOf } from '../../../../src/broker/transactions/transaction.js';
 import type { TransactionState } from '../../../../src/broker/transactions/transaction-types.js';
 import {
   isSameIdentity,
@@ -16,6 +17,8 @@ import { StateLog } from './state-log.js';
 import { type Answer, GROUPS, PLACES, type Reply, type Request, refusal, type World } from './world.js';
 
 type RequestOf<Kind extends Request['kind']> = Extract<Request, { kind: Kind }>;
+
+type Stop = 'clean' | 'killed' | 'power lost';
 
 export class ModelBroker {
   readonly disk: Disk;
@@ -82,24 +85,43 @@ export class ModelBroker {
 
   /** Starts again by itself. */
   stopForAWhile(): void {
-    if (!this.isUp) return;
-    const { chance, timeline } = this.#world;
-    const how = chance.pick(['clean', 'killed', 'power lost', 'power lost'] as const)!;
-    this.#stop(how);
-    const downMs = chance.of(0.95) ? chance.between(1, 50) : chance.between(1, 30_000);
-    timeline.after(downMs, () => this.start(how === 'clean'));
+    const { chance } = this.#world;
+    this.#stopFor(chance.pick(['clean', 'killed', 'power lost', 'power lost'] as const)!);
   }
 
-  #stop(how: 'clean' | 'killed' | 'power lost'): void {
+  #stopFor(how: Stop): void {
+    const { chance, timeline, weather } = this.#world;
+    if (!this.isUp) return;
+    this.#stop(how);
+    const downMs = chance.of(0.95) ? chance.between(1, 50) : chance.between(1, 30_000);
+    timeline.after(downMs, () => {
+      this.start(how === 'clean');
+      // Somebody looks after it.
+      const isRestarted = weather.isStormy && how !== 'clean' && chance.of(0.3);
+      if (isRestarted) timeline.after(chance.between(10, 300), () => this.#stopFor('clean'));
+    });
+  }
+
+  #stop(how: Stop): void {
     const { timeline, trace } = this.#world;
     trace?.(`${timeline.nowMs} the broker stops: ${how}`);
     this.#upBeforeMs = this.#world.oracle.upMs();
+    const { states } = this;
     this.#coordinator = undefined;
     this.#life.end();
     const { log, groups, partitions } = this.disk;
+    if (how === 'clean' && !this.#has('a clean stop forgets that something may be missing')) this.#noteSuspects(states);
     log.restart(how === 'clean');
     for (const group of groups) group.restart(how === 'clean');
     for (const partition of partitions) partition.restart(how === 'power lost');
+  }
+
+  /** As the coordinator does when it is closed. */
+  #noteSuspects(states: readonly TransactionState[]): void {
+    for (const state of states) {
+      const isNoted = state.suspect && state.status !== 'ongoing' && !isNew(state);
+      if (isNoted) this.disk.log.note(state.transactionalId, recordOf(state));
+    }
   }
 
   #has(defect: Defect): boolean {

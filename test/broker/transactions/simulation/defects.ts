@@ -9,6 +9,7 @@ export const DEFECTS = [
   'a takeover leaves the epoch as it was',
   'a partition is entered whatever the epoch of the producer',
   'a restart forgets that something may be missing',
+  'a clean stop forgets that something may be missing',
   'a restart leaves open what it finds in partitions',
   'a restart leaves waiting what it finds in groups',
   'a restart aborts what was to be committed',

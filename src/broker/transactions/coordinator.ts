@@ -22,7 +22,7 @@ import type {
 import { Deadlines } from './deadlines.js';
 import { descriptionOf, summaryOf } from './descriptions.js';
 import { IdExpiry } from './id-expiry.js';
-import { isPrepared, transition } from './transaction.js';
+import { isPrepared, recordOf, transition } from './transaction.js';
 import type { TransactionConfig } from './transaction-config.js';
 import type { TransactionEntry } from './transaction-entry.js';
 import {
@@ -268,7 +268,15 @@ export class TransactionCoordinator implements TransactionCoordinatorApi {
     this.#stop.abort(coordinatorDraining());
     await Promise.all([this.#upkeep.close(), this.#expiry.close()]);
     await this.#runner.close();
+    this.#noteSuspects();
     await this.#shards.close();
+  }
+
+  /** What was missing after an earlier start is so after the next one, though this stop is a clean one. */
+  #noteSuspects(): void {
+    for (const { state, shard, transactionalId } of this.#table.entries()) {
+      if (state.suspect && state.status !== 'ongoing') shard.note(transactionalId, recordOf(state));
+    }
   }
 }
 

@@ -37,9 +37,11 @@ export interface StoredTransaction {
   /** Of the transaction that is being completed. */
   readonly partitions: readonly TransactionPartition[];
   readonly groupIds: readonly string[];
+  /** See `TransactionState.suspect`; absent: no. */
+  readonly suspect?: boolean | undefined;
 }
 
-export interface TransactionState extends Omit<StoredTransaction, 'status' | 'partitions' | 'groupIds'> {
+export interface TransactionState extends Omit<StoredTransaction, 'status' | 'partitions' | 'groupIds' | 'suspect'> {
   readonly transactionalId: string;
   readonly status: TransactionStatus;
   /** Of the transaction that is open or being completed. */

@@ -75,7 +75,7 @@ export function restoreTransaction(
     partitions: GrowingMap.of(partitions.map((partition) => [partitionKeyOf(partition), partition])),
     groups: GrowingMap.of(groupIds.map((groupId) => [groupId, groupId])),
     deadlineMs: undefined,
-    suspect,
+    suspect: suspect || stored.suspect === true,
   };
 }
 
@@ -149,10 +149,11 @@ function persisting(state: TransactionState, outcome: TransactionOutcome): Trans
   return { state, outcome, effects: [persist(state)] };
 }
 
-function persist(state: TransactionState): TransactionEffect {
-  const { status, identity, previous, next, cause, timeoutMs, startMs, updateMs, partitions, groups } = state;
+/** @param state not with an open transaction */
+export function recordOf(state: TransactionState): StoredTransaction {
+  const { status, identity, previous, next, cause, timeoutMs, startMs, updateMs, partitions, groups, suspect } = state;
   assert(status !== 'ongoing', 'an open transaction has no record');
-  const record: StoredTransaction = {
+  return {
     status,
     identity,
     previous,
@@ -163,8 +164,12 @@ function persist(state: TransactionState): TransactionEffect {
     updateMs,
     partitions: [...partitions.values()],
     groupIds: [...groups.values()],
+    suspect: suspect || undefined,
   };
-  return { kind: 'persist', transactionalId: state.transactionalId, record };
+}
+
+function persist(state: TransactionState): TransactionEffect {
+  return { kind: 'persist', transactionalId: state.transactionalId, record: recordOf(state) };
 }
 
 /** The state between two transactions, under another identity. */

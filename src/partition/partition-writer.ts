@@ -329,7 +329,7 @@ export class PartitionWriter {
       assert(end === group.next, `the log ends at ${end} after an append that should end at ${group.next}`);
     } catch (error) {
       const failure = toLogError(error);
-      if (group.isTracked) this.#forgetGroup(group, failure);
+      if (group.isTracked) this.#forgetGroup(group);
       this.#noteAppend(failure);
       return failure;
     }
@@ -340,14 +340,12 @@ export class PartitionWriter {
   }
 
   /**
-   * Where the batches may be there all the same, the log takes no more, and readers must wait for their markers. But that
-   * nobody is told that a record is there which may not be, its id is forgotten in any case.
+   * Also where the batches may be there all the same: nobody is to be told that a record or a marker is there which may not
+   * be. The log takes no more then, and no reader gets that far; the next start finds out.
    */
-  #forgetGroup(group: WriteGroup, failure: LogError): void {
+  #forgetGroup(group: WriteGroup): void {
     this.#options.messageIds.undoTo(group.idSavepoint);
-    const { states } = this.#producers;
-    if (failure.outcome === 'none') states.undoTo(0);
-    else states.settle(this.#options.log.durableOffset);
+    this.#producers.states.undoTo(0);
   }
 
   /** One line when appends begin to fail, one when they work again: not one for each of thousands in between. */

@@ -10,7 +10,7 @@ import { ManualClock } from '../../support/manual-clock.js';
 import { rejection } from '../../support/rejection.js';
 import { until } from '../../support/until.js';
 import { GatedLog } from '../gated-log.js';
-import { batchOf, openPartition } from '../support.js';
+import { batchOf, openPartition, overriding } from '../support.js';
 import { reopen } from './partition-support.js';
 import { DAY_MS, producerBatch, type Sent } from './support.js';
 
@@ -102,6 +102,22 @@ describe('the end of a transaction', () => {
     gated.gates[0]?.open();
     await again;
     expect(partition.openTransactions()).toEqual([]);
+  });
+
+  test('of which nobody knows whether the log has it is not taken for done when it is tried again (invariant 11)', async () => {
+    let broken = false;
+    const failure = new LogError('STORAGE_ERROR', 'EIO');
+    const { partition } = await openPartition({}, (log) =>
+      overriding(log, {
+        append: (batches, at) => (broken ? Promise.reject(failure) : log.append(batches, at)),
+      }),
+    );
+    await send(partition, { sequence: 0 });
+    broken = true;
+    for (let attempt = 0; attempt < 2; attempt++) await rejection(end(partition, 1, 1, true), 'STORAGE_ERROR');
+    expect(partition.lastStableOffset).toBe(0);
+    // Where nothing is open there is nothing to fail.
+    await end(partition, 2, 1, true);
   });
 
   test('is refused by a closed partition', async () => {

@@ -16,6 +16,8 @@ import {
 } from './transaction-errors.js';
 import {
   type AbortCause,
+  isForeign,
+  isOfNext,
   isSameIdentity,
   LAST_EPOCH,
   MAX_GROUPS,
@@ -227,6 +229,7 @@ function init(state: TransactionState, event: Event<'init'>, now: TransactionNow
     const change = { identity: bumped(identity, freshProducerId), previous: current, cause: undefined };
     return answered({ ...between(state, 'empty', change, now), timeoutMs });
   }
+  if (isOfNext(state, current)) return unchanged(state, WAITS);
   if (!isSameIdentity(current, previous)) return refused(state, producerFenced(state, current));
   // An answer was lost, or what was open has just been aborted.
   if (state.timeoutMs !== timeoutMs) return answered({ ...state, timeoutMs, updateMs: now.wallMs });
@@ -245,11 +248,6 @@ function answered(state: TransactionState): TransactionTransition {
   return persisting(state, { kind: 'answered', identity: state.identity });
 }
 
-/** Whether the transaction was aborted over its producer's head, which therefore is to be told. */
-function isForeign(cause: AbortCause | undefined): cause is AbortCause {
-  return cause === 'timeout' || cause === 'administrator' || cause === 'restart';
-}
-
 /** Why the producer cannot add anything, if so. */
 function addRefusal(state: TransactionState, producer: ProducerIdentity): LogError | undefined {
   const { transactionalId, status, identity, previous, cause } = state;
@@ -258,6 +256,7 @@ function addRefusal(state: TransactionState, producer: ProducerIdentity): LogErr
     if (isPrepared(state)) return preparedRefusal(state, producer);
     return state.suspect ? transactionAborted(transactionalId, producer, 'restart') : undefined;
   }
+  if (isOfNext(state, producer)) return concurrentTransactions(transactionalId, producer);
   if (isSameIdentity(producer, previous) && status === 'complete-abort' && isForeign(cause)) {
     return transactionAborted(transactionalId, producer, cause);
   }
@@ -316,6 +315,7 @@ function end(state: TransactionState, event: Event<'end'>, now: TransactionNow):
   const { producer, commit } = event;
   if (isSameIdentity(producer, state.identity) && !isNew(state)) return endCurrent(state, event, now);
   const { status, identity, previous, cause, transactionalId } = state;
+  if (isOfNext(state, producer)) return unchanged(state, WAITS);
   const isCompleted = status === 'complete-commit' || status === 'complete-abort';
   if (!isCompleted || !isSameIdentity(producer, previous)) return refused(state, staleRefusal(state, producer));
   const committed = status === 'complete-commit';

@@ -103,8 +103,8 @@ describe('adding partitions and offsets', () => {
   test.each<[TransactionStatus, string, string]>([
     ['empty', 'accepted', 'PRODUCER_FENCED'],
     ['ongoing', 'accepted', 'PRODUCER_FENCED'],
-    ['prepare-commit', 'PRODUCER_FENCED', 'CONCURRENT_TRANSACTIONS'],
-    ['prepare-abort', 'PRODUCER_FENCED', 'CONCURRENT_TRANSACTIONS'],
+    ['prepare-commit', 'CONCURRENT_TRANSACTIONS', 'CONCURRENT_TRANSACTIONS'],
+    ['prepare-abort', 'CONCURRENT_TRANSACTIONS', 'CONCURRENT_TRANSACTIONS'],
     ['complete-commit', 'accepted', 'PRODUCER_FENCED'],
     ['complete-abort', 'accepted', 'PRODUCER_FENCED'],
   ])('in state %s: epoch 1 %s, epoch 0 %s', (status, one, zero) => {
@@ -135,8 +135,8 @@ describe('ending', () => {
   const TABLE: readonly (readonly [TransactionStatus, readonly [string, string, string, string]])[] = [
     ['empty', ['INVALID_TXN_STATE', 'ok 100/2', 'PRODUCER_FENCED', 'PRODUCER_FENCED']],
     ['ongoing', ['waits', 'waits', 'PRODUCER_FENCED', 'PRODUCER_FENCED']],
-    ['prepare-commit', ['PRODUCER_FENCED', 'PRODUCER_FENCED', 'waits', 'INVALID_TXN_STATE']],
-    ['prepare-abort', ['PRODUCER_FENCED', 'PRODUCER_FENCED', 'INVALID_TXN_STATE', 'waits']],
+    ['prepare-commit', ['waits', 'waits', 'waits', 'INVALID_TXN_STATE']],
+    ['prepare-abort', ['waits', 'waits', 'INVALID_TXN_STATE', 'waits']],
     ['complete-commit', ['INVALID_TXN_STATE', 'ok 100/2', 'ok 100/1', 'INVALID_TXN_STATE']],
     ['complete-abort', ['INVALID_TXN_STATE', 'ok 100/2', 'INVALID_TXN_STATE', 'ok 100/1']],
   ];
@@ -308,6 +308,28 @@ describe('after a restart', () => {
     machine.completed();
     expect(machine.apply({ kind: 'recovered-open', open })).toBe('waits');
     expect(machine.summary).toBe('prepare-abort 100/1 -> 100/2');
+  });
+
+  test('who has gone on to the identity after a decided transaction waits for its completion, instead of being fenced', () => {
+    for (const status of ['prepare-commit', 'prepare-abort'] as const) {
+      const machine = machineIn(status);
+      machine.restart(true);
+      expect([machine.enter(NOW), machine.addOffsets(NOW)]).toEqual(Array(2).fill('CONCURRENT_TRANSACTIONS'));
+      expect([machine.end(NOW, true), machine.end(NOW, false), machine.init(NOW)]).toEqual(Array(3).fill('waits'));
+      machine.completed();
+      expect(machine.end(NOW, true)).toBe('TRANSACTION_ABORTABLE');
+      expect(machine.end(NOW, false)).toBe('ok 100/2');
+    }
+  });
+
+  test('nobody has the identity that would come after a transaction whose id was taken over', () => {
+    const machine = machineIn('ongoing');
+    machine.init();
+    machine.restart();
+    const next = id(100, 2);
+    expect([machine.enter(next), machine.end(next, true), machine.init(next)]).toEqual(
+      Array(3).fill('PRODUCER_FENCED'),
+    );
   });
 
   test('an open transaction of this run is not aborted by what a search has found before it began', () => {

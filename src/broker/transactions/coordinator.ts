@@ -31,7 +31,7 @@ import {
   loadInProgress,
   otherProducerId,
   tooManyIds,
-  tooManyOpenPartitions,
+  tooManyOpenPlaces,
   transactionalIdNotFound,
 } from './transaction-errors.js';
 import { TransactionRunner } from './transaction-runner.js';
@@ -41,8 +41,8 @@ import { isSameIdentity, partitionKeyOf, type TransactionEvent, type Transaction
 import { Upkeep } from './upkeep.js';
 import { WorkUnderWay } from './work-under-way.js';
 
-/** Of all open transactions together. */
-const MAX_OPEN_PARTITIONS = 1_000_000;
+/** See `TransactionCoordinatorOptions.maxOpenPlaces`. */
+const MAX_OPEN_PLACES = 1_000_000;
 
 export interface TransactionCoordinatorOptions {
   readonly topics: Topics;
@@ -52,6 +52,8 @@ export interface TransactionCoordinatorOptions {
   readonly config: TransactionConfig;
   /** Whether nothing can be missing of what was accepted before this start. */
   readonly startedClean: boolean;
+  /** Partitions and groups of all open transactions together; default: 1,000,000. */
+  readonly maxOpenPlaces?: number | undefined;
   readonly clock: Clock;
   readonly logger: Logger;
 }
@@ -140,8 +142,14 @@ export class TransactionCoordinator implements TransactionCoordinatorApi {
     if (entry.isChanging || entry.recovering > 0) throw concurrentTransactions(transactionalId, producer);
     const isPart = status === 'ongoing' && isSameIdentity(producer, identity) && partitions.has(partitionKeyOf(where));
     if (isPart) return;
-    if (this.#table.openPartitions >= MAX_OPEN_PARTITIONS) throw tooManyOpenPartitions(MAX_OPEN_PARTITIONS);
+    this.#checkRoom();
     this.#add(entry, { kind: 'enter', producer, partition: where });
+  }
+
+  /** @throws LogError RESOURCE_LIMIT */
+  #checkRoom(): void {
+    const { maxOpenPlaces = MAX_OPEN_PLACES } = this.#options;
+    if (this.#table.openPlaces >= maxOpenPlaces) throw tooManyOpenPlaces(maxOpenPlaces);
   }
 
   /** Without an `await`. @throws LogError why it is refused */
@@ -162,6 +170,7 @@ export class TransactionCoordinator implements TransactionCoordinatorApi {
     const entry = this.#find(command);
     const adding = await entry.exclusively(async () => {
       entry.shard.check();
+      if (!entry.state.groups.has(command.groupId)) this.#checkRoom();
       this.#add(entry, { kind: 'add-offsets', producer: command, groupId: command.groupId });
       return { refused: this.#addToGroup(entry, { ...offsets, producerId, producerEpoch }) };
     });

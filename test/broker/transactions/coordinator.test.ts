@@ -220,6 +220,19 @@ describe('what is refused leaves nothing open', () => {
     expect(await tx.groupOffset()).toBeUndefined();
   });
 
+  test('more partitions and groups than all open transactions may have together (invariant 21)', async () => {
+    const few = await started({ maxOpenPlaces: 2 });
+    const [one, two] = [await few.init(), await few.init({ transactionalId: 'b' })];
+    await few.send(one, 0, 'x');
+    // A group that is never made is one as well.
+    await few.addOffsets(two, 99);
+    const refused = [few.send(one, 1, 'x'), few.addOffsets(one, 0), few.addOffsets(two, 0, { groupId: 'h' })];
+    for (const one of refused) expect((await rejection(one, 'RESOURCE_LIMIT')).metadata).toEqual({ limit: '2' });
+    await few.addOffsets(two, 0);
+    await few.commit(two);
+    await few.addOffsets(one, 0);
+  });
+
   test('more transactional ids than there may be', async () => {
     const few = await started({ config: { maxIds: 2 } });
     await few.init();

@@ -254,7 +254,7 @@ export class Partition {
     return this.#producers.states.openTransactions();
   }
 
-  /** The producers that are remembered, by their ids. */
+  /** The producers that are remembered, in no order: there may be very many. */
   producers(): readonly ProducerDescription[] {
     this.#producers.expire();
     return this.#producers.states.describe();

@@ -201,7 +201,7 @@ export class TransactionCoordinator implements TransactionCoordinatorApi {
     this.#checkLoaded();
     const summaries: TransactionSummary[] = [];
     for (const { state } of this.#table.entries()) if (state.identity.producerId >= 0) summaries.push(summaryOf(state));
-    return summaries.sort((a, b) => (a.transactionalId < b.transactionalId ? -1 : 1));
+    return summaries;
   }
 
   async describe(transactionalId: string): Promise<TransactionDescription> {

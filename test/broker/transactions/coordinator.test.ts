@@ -252,7 +252,7 @@ describe('administrators', () => {
     await tx.send(producer, 2, 'x');
     await tx.send(producer, 0, 'x');
     await tx.addOffsets(producer, 0);
-    const summaries = await tx.coordinator.list();
+    const summaries = [...(await tx.coordinator.list())].reverse();
     expect(summaries.map(({ transactionalId, status }) => `${transactionalId} ${status}`)).toEqual([
       'a empty',
       'b ongoing',

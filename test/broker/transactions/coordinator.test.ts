@@ -1,6 +1,12 @@
 import { beforeEach, describe, expect, onTestFinished, test } from 'vitest';
+import { offsetsPartitionOf } from '../../../src/broker/groups/offsets-topic.js';
+import { LogError } from '../../../src/core/errors.js';
+import { openMemoryEngine } from '../../../src/storage/memory/engine.js';
+import { BASE_TIME } from '../../storage/support.js';
+import { ManualClock } from '../../support/manual-clock.js';
 import { rejection } from '../../support/rejection.js';
 import { held } from '../groups/support.js';
+import { withParts } from '../support.js';
 import { Transactions, type TransactionsOptions } from './support.js';
 
 async function started(options: TransactionsOptions = {}): Promise<Transactions> {
@@ -347,5 +353,24 @@ describe('a stop of the broker', () => {
     );
     await tx.loaded();
     await held(tx.init()).turns();
+  });
+
+  test('offsets of what was open are given up, also while other groups cannot be read (invariant 12)', async () => {
+    const clock = new ManualClock(BASE_TIME);
+    const engine = openMemoryEngine({ clock });
+    const before = await Transactions.started({ engine, clock });
+    await before.usualTopics();
+    await before.addOffsets(await before.init(), 1);
+    const groupsTopic = before.topics.get('__group_offsets').record.id;
+    await before.close();
+    const broken = withParts(engine, {
+      open: (id, epoch, config) =>
+        id.topicId === groupsTopic && id.partition !== offsetsPartitionOf('g', 4)
+          ? Promise.reject(new LogError('CORRUPT_LOG', 'It does not open.'))
+          : engine.open(id, epoch, config),
+    });
+    const after = await Transactions.started({ engine: broken, clock, epoch: 2 });
+    onTestFinished(() => after.close());
+    await after.whileTimePasses(async () => (await after.groupOffset()) === undefined, 'the offsets are given up');
   });
 });

@@ -230,6 +230,24 @@ describe('reading committed (invariant 11)', () => {
     expect((await committed(partition, 3)).aborted).toMatchObject([{ firstOffset: 0, lastOffset: 5 }]);
   });
 
+  test('shows nothing of an aborted transaction whose records are deleted while they are read (invariant 11)', async () => {
+    let whileReading: (() => Promise<unknown>) | undefined;
+    const { partition } = await openPartition({}, (log) =>
+      overriding(log, {
+        read: async (from, to, maxBytes) => {
+          const slice = await log.read(from, to, maxBytes);
+          await whileReading?.();
+          return slice;
+        },
+      }),
+    );
+    await send(partition, { sequence: 0 });
+    await end(partition, 1, 1, false);
+    whileReading = () => partition.deleteRecords(-1);
+    await rejection(committed(partition), 'OFFSET_OUT_OF_RANGE');
+    expect(await partition.read(toOffset(2), 1_000_000, 'read_committed')).toMatchObject({ nextOffset: 2 });
+  });
+
   test('finds times and newest records below the last stable offset only, and never a marker', async () => {
     const clock = new ManualClock(9000);
     const { partition } = await openPartition({}, undefined, undefined, clock);

@@ -130,6 +130,7 @@ export class TransactionCoordinator implements TransactionCoordinatorApi {
     const { maxIds } = this.#options.config;
     if (!this.#table.has(transactionalId) && this.#table.size >= maxIds) throw tooManyIds(maxIds);
     const entry = this.#table.findOrMake(transactionalId, () => shard);
+    entry.checkRoom();
     return identityOf(await this.#runner.run(entry, { kind: 'init', timeoutMs, current }));
   }
 
@@ -162,19 +163,31 @@ export class TransactionCoordinator implements TransactionCoordinatorApi {
   }
 
   async addOffsets(command: AddOffsetsCommand): Promise<readonly RefusedOffset[]> {
-    const { transactionalId: _, producerId, producerEpoch, ...offsets } = command;
     checkTransactionalId(command.transactionalId);
     checkIdentity(command);
     checkGroupId(command.groupId);
     this.#checkOpen();
     const entry = this.#find(command);
-    const adding = await entry.exclusively(async () => {
-      entry.shard.check();
-      if (!entry.state.groups.has(command.groupId)) this.#checkRoom();
-      this.#add(entry, { kind: 'add-offsets', producer: command, groupId: command.groupId });
-      return { refused: this.#addToGroup(entry, { ...offsets, producerId, producerEpoch }) };
-    });
-    return await adding.refused;
+    entry.checkRoom();
+    try {
+      const { refused } = await entry.exclusively(async () => this.#beginAdding(entry, command));
+      return await refused;
+    } finally {
+      // It may have been removed while this waited for its turn.
+      this.#table.dropUnused(entry);
+    }
+  }
+
+  /** Without an `await`; what has begun is awaited by others. @throws LogError why it is refused */
+  #beginAdding(
+    entry: TransactionEntry,
+    command: AddOffsetsCommand,
+  ): { readonly refused: Promise<readonly RefusedOffset[]> } {
+    const { transactionalId: _, ...offsets } = command;
+    entry.shard.check();
+    if (!entry.state.groups.has(command.groupId)) this.#checkRoom();
+    this.#add(entry, { kind: 'add-offsets', producer: command, groupId: command.groupId });
+    return { refused: this.#addToGroup(entry, offsets) };
   }
 
   #addToGroup(
@@ -194,6 +207,7 @@ export class TransactionCoordinator implements TransactionCoordinatorApi {
     checkIdentity(producer);
     this.#checkOpen();
     const entry = this.#find(producer);
+    entry.checkRoom();
     return identityOf(await this.#runner.run(entry, { kind: 'end', producer, commit }));
   }
 

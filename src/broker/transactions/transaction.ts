@@ -295,20 +295,19 @@ function enter(state: TransactionState, event: Event<'enter'>, now: TransactionN
   const { producer, partition } = event;
   const refusal = addRefusal(state, producer);
   if (refusal !== undefined) return refused(state, refusal);
-  const partitions = state.partitions.with(partitionKeyOf(partition), partition);
-  if (partitions === state.partitions) return unchanged(state, ACCEPTED);
-  if (partitions.size > MAX_PARTITIONS) return refused(state, tooManyPartitions(state));
-  return unchanged({ ...begun(state, now), partitions }, ACCEPTED);
+  const key = partitionKeyOf(partition);
+  if (state.partitions.has(key)) return unchanged(state, ACCEPTED);
+  if (state.partitions.size >= MAX_PARTITIONS) return refused(state, tooManyPartitions(state));
+  return unchanged({ ...begun(state, now), partitions: state.partitions.with(key, partition) }, ACCEPTED);
 }
 
 function addOffsets(state: TransactionState, event: Event<'add-offsets'>, now: TransactionNow): TransactionTransition {
   const { producer, groupId } = event;
   const refusal = addRefusal(state, producer);
   if (refusal !== undefined) return refused(state, refusal);
-  const groups = state.groups.with(groupId, groupId);
-  if (groups === state.groups) return unchanged(state, ACCEPTED);
-  if (groups.size > MAX_GROUPS) return refused(state, tooManyGroups(state));
-  return unchanged({ ...begun(state, now), groups }, ACCEPTED);
+  if (state.groups.has(groupId)) return unchanged(state, ACCEPTED);
+  if (state.groups.size >= MAX_GROUPS) return refused(state, tooManyGroups(state));
+  return unchanged({ ...begun(state, now), groups: state.groups.with(groupId, groupId) }, ACCEPTED);
 }
 
 function end(state: TransactionState, event: Event<'end'>, now: TransactionNow): TransactionTransition {

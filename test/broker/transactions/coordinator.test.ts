@@ -239,6 +239,18 @@ describe('what is refused leaves nothing open', () => {
     await few.addOffsets(one, 0);
   });
 
+  test('more calls than may wait under one transactional id (invariant 21)', async () => {
+    const producer = await tx.init();
+    const calls = Array.from({ length: 1001 }, (_, producerEpoch) =>
+      tx.commit({ ...producer, producerEpoch: 1 + producerEpoch }),
+    );
+    const reasons = calls.map(
+      async (call, i) => await rejection(call, i < 1000 ? 'PRODUCER_FENCED' : 'CONCURRENT_TRANSACTIONS'),
+    );
+    await Promise.all(reasons);
+    await rejection(tx.commit(producer), 'INVALID_TXN_STATE');
+  });
+
   test('more transactional ids than there may be', async () => {
     const few = await started({ config: { maxIds: 2 } });
     await few.init();

@@ -166,6 +166,19 @@ export function identityAfter(identity: ProducerIdentity, freshProducerId: numbe
   return { producerId: freshProducerId, producerEpoch: 0 };
 }
 
+/**
+ * Whether the producer has the identity after the decided transaction already: that was completed before the broker
+ * stopped, and is completed once more. Whoever took over is given another one.
+ */
+export function isOfNext({ next, cause }: TransactionState, producer: ProducerIdentity): boolean {
+  return cause !== 'takeover' && isSameIdentity(producer, next);
+}
+
+/** Whether the transaction was aborted over its producer's head, which therefore is to be told. */
+export function isForeign(cause: AbortCause | undefined): cause is AbortCause {
+  return cause === 'timeout' || cause === 'administrator' || cause === 'restart';
+}
+
 /** Key of a partition within a transaction. */
 export function partitionKeyOf({ topicId, partition }: TransactionPartition): string {
   return `${topicId}-${partition}`;

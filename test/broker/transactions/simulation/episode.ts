@@ -2,11 +2,11 @@
 import { isPrepared, transition } from '../../../../src/broker/transactions/transaction.js';
 import { assert } from '../../../../src/core/assert.js';
 import { Chance } from '../../groups/simulation/chance.js';
+import { Network } from '../../groups/simulation/network.js';
 import { Timeline } from '../../groups/simulation/timeline.js';
 import { ModelBroker } from './broker.js';
 import type { Defects } from './defects.js';
 import { Inputs } from './inputs.js';
-import { LONGEST_DELAY_MS, Network } from './network.js';
 import { Oracle } from './oracle.js';
 import { Worker } from './worker.js';
 import { LONGEST_TIMEOUT_MS, type Weather, type World } from './world.js';
@@ -14,8 +14,10 @@ import { LONGEST_TIMEOUT_MS, type Weather, type World } from './world.js';
 /** What a broker takes to end what it is to end, once it is up; much more than it needs. */
 const SLACK_MS = 5_000;
 const INSPECTED_EVERY_MS = 2_000;
+/** Some messages are delayed by minutes. */
+const FAULTS = { lost: 0.02, doubled: 0.05, usual: 0.95, usualMs: 10, slowMs: 5_000, longestMs: 300_000 };
 /** Until everything from before a calm has arrived, and who was fenced by it is back. */
-const CALM_MS = LONGEST_DELAY_MS + 4 * LONGEST_TIMEOUT_MS;
+const CALM_MS = FAULTS.longestMs + 4 * LONGEST_TIMEOUT_MS;
 
 const NO_DEFECTS: Defects = new Set();
 
@@ -27,7 +29,7 @@ export class Episode {
 
   constructor(seed: number, trace: ((line: string) => void) | undefined, defects: Defects = NO_DEFECTS) {
     const [timeline, chance] = [new Timeline(), new Chance(seed)];
-    const network = new Network(timeline, chance);
+    const network = new Network(timeline, chance, FAULTS);
     const inputs = new Inputs(['a', 'b', 'c'].slice(0, chance.between(1, 3)));
     const shared = { timeline, chance, network, inputs, oracle: new Oracle(), defects, trace };
     this.#world = { ...shared, transition: machineWith(defects), weather: weatherBy(chance) };

@@ -1,10 +1,10 @@
 import type { ProducerIdentity, TransactionPartition } from '../../../../src/broker/transactions/coordinator-types.js';
 import type { transition } from '../../../../src/broker/transactions/transaction.js';
 import type { Chance } from '../../groups/simulation/chance.js';
+import type { Network } from '../../groups/simulation/network.js';
 import type { Timeline } from '../../groups/simulation/timeline.js';
 import type { Defects } from './defects.js';
 import type { Inputs } from './inputs.js';
-import type { Network } from './network.js';
 import type { Oracle } from './oracle.js';
 
 /** What goes wrong, and how often. */

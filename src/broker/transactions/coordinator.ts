@@ -20,7 +20,7 @@ import type {
   TransactionSummary,
 } from './coordinator-types.js';
 import { Deadlines } from './deadlines.js';
-import { descriptionOf, summaryOf } from './descriptions.js';
+import { descriptionOf, summariesOf } from './descriptions.js';
 import { IdExpiry } from './id-expiry.js';
 import { isPrepared, transition } from './transaction.js';
 import type { TransactionConfig } from './transaction-config.js';
@@ -194,9 +194,7 @@ export class TransactionCoordinator implements TransactionCoordinatorApi {
 
   async list(): Promise<readonly TransactionSummary[]> {
     this.#checkLoaded();
-    const summaries: TransactionSummary[] = [];
-    for (const { state } of this.#table.entries()) if (state.identity.producerId >= 0) summaries.push(summaryOf(state));
-    return summaries.sort((a, b) => (a.transactionalId < b.transactionalId ? -1 : 1));
+    return await summariesOf(this.#table.entries(), this.#options.clock);
   }
 
   async describe(transactionalId: string): Promise<TransactionDescription> {

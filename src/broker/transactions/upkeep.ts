@@ -2,6 +2,7 @@
 import type { Clock, Timer } from '../../core/clock.js';
 import { toLogError } from '../../core/errors.js';
 import type { Logger } from '../../core/logger.js';
+import { Slices } from '../../core/slices.js';
 import type { GroupCoordinatorApi, PendingTransaction } from '../groups/coordinator-types.js';
 import type { Topics } from '../topics.js';
 import type { HangingTransaction } from './coordinator-types.js';
@@ -18,6 +19,7 @@ const SWEEP_INTERVAL_MS = 10_000;
 /** After an attempt that failed. */
 const RETRY_MS = 1000;
 const GROUPS_RETRY_MS = 50;
+const SLICE_MS = 5;
 
 export interface UpkeepOptions {
   readonly topics: Topics;
@@ -68,15 +70,18 @@ export class Upkeep {
 
   /** Never rejects. */
   async #load(): Promise<void> {
-    const { logger, startedClean, topics, shards, table, runner, signal } = this.#options;
+    const { clock, logger, startedClean, topics, shards, table, runner, signal } = this.#options;
     try {
       const loaded = await shards.load();
       const pending = await this.#pendingOnceLoaded();
       signal.throwIfAborted();
       const suspect = !startedClean || pending === undefined || topics.failures().length > 0;
+      const slices = new Slices(clock, SLICE_MS);
       for (const { shard, transactionalId, stored } of loaded) {
         const entry = table.add(shard, restoreTransaction(transactionalId, stored, suspect));
         if (isPrepared(entry.state)) runner.complete(entry);
+        await slices.step();
+        signal.throwIfAborted();
       }
       await this.#recovery.run(pending);
       this.#loaded = true;

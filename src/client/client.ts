@@ -190,8 +190,7 @@ export async function connect(address: string, options: ConnectOptions = {}): Pr
 }
 
 function unavailable(address: string, cause: LogError): LogError {
-  // grpc-js appends what only its own developers need.
-  const detail = cause.message.replace(/ Resolution note:.*$/s, '').replace(/[.\s]+$/, '');
+  const detail = cause.message.replace(/[.\s]+$/, '');
   return new LogError(
     'BROKER_UNAVAILABLE',
     `No Tidelog broker answers at ${address} (${detail}). Start one with \`tidelog serve\`, or check the address.`,

@@ -1,6 +1,6 @@
 /** What went wrong on the client's side of the wire, as LogErrors. */
 import { status as Code, type ServiceError } from '@grpc/grpc-js';
-import { LogError } from '../core/errors.js';
+import { LogError, type Outcome } from '../core/errors.js';
 import { fromServiceError } from '../rpc/status-codec.js';
 
 /** The request never left: no connection, or the peer refused the stream before it looked at it. */
@@ -9,6 +9,8 @@ const NOT_SENT = /No connection established|Name resolution failed|Stream refuse
 const BROKEN_CONNECTION: ReadonlySet<number> = new Set([Code.UNAVAILABLE, Code.CANCELLED]);
 /** What grpc-js makes of a stream that was reset with ENHANCE_YOUR_CALM. */
 const RESET_FOR_ROOM = /^Bandwidth exhausted or memory limit exceeded/;
+/** What grpc-js appends for its own developers. */
+const RESOLUTION_NOTE = /[.\s]*Resolution note:.*$/s;
 const RESET = /RST_STREAM|ECONNRESET|EPIPE|socket hang up/;
 
 function isTransportError(error: unknown): error is ServiceError {
@@ -24,7 +26,11 @@ export function callFailure(thrown: unknown): LogError {
   const cause = error.cause;
   // An error that the broker itself reported carries its details and no transport error as its cause.
   if (thrown instanceof LogError || !isTransportError(cause)) return error;
-  const detail = cause.details || cause.message;
+  const detail = (cause.details || cause.message).replace(RESOLUTION_NOTE, '');
+  if (cause.code === Code.UNIMPLEMENTED) {
+    const message = `The broker is older than this client, and is to be updated: ${detail}`;
+    return new LogError('INVALID_REQUEST', message, { cause });
+  }
   if (NOT_SENT.test(detail)) {
     return new LogError('BROKER_UNAVAILABLE', `The broker cannot be reached: ${detail}`, { cause });
   }
@@ -44,6 +50,12 @@ export function callFailure(thrown: unknown): LogError {
 /** CANCELLED, with the signal's own reason as the cause. */
 export function cancelled(signal: AbortSignal): LogError {
   return new LogError('CANCELLED', 'The operation was aborted by its signal.', { cause: signal.reason });
+}
+
+/** The same error, of which more, or less, is known. */
+export function withOutcome(error: LogError, outcome: Outcome): LogError {
+  if (error.outcome === outcome) return error;
+  return new LogError(error.reason, error.message, { metadata: { ...error.metadata }, outcome, cause: error });
 }
 
 /** @throws LogError CANCELLED when the signal is aborted already */

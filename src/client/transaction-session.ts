@@ -2,7 +2,7 @@
 import { LogError, type Outcome, type Reason, toLogError } from '../core/errors.js';
 import { fromStatusMessage } from '../rpc/status-codec.js';
 import type { Channel } from './channel.js';
-import { closedError } from './failures.js';
+import { closedError, withOutcome } from './failures.js';
 import type { GroupOffsets } from './group/transactional-offsets.js';
 import type { ProducerIdentity } from './identity.js';
 import { type Method, methods } from './methods.js';
@@ -155,7 +155,7 @@ export class TransactionSession {
       this.#over = overBecause(error, this.#options.transactionalId, 'none');
       return outcome === 'none' ? this.#over : overBecause(error, this.#options.transactionalId, outcome);
     }
-    return outcome === error.outcome ? error : withOutcome(error, outcome);
+    return withOutcome(error, outcome);
   }
 
   #unary<Request, Response>(
@@ -182,8 +182,4 @@ function overBecause(cause: LogError, transactionalId: string, outcome: Outcome)
   const taken = `Another producer with the transactional id ${transactionalId} has taken over: this one is to end.`;
   const message = cause.reason === 'PRODUCER_FENCED' ? taken : `${cause.message} This producer is to end.`;
   return new LogError(cause.reason, message, { metadata: { ...cause.metadata }, outcome, cause });
-}
-
-function withOutcome(error: LogError, outcome: Outcome): LogError {
-  return new LogError(error.reason, error.message, { metadata: { ...error.metadata }, outcome, cause: error });
 }

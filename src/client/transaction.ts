@@ -23,7 +23,7 @@ export class TransactionWork {
   readonly #coverages = new Map<TransactionalOffsets, Coverage>();
   readonly #calls = new Set<Promise<unknown>>();
   readonly #givenUp = new AbortController();
-  #phase: 'open' | 'ending' | 'over' = 'open';
+  #phase: 'open' | 'ending' | 'committing' | 'aborted' = 'open';
   #failure: Failure | undefined;
   /** Sends that are not settled. */
   #sending = 0;
@@ -66,9 +66,13 @@ export class TransactionWork {
     return this.#coverages.has(offsets);
   }
 
-  /** @throws LogError INVALID_TXN_STATE once the function has ended; why the transaction cannot commit */
+  /**
+   * @throws LogError why the transaction cannot commit; INVALID_TXN_STATE once the function has ended, which fails the
+   *   transaction if it still can: somebody did not wait for what belongs to it
+   */
   check(): void {
-    if (this.#phase !== 'open') throw new LogError('INVALID_TXN_STATE', 'The transaction is over.');
+    if (this.isOver) throw late();
+    if (this.#phase === 'ending') throw this.fail(late());
     if (this.failure !== undefined) throw this.failure.error;
   }
 
@@ -89,6 +93,7 @@ export class TransactionWork {
   }
 
   track(call: Promise<unknown>): void {
+    if (this.isOver) return;
     this.#calls.add(call);
     const forget = (): void => {
       this.#calls.delete(call);
@@ -115,7 +120,7 @@ export class TransactionWork {
 
   /** Fails all that is under way at once. */
   giveUp(error: LogError): void {
-    if (this.#phase === 'over') return;
+    if (this.isOver) return;
     this.fail(error);
     this.#producer.abandon(error);
     this.#givenUp.abort(error);
@@ -132,18 +137,23 @@ export class TransactionWork {
 
   /** Whether its end is decided, or asked for. */
   get isOver(): boolean {
-    return this.#phase === 'over';
+    return this.isCommitting || this.#phase === 'aborted';
+  }
+
+  /** Whether its commit was asked for. */
+  get isCommitting(): boolean {
+    return this.#phase === 'committing';
   }
 
   /** It cannot be given up any more. */
-  end(): void {
-    this.#phase = 'over';
+  end(how: 'committing' | 'aborted'): void {
+    this.#phase = how;
   }
 }
 
 /**
  * What a transaction is made of. All of it becomes visible together when the function has returned, or nothing does. Once the
- * function has ended, every method throws INVALID_TXN_STATE.
+ * function has ended, every method throws INVALID_TXN_STATE; if the commit is not under way yet, it is aborted for that.
  */
 export class Transaction {
   readonly #work: TransactionWork;
@@ -162,17 +172,14 @@ export class Transaction {
 
   /**
    * Sends one record in the transaction. Resolves when the broker has it; it becomes durable and visible with the commit. A
-   * failure makes the whole transaction fail, whether the promise is looked at or not.
+   * failure makes the whole transaction fail, whether the promise is looked at or not. What is sent too late for that is an
+   * unhandled rejection unless it is looked at.
    * @throws LogError as `Producer.send`; INVALID_TXN_STATE; TRANSACTION_ABORTABLE (the transaction was aborted, by its timeout
    *   for example), PRODUCER_FENCED
    */
   send<K, V>(topic: Topic<K, V>, record: RecordInput<K, V>, options?: SendOptions): Promise<SendResult> {
-    return handled(
-      this.#work.send(
-        () => this.#producer.send(topic, record, options),
-        () => false,
-      ),
-    );
+    const send = () => this.#producer.send(topic, record, options);
+    return this.#handled(this.#work.send(send, () => false));
   }
 
   /**
@@ -187,7 +194,7 @@ export class Transaction {
     const send = () => this.#producer.sendMany(topic, records, options);
     const call = this.#work.send(send, ({ count }) => count === 0);
     this.#work.track(call);
-    return handled(call);
+    return this.#handled(call);
   }
 
   /**
@@ -201,14 +208,24 @@ export class Transaction {
   commitOffsets<K, V>(consumer: Consumer<K, V>, what: Consumed<K, V> | readonly Consumed<K, V>[]): void {
     this.#work.cover(Consumer.offsetsOf(consumer), isList(what) ? what : [what]);
   }
+
+  /**
+   * A promise that nobody has to look at: its failure is the transaction's. When that commits already, the failure is nobody's, and a
+   * record is lost of which the program believes that it was sent: that is not hushed up.
+   */
+  #handled<T>(promise: Promise<T>): Promise<T> {
+    if (!this.#work.isCommitting) promise.catch(() => {});
+    return promise;
+  }
+}
+
+function late(): LogError {
+  return new LogError(
+    'INVALID_TXN_STATE',
+    'The function of the transaction has ended: what belongs to it is to be awaited in there.',
+  );
 }
 
 function isList<T extends object>(what: T | readonly T[]): what is readonly T[] {
   return Array.isArray(what);
-}
-
-/** A promise that nobody has to look at: its failure is the transaction's. */
-function handled<T>(promise: Promise<T>): Promise<T> {
-  promise.catch(() => {});
-  return promise;
 }

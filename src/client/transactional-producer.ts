@@ -1,6 +1,6 @@
 /** Transactions of one transactional id, one after the other. */
 import { LogError, toLogError } from '../core/errors.js';
-import { cancelled, closedError, onAbort, throwIfAborted } from './failures.js';
+import { cancelled, closedError, onAbort, withOutcome } from './failures.js';
 import type { TransactionalOffsets } from './group/transactional-offsets.js';
 import type { ProducerIdentity } from './identity.js';
 import { Producer, type ProducerContext } from './producer.js';
@@ -23,12 +23,6 @@ export interface TransactionOptions {
   readonly signal?: AbortSignal;
 }
 
-/**
- * So often at most a consumer goes back for a transaction that has not named its offsets, as long as no transaction has: it
- * may be none of this producer's business.
- */
-const MAX_GUESSES = 100;
-
 /** Consumers that are working on something, and how each goes back. */
 type InHand = ReadonlyMap<TransactionalOffsets, () => void>;
 
@@ -50,8 +44,6 @@ export class TransactionalProducer implements AsyncDisposable {
   readonly #session: TransactionSession;
   /** Consumers in whose loops transactions were committed without their offsets. */
   readonly #unrelated = new WeakSet<TransactionalOffsets>();
-  /** How often consumers went back that no transaction has named. */
-  readonly #guesses = new WeakMap<TransactionalOffsets, number>();
   /** Consumers whose offsets were in transactions, of other clients too. */
   readonly #named = new Set<TransactionalOffsets>();
   #producer: Producer;
@@ -123,12 +115,12 @@ export class TransactionalProducer implements AsyncDisposable {
     const timer = this.#context.runtime.clock.setTimer(this.#context.options.timeoutMs, () =>
       work.giveUp(this.#late()),
     );
-    const stopListening = onAbort(signal, () => work.giveUp(cancelled(signal as AbortSignal)));
+    const stopListening = onAbort(signal, () => work.giveUp(cancelledBefore(signal as AbortSignal)));
     let result: T;
     try {
       result = await this.#run(fn, attempt);
     } catch (error) {
-      work.end();
+      work.end('aborted');
       throw await this.#abort(attempt, error);
     } finally {
       timer.cancel();
@@ -140,11 +132,11 @@ export class TransactionalProducer implements AsyncDisposable {
 
   async #identity(inHand: InHand, signal: AbortSignal | undefined): Promise<ProducerIdentity> {
     try {
-      throwIfAborted(signal);
+      if (signal?.aborted) throw cancelledBefore(signal);
       return await orAborted(this.#session.identity(), signal);
     } catch (error) {
       this.#goBackAll(inHand);
-      throw error;
+      throw withOutcome(toLogError(error), 'none');
     }
   }
 
@@ -161,7 +153,7 @@ export class TransactionalProducer implements AsyncDisposable {
     prepared.catch(() => {});
     await Promise.race([prepared, givenUp]);
     if (work.failure !== undefined) throw work.failure.error;
-    work.end();
+    work.end('committing');
     return result;
   }
 
@@ -203,8 +195,9 @@ export class TransactionalProducer implements AsyncDisposable {
     if (work.hasCalls) this.#replaceProducer();
     if (!work.isEmpty) await this.#session.abort(identity).catch((failure) => this.#notAborted(failure));
     this.#goBack(attempt);
-    const isOwn = error instanceof LogError && error === work.failure?.error;
-    return (isOwn ? this.#session.over : undefined) ?? error;
+    if (!(error instanceof LogError) || error !== work.failure?.error) return error;
+    // Whether one record arrived may be unknown; that none of them counts is not.
+    return this.#session.over ?? withOutcome(error, 'none');
   }
 
   /** Ends what is not decided: whoever waits for it, readers and members of the group, need not wait for its timeout. */
@@ -227,14 +220,9 @@ export class TransactionalProducer implements AsyncDisposable {
   }
 
   #goBackAll(inHand: InHand): void {
-    for (const [offsets, goBack] of inHand) if (offsets.isBound || this.#mayGuess(offsets)) goBack();
-  }
-
-  #mayGuess(offsets: TransactionalOffsets): boolean {
-    const guesses = this.#guesses.get(offsets) ?? 0;
-    if (this.#unrelated.has(offsets) || guesses >= MAX_GUESSES) return false;
-    this.#guesses.set(offsets, guesses + 1);
-    return true;
+    // Of a consumer that no transaction has named yet, it may be none of this producer's business; but better a record that is
+    // handed out twice than one that is passed over.
+    for (const [offsets, goBack] of inHand) if (offsets.isBound || !this.#unrelated.has(offsets)) goBack();
   }
 
   #whatIsInHand(): InHand {
@@ -295,12 +283,17 @@ export class TransactionalProducer implements AsyncDisposable {
   }
 }
 
+/** CANCELLED, and nothing is committed. */
+function cancelledBefore(signal: AbortSignal): LogError {
+  return withOutcome(cancelled(signal), 'none');
+}
+
 /** @throws LogError CANCELLED when the signal aborts first */
 async function orAborted<T>(promise: Promise<T>, signal: AbortSignal | undefined): Promise<T> {
   if (signal === undefined) return promise;
   let stopListening = (): void => {};
   const aborted = new Promise<never>((_, reject) => {
-    stopListening = onAbort(signal, () => reject(cancelled(signal)));
+    stopListening = onAbort(signal, () => reject(cancelledBefore(signal)));
   });
   promise.catch(() => {});
   try {

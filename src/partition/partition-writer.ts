@@ -1,3 +1,4 @@
+import { setImmediate as nextTurn } from 'node:timers/promises';
 import { encodeTransactionMarker, MARKER_BATCH_BYTES } from '../batch/control.js';
 import { NO_TIMESTAMP, nextOffsetOf, producerIdOf, setLogAppendTime, stampBatch } from '../batch/layout.js';
 import { assert } from '../core/assert.js';
@@ -21,6 +22,8 @@ import { type Accepted, WriteGroup } from './write-group.js';
 
 /** One append to the log takes at most this much of what waits, so that a sync can begin in between. */
 const GROUP_BYTES = 4 * 1024 * 1024;
+/** The same of writes, which may be very small: some ms of work each time. */
+const GROUP_WRITES = 4096;
 
 /** Batches that were found good by themselves and wait for their place in the log. */
 export interface PendingAppend {
@@ -128,6 +131,8 @@ export class PartitionWriter {
         this.#inGroup = false;
         for (const callback of this.#whenAtRest.splice(0)) callback();
       }
+      // A log that writes at once gives nobody else a turn.
+      if (this.#queue.length > 0) await nextTurn();
     }
     this.#writing = false;
     this.#drained?.();
@@ -137,7 +142,7 @@ export class PartitionWriter {
     let bytes = 0;
     let count = 0;
     for (const pending of this.#queue) {
-      if (count > 0 && bytes + pending.byteLength > GROUP_BYTES) break;
+      if (count === GROUP_WRITES || (count > 0 && bytes + pending.byteLength > GROUP_BYTES)) break;
       bytes += pending.byteLength;
       count++;
     }
@@ -329,7 +334,7 @@ export class PartitionWriter {
       assert(end === group.next, `the log ends at ${end} after an append that should end at ${group.next}`);
     } catch (error) {
       const failure = toLogError(error);
-      if (group.isTracked) this.#forgetGroup(group, failure);
+      if (group.isTracked) this.#forgetGroup(group);
       this.#noteAppend(failure);
       return failure;
     }
@@ -340,14 +345,12 @@ export class PartitionWriter {
   }
 
   /**
-   * Where the batches may be there all the same, the log takes no more, and readers must wait for their markers. But that
-   * nobody is told that a record is there which may not be, its id is forgotten in any case.
+   * Also where the batches may be there all the same: nobody is to be told that a record or a marker is there which may not
+   * be. The log takes no more then, and no reader gets that far; the next start finds out.
    */
-  #forgetGroup(group: WriteGroup, failure: LogError): void {
+  #forgetGroup(group: WriteGroup): void {
     this.#options.messageIds.undoTo(group.idSavepoint);
-    const { states } = this.#producers;
-    if (failure.outcome === 'none') states.undoTo(0);
-    else states.settle(this.#options.log.durableOffset);
+    this.#producers.states.undoTo(0);
   }
 
   /** One line when appends begin to fail, one when they work again: not one for each of thousands in between. */

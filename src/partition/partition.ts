@@ -232,8 +232,10 @@ export class Partition {
     if (from >= upTo) return { chunks: [], byteLength: 0, nextOffset: from, aborted: NONE_ABORTED };
     const slice = await this.#log.read(from, upTo, maxBytes);
     const { chunks, nextOffset } = slice;
-    if (!committed || !this.#producers.hasAborted) return { ...slice, aborted: NONE_ABORTED };
-    const candidates = await this.#producers.abortedIn(from, nextOffset);
+    if (!committed) return { ...slice, aborted: NONE_ABORTED };
+    const candidates = this.#producers.hasAborted ? await this.#producers.abortedIn(from, nextOffset) : NONE_ABORTED;
+    // Of what was deleted meanwhile nobody knows any more what was aborted.
+    if (from < this.#log.startOffset) throw unreadableOffset(this, from);
     return { ...slice, aborted: candidates.length === 0 ? NONE_ABORTED : abortedInSlice(chunks, candidates) };
   }
 
@@ -254,7 +256,7 @@ export class Partition {
     return this.#producers.states.openTransactions();
   }
 
-  /** The producers that are remembered, by their ids. */
+  /** The producers that are remembered, in no order: there may be very many. */
   producers(): readonly ProducerDescription[] {
     this.#producers.expire();
     return this.#producers.states.describe();

@@ -170,6 +170,13 @@ export interface PendingTransaction {
   readonly producerEpoch: number;
 }
 
+export interface PendingTransactions {
+  /** As it is when it is asked for: there may be very many. */
+  readonly found: Iterable<PendingTransaction>;
+  /** Why there may be more, if so: COORDINATOR_LOAD_IN_PROGRESS, or why some groups cannot be read. */
+  readonly incomplete: LogError | undefined;
+}
+
 export interface TransactionEndCommand extends PendingTransaction {
   /** Else abort. */
   readonly commit: boolean;
@@ -227,8 +234,8 @@ export interface GroupCoordinatorApi {
    * after it was added, that stays; of topics that are gone nothing is committed.
    */
   endTransaction(end: TransactionEndCommand): Promise<void>;
-  /** Everything that waits. @throws LogError COORDINATOR_LOAD_IN_PROGRESS, or why some group cannot be read */
-  pendingTransactions(): readonly PendingTransaction[];
+  /** What waits in all groups that can be read. */
+  pendingTransactions(): PendingTransactions;
   /** By name. */
   list(): Promise<readonly GroupSummary[]>;
   /** @throws LogError GROUP_ID_NOT_FOUND */

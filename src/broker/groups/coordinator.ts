@@ -23,7 +23,7 @@ import type {
   JoinAnswer,
   JoinCommand,
   LeaveCommand,
-  PendingTransaction,
+  PendingTransactions,
   RefusedOffset,
   SetOffsetsCommand,
   TransactionEndCommand,
@@ -237,7 +237,7 @@ export class GroupCoordinator implements GroupCoordinatorApi {
     return this.#offsets.endTransaction(end);
   }
 
-  pendingTransactions(): readonly PendingTransaction[] {
+  pendingTransactions(): PendingTransactions {
     return this.#offsets.pendingTransactions();
   }
 

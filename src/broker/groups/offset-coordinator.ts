@@ -1,5 +1,6 @@
 /** What the coordinator of groups does with committed offsets, those that wait for the end of a transaction included. */
 import type { Clock } from '../../core/clock.js';
+import { type LogError, toLogError } from '../../core/errors.js';
 import { partitionKey } from '../../core/types.js';
 import type { Topics } from '../topics.js';
 import { checkCounter, checkGroupId, checkMemberId, checkOffsets, checkPartitions } from './checks.js';
@@ -9,6 +10,7 @@ import type {
   FetchOffsetsCommand,
   FoundOffset,
   PendingTransaction,
+  PendingTransactions,
   RefusedOffset,
   SetOffsetsCommand,
   TransactionEndCommand,
@@ -195,12 +197,23 @@ export class OffsetCoordinator {
     });
   }
 
-  /** @throws LogError COORDINATOR_LOAD_IN_PROGRESS, or why some group cannot be read */
-  pendingTransactions(): readonly PendingTransaction[] {
-    const { shards } = this.#options;
-    shards.checkAll();
-    return shards.all.flatMap((shard) => [...shard.pendingTransactions()]);
+  pendingTransactions(): PendingTransactions {
+    const readable: GroupShard[] = [];
+    let incomplete: LogError | undefined;
+    for (const shard of this.#options.shards.all) {
+      try {
+        shard.check(undefined);
+        readable.push(shard);
+      } catch (error) {
+        incomplete ??= toLogError(error);
+      }
+    }
+    return { found: pendingIn(readable), incomplete };
   }
+}
+
+function* pendingIn(shards: readonly GroupShard[]): Iterable<PendingTransaction> {
+  for (const shard of shards) yield* shard.pendingTransactions();
 }
 
 /** Characters. */

@@ -99,7 +99,7 @@ export interface TransactionCoordinatorApi {
    *   PRODUCER_FENCED, TRANSACTION_ABORTABLE (to commit what was aborted)
    */
   end(producer: TransactionalProducer, commit: boolean): Promise<ProducerIdentity>;
-  /** By transactional id. */
+  /** In no order: there may be very many. */
   list(): Promise<readonly TransactionSummary[]>;
   /** @throws LogError TRANSACTIONAL_ID_NOT_FOUND */
   describe(transactionalId: string): Promise<TransactionDescription>;

@@ -20,9 +20,9 @@ import type {
   TransactionSummary,
 } from './coordinator-types.js';
 import { Deadlines } from './deadlines.js';
-import { descriptionOf, summariesOf } from './descriptions.js';
+import { descriptionOf, summaryOf } from './descriptions.js';
 import { IdExpiry } from './id-expiry.js';
-import { isPrepared, transition } from './transaction.js';
+import { isPrepared, recordOf, transition } from './transaction.js';
 import type { TransactionConfig } from './transaction-config.js';
 import type { TransactionEntry } from './transaction-entry.js';
 import {
@@ -31,7 +31,7 @@ import {
   loadInProgress,
   otherProducerId,
   tooManyIds,
-  tooManyOpenPartitions,
+  tooManyOpenPlaces,
   transactionAborted,
   transactionalIdNotFound,
 } from './transaction-errors.js';
@@ -42,8 +42,8 @@ import { isSameIdentity, partitionKeyOf, type TransactionEvent, type Transaction
 import { Upkeep } from './upkeep.js';
 import { WorkUnderWay } from './work-under-way.js';
 
-/** Of all open transactions together. */
-const MAX_OPEN_PARTITIONS = 1_000_000;
+/** See `TransactionCoordinatorOptions.maxOpenPlaces`. */
+const MAX_OPEN_PLACES = 1_000_000;
 
 export interface TransactionCoordinatorOptions {
   readonly topics: Topics;
@@ -53,6 +53,8 @@ export interface TransactionCoordinatorOptions {
   readonly config: TransactionConfig;
   /** Whether nothing can be missing of what was accepted before this start. */
   readonly startedClean: boolean;
+  /** Partitions and groups of all open transactions together; default: 1,000,000. */
+  readonly maxOpenPlaces?: number | undefined;
   readonly clock: Clock;
   readonly logger: Logger;
 }
@@ -129,6 +131,7 @@ export class TransactionCoordinator implements TransactionCoordinatorApi {
     const { maxIds } = this.#options.config;
     if (!this.#table.has(transactionalId) && this.#table.size >= maxIds) throw tooManyIds(maxIds);
     const entry = this.#table.findOrMake(transactionalId, () => shard);
+    entry.checkRoom();
     return identityOf(await this.#runner.run(entry, { kind: 'init', timeoutMs, current }));
   }
 
@@ -142,8 +145,14 @@ export class TransactionCoordinator implements TransactionCoordinatorApi {
     if (entry.isChanging) throw concurrentTransactions(transactionalId, producer);
     const isPart = status === 'ongoing' && isSameIdentity(producer, identity) && partitions.has(partitionKeyOf(where));
     if (isPart) return;
-    if (this.#table.openPartitions >= MAX_OPEN_PARTITIONS) throw tooManyOpenPartitions(MAX_OPEN_PARTITIONS);
+    this.#checkRoom();
     this.#add(entry, { kind: 'enter', producer, partition: where });
+  }
+
+  /** @throws LogError RESOURCE_LIMIT */
+  #checkRoom(): void {
+    const { maxOpenPlaces = MAX_OPEN_PLACES } = this.#options;
+    if (this.#table.openPlaces >= maxOpenPlaces) throw tooManyOpenPlaces(maxOpenPlaces);
   }
 
   /** Without an `await`. @throws LogError why it is refused */
@@ -156,19 +165,32 @@ export class TransactionCoordinator implements TransactionCoordinatorApi {
   }
 
   async addOffsets(command: AddOffsetsCommand): Promise<readonly RefusedOffset[]> {
-    const { transactionalId: _, producerId, producerEpoch, ...offsets } = command;
     checkTransactionalId(command.transactionalId);
     checkIdentity(command);
     checkGroupId(command.groupId);
     this.#checkOpen();
     const entry = this.#find(command);
-    const adding = await entry.exclusively(async () => {
-      entry.shard.check();
-      if (entry.recovering > 0) throw recoveryRefusal(entry, command);
-      this.#add(entry, { kind: 'add-offsets', producer: command, groupId: command.groupId });
-      return { refused: this.#addToGroup(entry, { ...offsets, producerId, producerEpoch }) };
-    });
-    return await adding.refused;
+    entry.checkRoom();
+    try {
+      const { refused } = await entry.exclusively(async () => this.#beginAdding(entry, command));
+      return await refused;
+    } finally {
+      // It may have been removed while this waited for its turn.
+      this.#table.dropUnused(entry);
+    }
+  }
+
+  /** Without an `await`; what has begun is awaited by others. @throws LogError why it is refused */
+  #beginAdding(
+    entry: TransactionEntry,
+    command: AddOffsetsCommand,
+  ): { readonly refused: Promise<readonly RefusedOffset[]> } {
+    const { transactionalId: _, ...offsets } = command;
+    entry.shard.check();
+    if (entry.recovering > 0) throw recoveryRefusal(entry, command);
+    if (!entry.state.groups.has(command.groupId)) this.#checkRoom();
+    this.#add(entry, { kind: 'add-offsets', producer: command, groupId: command.groupId });
+    return { refused: this.#addToGroup(entry, offsets) };
   }
 
   #addToGroup(
@@ -189,12 +211,15 @@ export class TransactionCoordinator implements TransactionCoordinatorApi {
     this.#checkOpen();
     const entry = this.#find(producer);
     if (commit && isAboutToBeAborted(entry, producer)) throw recoveryRefusal(entry, producer);
+    entry.checkRoom();
     return identityOf(await this.#runner.run(entry, { kind: 'end', producer, commit }));
   }
 
   async list(): Promise<readonly TransactionSummary[]> {
     this.#checkLoaded();
-    return await summariesOf(this.#table.entries(), this.#options.clock);
+    const summaries: TransactionSummary[] = [];
+    for (const { state } of this.#table.entries()) if (state.identity.producerId >= 0) summaries.push(summaryOf(state));
+    return summaries;
   }
 
   async describe(transactionalId: string): Promise<TransactionDescription> {
@@ -266,7 +291,15 @@ export class TransactionCoordinator implements TransactionCoordinatorApi {
     this.#stop.abort(coordinatorDraining());
     await Promise.all([this.#upkeep.close(), this.#expiry.close()]);
     await this.#runner.close();
+    this.#noteSuspects();
     await this.#shards.close();
+  }
+
+  /** What was missing after an earlier start is so after the next one, though this stop is a clean one. */
+  #noteSuspects(): void {
+    for (const { state, shard, transactionalId } of this.#table.entries()) {
+      if (state.suspect && state.status !== 'ongoing') shard.note(transactionalId, recordOf(state));
+    }
   }
 }
 

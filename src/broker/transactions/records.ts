@@ -5,7 +5,8 @@
  *                  value  {"v":1, "status": "empty" | "prepare-commit" | "prepare-abort" | "complete-commit" |
  *                          "complete-abort", "identity": identity, "previous"?: identity, "next"?: identity,
  *                          "cause"?: "producer" | "takeover" | "timeout" | "administrator" | "restart", "timeoutMs",
- *                          "startMs"?, "updateMs", "topics": [[name, topic id, [partition*]]*], "groups": [group id*]}
+ *                          "startMs"?, "updateMs", "topics": [[name, topic id, [partition*]]*], "groups": [group id*],
+ *                          "suspect"?: true}
  *                  identity  [producer id, producer epoch]
  *
  * A null value (tombstone) removes the transactional id. A record of another kind or of a newer version is of a later
@@ -98,6 +99,7 @@ const VALUE = v.pipe(
     updateMs: v.number(),
     topics: v.array(v.tuple([v.string(), TOPIC_ID, v.array(COUNTER)])),
     groups: v.array(v.string()),
+    suspect: v.optional(v.boolean()),
   }),
   v.check(
     ({ status, next }) => status.startsWith('prepare') === (next !== undefined),
@@ -121,12 +123,24 @@ export function decodeTransaction(key: Buffer, value: Buffer | null): Transactio
 }
 
 function decodeValue(contents: unknown): StoredTransaction {
-  const { status, identity, previous, next, cause, timeoutMs, startMs, updateMs, topics, groups } = parseAs(
+  const { status, identity, previous, next, cause, timeoutMs, startMs, updateMs, topics, groups, suspect } = parseAs(
     VALUE,
     contents,
   );
   const partitions = topics.flatMap(([topic, topicId, numbers]) =>
     numbers.map((partition): TransactionPartition => ({ topic, topicId, partition })),
   );
-  return { status, identity, previous, next, cause, timeoutMs, startMs, updateMs, partitions, groupIds: groups };
+  return {
+    status,
+    identity,
+    previous,
+    next,
+    cause,
+    timeoutMs,
+    startMs,
+    updateMs,
+    partitions,
+    groupIds: groups,
+    suspect,
+  };
 }

@@ -18,7 +18,7 @@ const CONCURRENCY = 16;
 
 export interface RecoveryOptions {
   readonly topics: Topics;
-  readonly groups: Pick<GroupCoordinatorApi, 'endTransaction' | 'pendingTransactions'>;
+  readonly groups: Pick<GroupCoordinatorApi, 'endTransaction'>;
   readonly table: TransactionTable;
   readonly clock: Clock;
   readonly logger: Logger;
@@ -53,9 +53,9 @@ export class Recovery {
 
   /**
    * Ends what is found; in partitions that were clean before, only what is older than any transaction may be.
-   * @param pending of groups; undefined: these cannot tell
+   * @param pending of the groups that can tell
    */
-  async run(pending: readonly PendingTransaction[] | undefined): Promise<void> {
+  async run(pending: Iterable<PendingTransaction>): Promise<void> {
     const { clock, maxTimeoutMs, table } = this.#options;
     const found = new Map<number, Remains>();
     const slices = new Slices(clock, SLICE_MS);
@@ -67,7 +67,10 @@ export class Recovery {
       for (const open of unowned) if (!isClean || open.sinceMs < before) addPartition(found, open, partition);
       await slices.step();
     }
-    for (const open of pending ?? []) if (!this.#isOwned(open)) addGroup(found, open);
+    for (const open of pending) {
+      if (!this.#isOwned(open)) addGroup(found, open);
+      await slices.step();
+    }
     const orphans: [number, Remains][] = [];
     for (const [producerId, remains] of found) {
       const owner = table.ownerOf(producerId);

@@ -1,8 +1,12 @@
 /** A transactional id that is kept: its state, and what is under way for it. */
 import { assert } from '../../core/assert.js';
 import { isPrepared } from './transaction.js';
+import { concurrentTransactions } from './transaction-errors.js';
 import type { TransactionShard } from './transaction-shard.js';
 import type { TransactionState } from './transaction-types.js';
+
+/** Calls that wait for their turn under one transactional id; more are refused. */
+const MAX_QUEUED = 1000;
 
 export class TransactionEntry {
   readonly shard: TransactionShard;
@@ -32,6 +36,14 @@ export class TransactionEntry {
   /** Whether nothing is under way that would change it. */
   get isIdle(): boolean {
     return this.#queued === 0 && this.#completing === undefined && this.recovering === 0 && this.adding.size === 0;
+  }
+
+  /**
+   * For calls of producers: what the broker itself has to do always gets its turn.
+   * @throws LogError CONCURRENT_TRANSACTIONS: too many wait
+   */
+  checkRoom(): void {
+    if (this.#queued >= MAX_QUEUED) throw concurrentTransactions(this.transactionalId, this.state.identity);
   }
 
   /** One at a time, in the order of the calls. */

@@ -144,10 +144,11 @@ export function tooManyGroups({ transactionalId, identity }: TransactionState): 
 }
 
 /** All open transactions together. */
-export function tooManyOpenPartitions(limit: number): LogError {
+export function tooManyOpenPlaces(limit: number): LogError {
   return new LogError(
     'RESOURCE_LIMIT',
-    `The open transactions of this broker have at most ${limit} partitions together. Try again when others have ended.`,
+    `The open transactions of this broker have at most ${limit} partitions and groups together. Try again when others have ` +
+      'ended.',
     { metadata: { limit } },
   );
 }

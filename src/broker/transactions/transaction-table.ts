@@ -9,15 +9,15 @@ export class TransactionTable {
   readonly #entries = new Map<string, TransactionEntry>();
   readonly #byProducerId = new Map<number, TransactionEntry>();
   readonly #open = new Set<TransactionEntry>();
-  #openPartitions = 0;
+  #openPlaces = 0;
 
   get size(): number {
     return this.#entries.size;
   }
 
-  /** Partitions of all transactions that are open or being completed. */
-  get openPartitions(): number {
-    return this.#openPartitions;
+  /** Partitions and groups of all transactions that are open or being completed. */
+  get openPlaces(): number {
+    return this.#openPlaces;
   }
 
   /** With an open transaction. */
@@ -71,18 +71,18 @@ export class TransactionTable {
   }
 
   #enter(entry: TransactionEntry): void {
-    const { status, identity, next, partitions } = entry.state;
+    const { status, identity, next, partitions, groups } = entry.state;
     if (identity.producerId >= 0) this.#byProducerId.set(identity.producerId, entry);
     if (next !== undefined) this.#byProducerId.set(next.producerId, entry);
     if (status === 'ongoing') this.#open.add(entry);
-    this.#openPartitions += partitions.size;
+    this.#openPlaces += partitions.size + groups.size;
   }
 
   #leave(entry: TransactionEntry): void {
-    const { identity, next, partitions } = entry.state;
+    const { identity, next, partitions, groups } = entry.state;
     this.#byProducerId.delete(identity.producerId);
     if (next !== undefined) this.#byProducerId.delete(next.producerId);
     this.#open.delete(entry);
-    this.#openPartitions -= partitions.size;
+    this.#openPlaces -= partitions.size + groups.size;
   }
 }

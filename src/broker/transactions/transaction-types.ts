@@ -37,9 +37,11 @@ export interface StoredTransaction {
   /** Of the transaction that is being completed. */
   readonly partitions: readonly TransactionPartition[];
   readonly groupIds: readonly string[];
+  /** See `TransactionState.suspect`; absent: no. */
+  readonly suspect?: boolean | undefined;
 }
 
-export interface TransactionState extends Omit<StoredTransaction, 'status' | 'partitions' | 'groupIds'> {
+export interface TransactionState extends Omit<StoredTransaction, 'status' | 'partitions' | 'groupIds' | 'suspect'> {
   readonly transactionalId: string;
   readonly status: TransactionStatus;
   /** Of the transaction that is open or being completed. */
@@ -162,6 +164,19 @@ export function identityAfter(identity: ProducerIdentity, freshProducerId: numbe
   if (producerId >= 0 && producerEpoch < LAST_EPOCH) return { producerId, producerEpoch: producerEpoch + 1 };
   assert(freshProducerId !== undefined, 'a producer id without epochs left is followed by a fresh one');
   return { producerId: freshProducerId, producerEpoch: 0 };
+}
+
+/**
+ * Whether the producer has the identity after the decided transaction already: that was completed before the broker
+ * stopped, and is completed once more. Whoever took over is given another one.
+ */
+export function isOfNext({ next, cause }: TransactionState, producer: ProducerIdentity): boolean {
+  return cause !== 'takeover' && isSameIdentity(producer, next);
+}
+
+/** Whether the transaction was aborted over its producer's head, which therefore is to be told. */
+export function isForeign(cause: AbortCause | undefined): cause is AbortCause {
+  return cause === 'timeout' || cause === 'administrator' || cause === 'restart';
 }
 
 /** Key of a partition within a transaction. */

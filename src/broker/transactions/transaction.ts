@@ -17,6 +17,8 @@ import {
 import {
   type AbortCause,
   identityAfter,
+  isForeign,
+  isOfNext,
   isSameIdentity,
   LAST_EPOCH,
   MAX_GROUPS,
@@ -75,7 +77,7 @@ export function restoreTransaction(
     partitions: GrowingMap.of(partitions.map((partition) => [partitionKeyOf(partition), partition])),
     groups: GrowingMap.of(groupIds.map((groupId) => [groupId, groupId])),
     deadlineMs: undefined,
-    suspect,
+    suspect: suspect || stored.suspect === true,
   };
 }
 
@@ -149,10 +151,11 @@ function persisting(state: TransactionState, outcome: TransactionOutcome): Trans
   return { state, outcome, effects: [persist(state)] };
 }
 
-function persist(state: TransactionState): TransactionEffect {
-  const { status, identity, previous, next, cause, timeoutMs, startMs, updateMs, partitions, groups } = state;
+/** @param state not with an open transaction */
+export function recordOf(state: TransactionState): StoredTransaction {
+  const { status, identity, previous, next, cause, timeoutMs, startMs, updateMs, partitions, groups, suspect } = state;
   assert(status !== 'ongoing', 'an open transaction has no record');
-  const record: StoredTransaction = {
+  return {
     status,
     identity,
     previous,
@@ -163,8 +166,12 @@ function persist(state: TransactionState): TransactionEffect {
     updateMs,
     partitions: [...partitions.values()],
     groupIds: [...groups.values()],
+    suspect: suspect || undefined,
   };
-  return { kind: 'persist', transactionalId: state.transactionalId, record };
+}
+
+function persist(state: TransactionState): TransactionEffect {
+  return { kind: 'persist', transactionalId: state.transactionalId, record: recordOf(state) };
 }
 
 /** The state between two transactions, under another identity. */
@@ -218,7 +225,7 @@ function init(state: TransactionState, event: Event<'init'>, now: TransactionNow
     const change = { identity: identityAfter(identity, freshProducerId), previous: current, cause: undefined };
     return answered({ ...between(state, 'empty', change, now), timeoutMs });
   }
-  if (isSameIdentity(current, state.next)) return unchanged(state, WAITS);
+  if (isOfNext(state, current)) return unchanged(state, WAITS);
   if (!isSameIdentity(current, previous)) return refused(state, producerFenced(state, current));
   // An answer was lost, or what was open has just been aborted.
   if (state.timeoutMs !== timeoutMs) return answered({ ...state, timeoutMs, updateMs: now.wallMs });
@@ -237,11 +244,6 @@ function answered(state: TransactionState): TransactionTransition {
   return persisting(state, { kind: 'answered', identity: state.identity });
 }
 
-/** Whether the transaction was aborted over its producer's head, which therefore is to be told. */
-function isForeign(cause: AbortCause | undefined): cause is AbortCause {
-  return cause === 'timeout' || cause === 'administrator' || cause === 'restart';
-}
-
 /** Why the producer cannot add anything, if so. */
 function addRefusal(state: TransactionState, producer: ProducerIdentity): LogError | undefined {
   const { transactionalId, status, identity, previous, cause } = state;
@@ -251,7 +253,7 @@ function addRefusal(state: TransactionState, producer: ProducerIdentity): LogErr
     return state.suspect ? transactionAborted(transactionalId, producer, 'restart') : undefined;
   }
   // Told before a restart that has lost the record of the completion.
-  if (isSameIdentity(producer, state.next)) return concurrentTransactions(transactionalId, producer);
+  if (isOfNext(state, producer)) return concurrentTransactions(transactionalId, producer);
   if (isSameIdentity(producer, previous) && status === 'complete-abort' && isForeign(cause)) {
     return transactionAborted(transactionalId, producer, cause);
   }
@@ -290,27 +292,26 @@ function enter(state: TransactionState, event: Event<'enter'>, now: TransactionN
   const { producer, partition } = event;
   const refusal = addRefusal(state, producer);
   if (refusal !== undefined) return refused(state, refusal);
-  const partitions = state.partitions.with(partitionKeyOf(partition), partition);
-  if (partitions === state.partitions) return unchanged(state, ACCEPTED);
-  if (partitions.size > MAX_PARTITIONS) return refused(state, tooManyPartitions(state));
-  return unchanged({ ...begun(state, now), partitions }, ACCEPTED);
+  const key = partitionKeyOf(partition);
+  if (state.partitions.has(key)) return unchanged(state, ACCEPTED);
+  if (state.partitions.size >= MAX_PARTITIONS) return refused(state, tooManyPartitions(state));
+  return unchanged({ ...begun(state, now), partitions: state.partitions.with(key, partition) }, ACCEPTED);
 }
 
 function addOffsets(state: TransactionState, event: Event<'add-offsets'>, now: TransactionNow): TransactionTransition {
   const { producer, groupId } = event;
   const refusal = addRefusal(state, producer);
   if (refusal !== undefined) return refused(state, refusal);
-  const groups = state.groups.with(groupId, groupId);
-  if (groups === state.groups) return unchanged(state, ACCEPTED);
-  if (groups.size > MAX_GROUPS) return refused(state, tooManyGroups(state));
-  return unchanged({ ...begun(state, now), groups }, ACCEPTED);
+  if (state.groups.has(groupId)) return unchanged(state, ACCEPTED);
+  if (state.groups.size >= MAX_GROUPS) return refused(state, tooManyGroups(state));
+  return unchanged({ ...begun(state, now), groups: state.groups.with(groupId, groupId) }, ACCEPTED);
 }
 
 function end(state: TransactionState, event: Event<'end'>, now: TransactionNow): TransactionTransition {
   const { producer, commit } = event;
   if (isSameIdentity(producer, state.identity) && !isNew(state)) return endCurrent(state, event, now);
-  const { status, identity, previous, next, cause, transactionalId } = state;
-  if (isSameIdentity(producer, next)) return unchanged(state, WAITS);
+  const { status, identity, previous, cause, transactionalId } = state;
+  if (isOfNext(state, producer)) return unchanged(state, WAITS);
   const isCompleted = status === 'complete-commit' || status === 'complete-abort';
   if (!isCompleted || !isSameIdentity(producer, previous)) return refused(state, staleRefusal(state, producer));
   const committed = status === 'complete-commit';

@@ -1,9 +1,8 @@
 /** Reads what the log keeps of transactions at the start, and ends what an earlier run of the broker has left. */
 import type { Clock, Timer } from '../../core/clock.js';
-import { toLogError } from '../../core/errors.js';
 import type { Logger } from '../../core/logger.js';
 import { Slices } from '../../core/slices.js';
-import type { GroupCoordinatorApi, PendingTransaction } from '../groups/coordinator-types.js';
+import type { GroupCoordinatorApi, PendingTransactions } from '../groups/coordinator-types.js';
 import type { Topics } from '../topics.js';
 import type { HangingTransaction } from './coordinator-types.js';
 import { Recovery } from './recovery.js';
@@ -75,7 +74,7 @@ export class Upkeep {
       const loaded = await shards.load();
       const pending = await this.#pendingOnceLoaded();
       signal.throwIfAborted();
-      const suspect = !startedClean || pending === undefined || topics.failures().length > 0;
+      const suspect = !startedClean || pending.incomplete !== undefined || topics.failures().length > 0;
       const slices = new Slices(clock, SLICE_MS);
       for (const { shard, transactionalId, stored } of loaded) {
         const entry = table.add(shard, restoreTransaction(transactionalId, stored, suspect));
@@ -83,7 +82,7 @@ export class Upkeep {
         await slices.step();
         signal.throwIfAborted();
       }
-      await this.#recovery.run(pending);
+      await this.#recovery.run(pending.found);
       this.#loaded = true;
       this.#planSweep();
     } catch (error) {
@@ -91,20 +90,19 @@ export class Upkeep {
     }
   }
 
-  /** @returns undefined when some group cannot be read */
-  async #pendingOnceLoaded(): Promise<readonly PendingTransaction[] | undefined> {
+  async #pendingOnceLoaded(): Promise<PendingTransactions> {
     const { groups, clock, logger, signal } = this.#options;
     for (;;) {
-      try {
-        return groups.pendingTransactions();
-      } catch (error) {
-        const { reason } = toLogError(error);
-        if (reason !== 'COORDINATOR_LOAD_IN_PROGRESS') {
-          logger.warn({ reason, err: error }, 'groups cannot tell what offsets of transactions they have');
-          return undefined;
+      const pending = groups.pendingTransactions();
+      const { incomplete } = pending;
+      if (incomplete?.reason !== 'COORDINATOR_LOAD_IN_PROGRESS') {
+        if (incomplete !== undefined) {
+          const { reason } = incomplete;
+          logger.warn({ reason, err: incomplete }, 'some groups cannot tell what offsets of transactions they have');
         }
-        await clock.sleep(GROUPS_RETRY_MS, signal);
+        return pending;
       }
+      await clock.sleep(GROUPS_RETRY_MS, signal);
     }
   }
 
@@ -119,13 +117,8 @@ export class Upkeep {
   async #sweep(): Promise<void> {
     const { groups, logger } = this.#options;
     try {
-      let pending: readonly PendingTransaction[] | undefined;
-      try {
-        pending = groups.pendingTransactions();
-      } catch {
-        // Groups that are read anew tell the next time.
-      }
-      await this.#recovery.run(pending);
+      // Groups that are read anew tell the next time.
+      await this.#recovery.run(groups.pendingTransactions().found);
     } catch (error) {
       logger.error({ err: error }, 'defect in the search for transactions that nobody ends');
     }

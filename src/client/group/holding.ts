@@ -27,6 +27,8 @@ export class Holding<K, V> {
   tail: Tail | undefined;
   /** What the broker has acknowledged, or had when this began; undefined: nothing that is known of. */
   committedOffset: number | undefined;
+  /** Up to where transactions have committed it since the last seek. */
+  transactedTo = 0;
   /** How often in a row it could not be read. */
   refusals = 0;
   /** Rises with every seek, so that one which takes long notices that it was overtaken. */
@@ -39,6 +41,8 @@ export class Holding<K, V> {
   #begunAt = 0;
   /** From before it went back, since the last seek. */
   #earlier = new WeakSet<Progress>();
+  #wentBackTo: number | undefined;
+  #timesBack = 0;
   #inHand = 0;
   #waiting: (() => void)[] = [];
   #isAbandoned = false;
@@ -73,16 +77,27 @@ export class Holding<K, V> {
     this.tail = undefined;
     // A commit of what was before may still be on its way: whatever it leaves, the new position is to be committed.
     this.committedOffset = undefined;
+    this.transactedTo = 0;
+    this.#wentBackTo = undefined;
+    this.#timesBack = 0;
   }
 
-  /** Goes back to `offset`. What was handed out before may still be committed. */
-  goBackTo(offset: number): void {
-    const { committedOffset } = this;
+  /**
+   * Goes back to `offset`. What was handed out before may still be committed.
+   * @returns how often in a row it went back there
+   */
+  goBackTo(offset: number): number {
+    const { committedOffset, transactedTo } = this;
     const earlier = this.#earlier;
+    const timesBack = this.#wentBackTo === offset ? this.#timesBack + 1 : 1;
     if (this.#progress !== undefined) earlier.add(this.#progress);
     this.beginAt(offset);
     this.#earlier = earlier;
     this.committedOffset = committedOffset;
+    this.transactedTo = transactedTo;
+    this.#wentBackTo = offset;
+    this.#timesBack = timesBack;
+    return timesBack;
   }
 
   /** Where to begin is to be found anew. */

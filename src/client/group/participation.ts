@@ -4,6 +4,7 @@ import { LogError, toLogError } from '../../core/errors.js';
 import { Slices } from '../../core/slices.js';
 import type { OffsetSpec } from '../admin.js';
 import { closedError } from '../failures.js';
+import { type BackoffOptions, backoffMs } from '../retry.js';
 import { BatchFeed } from './batch-feed.js';
 import { Commits } from './commits.js';
 import { ConsumedBatch } from './consumed.js';
@@ -19,6 +20,9 @@ import type { AssignedPartition, Membership, MembershipListener, TopicPartition 
  * and it may be minutes until what was fetched ahead is worked off.
  */
 const SLICE_MS = 20;
+
+/** What is handed out again after the first time, because its transaction was aborted again, waits. */
+const BACK_AGAIN: BackoffOptions = { retryBackoffMs: 10, retryBackoffMaxMs: 1_000 };
 
 /**
  * Invariants: `#holdings` and `#replaced` have what the membership has told of as assigned and not as gone; after `stop`
@@ -184,14 +188,18 @@ export class Participation<K, V> implements MembershipListener {
     return this.#all().some((held) => held === holding);
   }
 
-  /** Hands out again what was handed out from `offset` on, if the partition is still held. */
+  /**
+   * Hands out again what was handed out from `offset` on, if the partition is still held: at once, and when that happens there
+   * again and again, after a pause that grows.
+   */
   rewind(holding: Holding<unknown, unknown>, offset: number): void {
     const held = this.#reading(holding);
     const position = held?.progress?.position;
     if (held === undefined || position === undefined || position <= offset) return;
     this.#fetching.stop([held]);
-    held.goBackTo(offset);
-    this.#readOn(held);
+    const timesBack = held.goBackTo(offset);
+    if (timesBack === 1) this.#readOn(held);
+    else this.#readOnLater(held, timesBack - 1);
   }
 
   /** Hands out nothing below `offset`, which was committed. */
@@ -319,6 +327,17 @@ export class Participation<K, V> implements MembershipListener {
     holding.isSeeking = false;
     this.#fetching.start([holding]);
     this.onChange();
+  }
+
+  #readOnLater(holding: Holding<K, V>, failures: number): void {
+    const { clock, random } = this.#context.runtime;
+    const { progress } = holding;
+    holding.isSeeking = true;
+    const readOn = (): void => {
+      if (holding.progress === progress) this.#readOn(holding);
+    };
+    const waitMs = backoffMs(failures, BACK_AGAIN, random);
+    clock.sleep(waitMs, this.#stopped.signal).then(readOn, () => {});
   }
 
   #dropOut({ partition, offset }: Work, ageMs: number): void {

@@ -109,13 +109,13 @@ export class Coverage {
 
   /**
    * @throws LogError FENCED_MEMBER_EPOCH (the partition is no longer this consumer's, or no longer the same assignment),
-   *   INVALID_REQUEST (not of this consumer, or of before a seek)
+   *   INVALID_REQUEST (not of this consumer, of before a seek, committed by another transaction, or one of several at work)
    */
   add<K, V>(what: Consumed<K, V>): void {
     this.#offsets.bind();
     const { origin, from, to, leaderEpoch } = spanOf(what);
     const { holding, progress } = origin;
-    this.#check(origin, from);
+    this.#check(origin, from, to);
     const known = this.#covered.get(holding);
     if (known === undefined) {
       holding.take();
@@ -153,6 +153,7 @@ export class Coverage {
     for (const [holding, { progress, to }] of this.#takeAll()) {
       holding.committedOffset = to;
       if (!holding.covers(progress)) continue;
+      holding.transactedTo = Math.max(holding.transactedTo, to);
       holding.progress?.finish(0, to);
       this.#offsets.participation?.advance(holding, to);
     }
@@ -177,19 +178,22 @@ export class Coverage {
     return covered;
   }
 
-  #check({ holding, progress }: Origin, from: number): void {
+  #check({ holding, progress }: Origin, from: number, to: number): void {
     const participation = this.#offsets.participation;
     if (holding.phase !== 'gone' && participation?.has(holding) !== true) {
       throw new LogError('INVALID_REQUEST', 'The batch or record is not one that this consumer has handed out.');
     }
     this.#checkHeld(holding);
-    if (holding.covers(progress) && !wasHandedOutAgain(holding, progress, from)) return;
+    if (participation?.isSequential === false) throw severalAtOnce();
     const { topic, partition } = holding.assigned;
-    throw new LogError(
-      'INVALID_REQUEST',
-      `The consumer was moved to another position of ${topic}-${partition} since it has handed out offset ${from}.`,
-      { metadata: { topic, partition, offset: from } },
-    );
+    if (!holding.covers(progress) || wasHandedOutAgain(holding, progress, from)) {
+      const moved = `The consumer was moved to another position of ${topic}-${partition} since it has handed out offset ${from}.`;
+      throw new LogError('INVALID_REQUEST', moved, { metadata: { topic, partition, offset: from } });
+    }
+    const { transactedTo } = holding;
+    if (to >= transactedTo) return;
+    const done = `Another transaction has committed ${topic}-${partition} up to offset ${transactedTo}, offset ${from} with it.`;
+    throw new LogError('INVALID_REQUEST', done, { metadata: { topic, partition, offset: from } });
   }
 
   #checkHeld(holding: Holding<unknown, unknown>): void {
@@ -197,6 +201,15 @@ export class Coverage {
     if (holding.phase === 'gone' || participation === undefined) throw overSince(holding.assigned);
     if (!participation.membership.holds(holding.assigned)) throw notHeld(this.#offsets.group, holding.assigned);
   }
+}
+
+/** One transaction would commit what others work on, and what another one commits would be taken back. */
+function severalAtOnce(): LogError {
+  return new LogError(
+    'INVALID_REQUEST',
+    'Offsets go with transactions only where one record or batch is worked on at a time: in a loop, or in run with the ' +
+      'concurrency 1. To work on more at once, have more consumers in the group.',
+  );
 }
 
 /** After the consumer went back, what it has handed out before may be committed only until it hands it out again. */

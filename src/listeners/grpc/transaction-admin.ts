@@ -150,13 +150,9 @@ async function listHanging(
   call: HangingCall,
 ): Promise<ListHangingTransactionsResponse> {
   return await counted(context, call, HANGING, async () => {
-    const keyed = (await context.broker.transactions.findHanging()).map((hanging) => ({
-      hanging,
-      key: keyOf(hanging),
-    }));
-    keyed.sort((a, b) => (a.key < b.key ? -1 : 1));
-    const { items, nextPageToken } = pageByName(keyed, ({ key }) => key, call.request);
-    return { transactions: items.map(({ hanging }) => ({ ...hanging })), nextPageToken };
+    const hanging = await context.broker.transactions.findHanging();
+    const { items, nextPageToken } = pageByName(hanging, keyOf, call.request);
+    return { transactions: items.map((each) => ({ ...each })), nextPageToken };
   });
 }
 

@@ -55,8 +55,9 @@ export class OpenTransactions {
     this.#leastEnded = Number.POSITIVE_INFINITY;
   }
 
-  /** Brings entries that were put back out of their order into it again. */
-  sort(): void {
+  /** To be called when entries were put back, perhaps out of their order, and ends were taken back. */
+  afterUndo(): void {
+    this.#findLeastEnded();
     const sorted = [...this.#entries].sort(([, a], [, b]) => firstOffsetOf(a) - firstOffsetOf(b));
     this.#entries = new Map(sorted);
   }
@@ -73,10 +74,9 @@ export class OpenTransactions {
     this.#leastEnded = Math.min(this.#leastEnded, firstOffset);
   }
 
-  /** Takes the newest end back. */
+  /** Takes the newest end back; `afterUndo` is to follow. */
   undoEnded(): void {
     this.#ended.pop();
-    this.#findLeastEnded();
   }
 
   /** Nothing below can be taken back any more. @param durableOffset never below that of an earlier call */

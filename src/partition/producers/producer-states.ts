@@ -172,7 +172,7 @@ export class ProducerStates implements IdleProducers {
       if (ended) this.#open.undoEnded();
       if (aborted) this.aborted.pop();
     }
-    this.#open.sort();
+    this.#open.afterUndo();
   }
 
   /** What was noted is in the log and stays. @param durableOffset nothing below can be taken back any more */
@@ -236,10 +236,9 @@ export class ProducerStates implements IdleProducers {
     return this.#open.list();
   }
 
-  /** Of all producers, by their ids. */
+  /** Of all producers, in the order of `entries`. */
   describe(): readonly ProducerDescription[] {
-    const entries = [...this.#open.entries(), ...this.#idle.values()];
-    return entries.sort((a, b) => a.producerId - b.producerId).map(descriptionOf);
+    return Array.from(this.entries(), descriptionOf);
   }
 
   /** Those with an open transaction in the order of their first offsets, the others from the longest idle on. */

@@ -155,10 +155,11 @@ export class Groups implements AsyncDisposable {
     return this.coordinator.endTransaction({ groupId, producerId, producerEpoch, commit });
   }
 
-  /** Group, producer id and epoch of each transaction that is waited for, in order. */
+  /** Group, producer id and epoch of each transaction that is waited for, in order. @throws LogError why there may be more */
   pending(): [string, number, number][] {
-    const all = this.coordinator.pendingTransactions();
-    return all
+    const { found, incomplete } = this.coordinator.pendingTransactions();
+    if (incomplete !== undefined) throw incomplete;
+    return [...found]
       .map(({ groupId, producerId, producerEpoch }): [string, number, number] => [groupId, producerId, producerEpoch])
       .sort();
   }

@@ -1,10 +1,16 @@
 import { beforeEach, describe, expect, onTestFinished, test } from 'vitest';
 import { encodeBatch } from '../../../src/batch/builder.js';
+import { offsetsPartitionOf } from '../../../src/broker/groups/offsets-topic.js';
 import { placementOf } from '../../../src/broker/state-topic/placement.js';
 import { encodeTransaction } from '../../../src/broker/transactions/records.js';
 import { TRANSACTION_TOPIC } from '../../../src/broker/transactions/transaction-topic.js';
+import { LogError } from '../../../src/core/errors.js';
+import { openMemoryEngine } from '../../../src/storage/memory/engine.js';
+import { BASE_TIME } from '../../storage/support.js';
+import { ManualClock } from '../../support/manual-clock.js';
 import { rejection } from '../../support/rejection.js';
 import { held } from '../groups/support.js';
+import { withParts } from '../support.js';
 import { machineIn } from './machine.js';
 import { Transactions, type TransactionsOptions } from './support.js';
 
@@ -231,6 +237,31 @@ describe('what is refused leaves nothing open', () => {
     expect(await tx.groupOffset()).toBeUndefined();
   });
 
+  test('more partitions and groups than all open transactions may have together (invariant 21)', async () => {
+    const few = await started({ maxOpenPlaces: 2 });
+    const [one, two] = [await few.init(), await few.init({ transactionalId: 'b' })];
+    await few.send(one, 0, 'x');
+    // A group that is never made is one as well.
+    await few.addOffsets(two, 99);
+    const refused = [few.send(one, 1, 'x'), few.addOffsets(one, 0), few.addOffsets(two, 0, { groupId: 'h' })];
+    for (const one of refused) expect((await rejection(one, 'RESOURCE_LIMIT')).metadata).toEqual({ limit: '2' });
+    await few.addOffsets(two, 0);
+    await few.commit(two);
+    await few.addOffsets(one, 0);
+  });
+
+  test('more calls than may wait under one transactional id (invariant 21)', async () => {
+    const producer = await tx.init();
+    const calls = Array.from({ length: 1001 }, (_, producerEpoch) =>
+      tx.commit({ ...producer, producerEpoch: 1 + producerEpoch }),
+    );
+    const reasons = calls.map(
+      async (call, i) => await rejection(call, i < 1000 ? 'PRODUCER_FENCED' : 'CONCURRENT_TRANSACTIONS'),
+    );
+    await Promise.all(reasons);
+    await rejection(tx.commit(producer), 'INVALID_TXN_STATE');
+  });
+
   test('more transactional ids than there may be', async () => {
     const few = await started({ config: { maxIds: 2 } });
     await few.init();
@@ -250,7 +281,7 @@ describe('administrators', () => {
     await tx.send(producer, 2, 'x');
     await tx.send(producer, 0, 'x');
     await tx.addOffsets(producer, 0);
-    const summaries = await tx.coordinator.list();
+    const summaries = [...(await tx.coordinator.list())].reverse();
     expect(summaries.map(({ transactionalId, status }) => `${transactionalId} ${status}`)).toEqual([
       'a empty',
       'b ongoing',
@@ -345,5 +376,24 @@ describe('a stop of the broker', () => {
     );
     await tx.loaded();
     await held(tx.init()).turns();
+  });
+
+  test('offsets of what was open are given up, also while other groups cannot be read (invariant 12)', async () => {
+    const clock = new ManualClock(BASE_TIME);
+    const engine = openMemoryEngine({ clock });
+    const before = await Transactions.started({ engine, clock });
+    await before.usualTopics();
+    await before.addOffsets(await before.init(), 1);
+    const groupsTopic = before.topics.get('__group_offsets').record.id;
+    await before.close();
+    const broken = withParts(engine, {
+      open: (id, epoch, config) =>
+        id.topicId === groupsTopic && id.partition !== offsetsPartitionOf('g', 4)
+          ? Promise.reject(new LogError('CORRUPT_LOG', 'It does not open.'))
+          : engine.open(id, epoch, config),
+    });
+    const after = await Transactions.started({ engine: broken, clock, epoch: 2 });
+    onTestFinished(() => after.close());
+    await after.whileTimePasses(async () => (await after.groupOffset()) === undefined, 'the offsets are given up');
   });
 });

@@ -87,7 +87,7 @@ test(`${IDS} transactional ids are read and listed, ${OPEN} open transactions ab
     names = (await coordinator.list()).map(({ transactionalId }) => transactionalId);
   });
   expect(names).toHaveLength(IDS);
-  expect(names).toEqual([...names].sort());
+  expect(new Set(names).size).toBe(IDS);
   expect(longestMs).toBeLessThan(150);
   await tx!.close();
 });

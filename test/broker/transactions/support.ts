@@ -47,6 +47,7 @@ export interface TransactionsOptions {
   readonly engine?: StorageEngine;
   readonly clock?: ManualClock;
   readonly config?: Partial<TransactionConfig>;
+  readonly maxOpenPlaces?: number;
   /** Of the broker: rises with each start. */
   readonly epoch?: number;
   readonly startedClean?: boolean;
@@ -77,6 +78,7 @@ export class Transactions implements AsyncDisposable {
       allocateProducerId: () => producerIds.allocate(),
       config: { ...TRANSACTION_CONFIG, ...options.config },
       startedClean: options.startedClean ?? true,
+      maxOpenPlaces: options.maxOpenPlaces,
       clock,
       logger,
     });

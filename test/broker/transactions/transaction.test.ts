@@ -323,6 +323,16 @@ describe('after a restart', () => {
     },
   );
 
+  test('nobody has the identity that would come after a transaction whose id was taken over', () => {
+    const machine = machineIn('ongoing');
+    machine.init();
+    machine.restart();
+    const next = id(100, 2);
+    expect([machine.enter(next), machine.end(next, true), machine.init(next)]).toEqual(
+      Array(3).fill('PRODUCER_FENCED'),
+    );
+  });
+
   test('an open transaction of this run is not aborted by what a search has found before it began', () => {
     const machine = machineIn('ongoing');
     const open = { identity: NOW, partitions: [place(0)], groupIds: [] };

@@ -5,7 +5,7 @@ import type { Partition } from '../../../src/partition/partition.js';
 import { rejection } from '../../support/rejection.js';
 import { until } from '../../support/until.js';
 import { GatedLog } from '../gated-log.js';
-import { batchOf, openPartition } from '../support.js';
+import { batchOf, openPartition, overriding } from '../support.js';
 import { producerBatch, type Sent } from './support.js';
 
 const DURABLE = { acks: 'durable' } as const;
@@ -163,6 +163,21 @@ describe('an append that the log does not take', () => {
     expect(partition.producers()).toMatchObject([{ producerId: 1, lastSequence: 0 }]);
     expect(await send({ sequence: 1 })).toMatchObject({ baseOffset: 1, duplicateCount: 0 });
     await rejection(send({ sequence: 1, epoch: -1 }), 'INVALID_RECORD');
+  });
+
+  test('and perhaps has all the same is not acknowledged when it comes again (invariants 1, 3)', async () => {
+    let broken = false;
+    const failure = new LogError('STORAGE_ERROR', 'EIO');
+    const { partition } = await openPartition({}, (log) =>
+      overriding(log, {
+        append: (batches, at) => (broken ? Promise.reject(failure) : log.append(batches, at)),
+      }),
+    );
+    const send = sendTo(partition);
+    await send({ sequence: 0 });
+    broken = true;
+    for (let attempt = 0; attempt < 2; attempt++) await rejection(send({ sequence: 1 }), 'STORAGE_ERROR');
+    expect(await send({ sequence: 0 })).toMatchObject({ baseOffset: 0, duplicateCount: 1 });
   });
 
   test('stops those behind it in its lane', async () => {

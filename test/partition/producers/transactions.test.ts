@@ -5,12 +5,13 @@ import { splitBatches } from '../../../src/batch/validate.js';
 import { LogError } from '../../../src/core/errors.js';
 import { toOffset } from '../../../src/core/types.js';
 import type { Partition, PartitionSlice } from '../../../src/partition/partition.js';
+import { openMemoryEngine } from '../../../src/storage/memory/engine.js';
 import { LocalRig } from '../../storage/support.js';
 import { ManualClock } from '../../support/manual-clock.js';
 import { rejection } from '../../support/rejection.js';
 import { until } from '../../support/until.js';
 import { GatedLog } from '../gated-log.js';
-import { batchOf, openPartition } from '../support.js';
+import { batchOf, newSharedProducers, openPartition, overriding, PRODUCER_CONFIG } from '../support.js';
 import { reopen } from './partition-support.js';
 import { DAY_MS, producerBatch, type Sent } from './support.js';
 
@@ -104,6 +105,46 @@ describe('the end of a transaction', () => {
     expect(partition.openTransactions()).toEqual([]);
   });
 
+  test('of which nobody knows whether the log has it is not taken for done when it is tried again (invariant 11)', async () => {
+    let broken = false;
+    const failure = new LogError('STORAGE_ERROR', 'EIO');
+    const { partition } = await openPartition({}, (log) =>
+      overriding(log, {
+        append: (batches, at) => (broken ? Promise.reject(failure) : log.append(batches, at)),
+      }),
+    );
+    await send(partition, { sequence: 0 });
+    broken = true;
+    for (let attempt = 0; attempt < 2; attempt++) await rejection(end(partition, 1, 1, true), 'STORAGE_ERROR');
+    expect(partition.lastStableOffset).toBe(0);
+    // Where nothing is open there is nothing to fail.
+    await end(partition, 2, 1, true);
+  });
+
+  test('comes with thousands of others in several appends, none of which takes long, and is taken back with them (invariant 22)', async () => {
+    const gated = new GatedLog();
+    const shared = newSharedProducers({ ...PRODUCER_CONFIG, maxProducers: 5000 });
+    const partition = await reopen(openMemoryEngine(), { producers: shared, wrap: (log) => gated.wrap(log) });
+    const producers = Array.from({ length: 5000 }, (_, producerId) => producerId);
+    const batches = producers.map((producerId) => producerBatch({ id: producerId, sequence: 0, transactional: true }));
+    await Promise.all(batches.map((batch) => partition.append([batch], WRITTEN)));
+    expect(gated.appends).toBe(2);
+    const before = partition.openTransactions();
+    gated.failNextAppend = new LogError('STORAGE_FULL', 'no room');
+    const ends = producers.map((producerId) => end(partition, producerId, 1, false));
+    let outcomes: readonly PromiseSettledResult<void>[] = [];
+    void Promise.allSettled(ends).then((settled) => {
+      outcomes = settled;
+    });
+    await until(() => {
+      for (const gate of gated.gates.splice(0)) gate.open();
+      return outcomes.length > 0;
+    }, 'all are answered');
+    expect(outcomes.filter(({ status }) => status === 'rejected')).toHaveLength(4096);
+    expect(partition.openTransactions()).toEqual(before.slice(0, 4096));
+    expect(partition.lastStableOffset).toBe(0);
+  });
+
   test('is refused by a closed partition', async () => {
     const { partition } = await openPartition();
     await partition.close();
@@ -187,6 +228,24 @@ describe('reading committed (invariant 11)', () => {
     expect(partition.lastStableOffset).toBe(3);
     await end(partition, 1, 1, false);
     expect((await committed(partition, 3)).aborted).toMatchObject([{ firstOffset: 0, lastOffset: 5 }]);
+  });
+
+  test('shows nothing of an aborted transaction whose records are deleted while they are read (invariant 11)', async () => {
+    let whileReading: (() => Promise<unknown>) | undefined;
+    const { partition } = await openPartition({}, (log) =>
+      overriding(log, {
+        read: async (from, to, maxBytes) => {
+          const slice = await log.read(from, to, maxBytes);
+          await whileReading?.();
+          return slice;
+        },
+      }),
+    );
+    await send(partition, { sequence: 0 });
+    await end(partition, 1, 1, false);
+    whileReading = () => partition.deleteRecords(-1);
+    await rejection(committed(partition), 'OFFSET_OUT_OF_RANGE');
+    expect(await partition.read(toOffset(2), 1_000_000, 'read_committed')).toMatchObject({ nextOffset: 2 });
   });
 
   test('finds times and newest records below the last stable offset only, and never a marker', async () => {

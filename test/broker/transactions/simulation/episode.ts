@@ -5,12 +5,12 @@ import { Chance } from '../../groups/simulation/chance.js';
 import { Timeline } from '../../groups/simulation/timeline.js';
 import { ModelBroker } from './broker.js';
 import type { Defects } from './defects.js';
+import { Inputs } from './inputs.js';
 import { LONGEST_DELAY_MS, Network } from './network.js';
 import { Oracle } from './oracle.js';
 import { Worker } from './worker.js';
-import type { World } from './world.js';
+import { LONGEST_TIMEOUT_MS, type Weather, type World } from './world.js';
 
-const LONGEST_TIMEOUT_MS = 60_000;
 /** What a broker takes to end what it is to end, once it is up; much more than it needs. */
 const SLACK_MS = 5_000;
 const INSPECTED_EVERY_MS = 2_000;
@@ -28,30 +28,26 @@ export class Episode {
   constructor(seed: number, trace: ((line: string) => void) | undefined, defects: Defects = NO_DEFECTS) {
     const [timeline, chance] = [new Timeline(), new Chance(seed)];
     const network = new Network(timeline, chance);
-    const machine = machineWith(defects);
-    this.#world = {
-      timeline,
-      chance,
-      network,
-      oracle: new Oracle(),
-      defects,
-      transition: machine,
-      isStormy: true,
-      trace,
-    };
+    const inputs = new Inputs(['a', 'b', 'c'].slice(0, chance.between(1, 3)));
+    const shared = { timeline, chance, network, inputs, oracle: new Oracle(), defects, trace };
+    this.#world = { ...shared, transition: machineWith(defects), weather: weatherBy(chance) };
     this.#broker = new ModelBroker(this.#world);
-    this.#ids = Array.from({ length: chance.between(1, 3) }, (_, i) => `id${i}`);
-    for (const id of this.#ids) {
-      if (chance.of(0.3)) this.#broker.seed(id);
-      for (let i = chance.between(1, 2); i > 0; i--) {
-        const worker = new Worker(this.#world, this.#broker, `w${this.#workers.length}`, id);
-        this.#workers.push(worker);
-        timeline.after(chance.between(20, 100), () => worker.start());
-      }
-    }
+    this.#ids = ['id0', 'id1', 'id2'].slice(0, chance.between(1, 3));
+    for (const id of this.#ids) this.#addWorkers(id);
+    for (const input of inputs.names) inputs.assign(input, chance.pick(this.#ids)!);
     timeline.after(10, () => this.#broker.start(false));
     this.#repeat(200, 8_000, () => this.#disturb());
     this.#repeat(INSPECTED_EVERY_MS, INSPECTED_EVERY_MS, () => this.#inspect());
+  }
+
+  #addWorkers(id: string): void {
+    const { chance, timeline } = this.#world;
+    if (chance.of(0.3)) this.#broker.seed(id);
+    for (let left = chance.between(1, 2); left > 0; left--) {
+      const worker = new Worker(this.#world, this.#broker, `w${this.#workers.length}`, id);
+      this.#workers.push(worker);
+      timeline.after(chance.between(20, 100), () => worker.start());
+    }
   }
 
   /** Transactions that came to each of the ends. */
@@ -59,20 +55,16 @@ export class Episode {
     return this.#world.oracle.counts;
   }
 
-  /** Events so far. */
-  get steps(): number {
-    return this.#world.timeline.steps;
-  }
-
   /** @throws what was broken, once it is */
   run(steps: number): void {
     const { timeline } = this.#world;
     while (timeline.steps < steps) timeline.step();
     this.#calmDown();
+    const before = this.#world.inputs.names.map((input) => this.#broker.disk.groups[0]!.committed(input));
     timeline.runUntil(timeline.nowMs + CALM_MS);
     for (const worker of this.#workers) worker.crash();
     timeline.runUntil(timeline.nowMs + LONGEST_TIMEOUT_MS + SLACK_MS);
-    this.#checkEnd();
+    this.#checkEnd(before);
   }
 
   #repeat(least: number, most: number, act: () => void): void {
@@ -84,75 +76,69 @@ export class Episode {
   }
 
   #inspect(): void {
-    this.#world.oracle.checkOpen(this.#broker.partitions, LONGEST_TIMEOUT_MS + SLACK_MS);
+    this.#world.oracle.checkOpen(this.#broker.disk.partitions, LONGEST_TIMEOUT_MS + SLACK_MS);
   }
 
   #disturb(): void {
-    const { chance, timeline, isStormy } = this.#world;
-    if (!isStormy) return;
+    const { chance, weather, inputs } = this.#world;
+    if (!weather.isStormy) return;
     const worker = chance.pick(this.#workers)!;
     const kind = chance.below(100);
     if (!worker.isAlive) {
       if (kind < 70) worker.start();
-    } else if (kind < 20) worker.crash();
-    else if (kind < 45)
-      worker.pause(chance.of(0.6) ? chance.between(1, 5_000) : chance.between(1, 4 * LONGEST_TIMEOUT_MS));
-    else if (kind < 55) this.#broker.abort(chance.pick(this.#ids)!);
-    else if (kind < 85 && this.#broker.isUp) {
-      this.#stop();
-      // Often again before it has done much, so that a start is broken off too.
-      for (let again = chance.between(0, 3); again > 0; again--) {
-        timeline.after(chance.between(1, 60), () => this.#broker.isUp && this.#stop());
-      }
+    } else if (kind < 15) worker.crash();
+    else if (kind < 35) worker.pause(chance.between(1, chance.of(0.6) ? 5_000 : weather.longestPauseMs));
+    else if (kind < 40) this.#broker.abort(chance.pick(this.#ids)!);
+    else if (kind < 60) inputs.assign(chance.pick(inputs.names)!, chance.pick(this.#ids)!);
+    else if (kind < 70 && weather.stopsPerStep > 0) this.#stopAgainAndAgain();
+  }
+
+  /** So that starts are broken off, too. */
+  #stopAgainAndAgain(): void {
+    const { chance, timeline } = this.#world;
+    for (let left = chance.between(1, 4); left > 0; left--) {
+      timeline.after(chance.between(1, 100), () => this.#broker.stopForAWhile());
     }
   }
 
-  #stop(): void {
-    const { chance, timeline } = this.#world;
-    this.#broker.stop(chance.pick(['clean', 'killed', 'power lost'])!);
-    const isClean = chance.of(0);
-    timeline.after(chance.of(0.9) ? chance.between(1, 50) : chance.between(1, 30_000), () =>
-      this.#broker.start(isClean),
-    );
-  }
-
   #calmDown(): void {
-    this.#world.isStormy = false;
+    this.#world.weather.isStormy = false;
     this.#world.network.isCalm = true;
-    const alive = new Set<string>();
+    const ids = new Set<string>();
     for (const worker of this.#workers) {
       worker.wake();
-      if (alive.has(worker.transactionalId)) worker.crash();
+      if (ids.has(worker.transactionalId)) worker.crash();
       else if (!worker.isAlive) worker.start();
-      alive.add(worker.transactionalId);
-      worker.committedCount = 0;
+      ids.add(worker.transactionalId);
     }
     this.#world.trace?.(`${this.#world.timeline.nowMs} calm`);
   }
 
-  #checkEnd(): void {
-    const { partitions, groups, states } = this.#broker;
-    assert(this.#broker.isUp, 'the broker is up');
+  /** @param before what was committed of each input at the beginning of the calm */
+  #checkEnd(before: readonly number[]): void {
+    const { partitions, groups } = this.#broker.disk;
     for (const partition of partitions) {
       partition.flush();
       assert(partition.openTransactions().length === 0, `nothing is open in p${partition.index}`);
       assert(partition.lastStableOffset === partition.end, `p${partition.index} is read to its end`);
     }
     for (const group of groups) assert(group.pendingTransactions().length === 0, `nothing waits in ${group.groupId}`);
-    for (const state of states) {
+    for (const state of this.#broker.states) {
       assert(state.status !== 'ongoing' && !isPrepared(state), `${state.transactionalId} is ${state.status}`);
     }
-    for (const id of this.#ids) {
-      const committed = groups.map((group) => group.committed(id));
-      assert(new Set(committed).size === 1, `${id} is committed up to ${committed.join(' and ')}`);
-      this.#world.oracle.checkDelivered(id, committed[0]!);
-      const own = this.#workers.filter(({ transactionalId }) => transactionalId === id);
-      assert(
-        own.some(({ committedCount }) => committedCount > 0),
-        `${id} goes on in the calm`,
-      );
+    for (const [index, input] of this.#world.inputs.names.entries()) {
+      const committed = groups.map((group) => group.committed(input));
+      assert(new Set(committed).size === 1, `${input} is committed up to ${committed.join(' and ')}`);
+      assert(committed[0]! > before[index]!, `${input} is read on in the calm`);
+      this.#world.oracle.checkDelivered(input, committed[0]!);
     }
   }
+}
+
+/** In some the broker stays up, so that timeouts come to be what ends a transaction. */
+function weatherBy(chance: Chance): Weather {
+  if (chance.of(0.7)) return { isStormy: true, stopsPerStep: 0.006, longestPauseMs: 4 * LONGEST_TIMEOUT_MS };
+  return { isStormy: true, stopsPerStep: 0, longestPauseMs: 20 * LONGEST_TIMEOUT_MS };
 }
 
 function machineWith(defects: Defects): typeof transition {

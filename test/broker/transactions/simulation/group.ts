@@ -1,6 +1,6 @@
 /** A consumer group as transactions see it: one committed offset of each input, and what waits of each producer. */
 import type { ProducerIdentity } from '../../../../src/broker/transactions/coordinator-types.js';
-import type { Work, World } from './world.js';
+import { type Work, type World, writeMs } from './world.js';
 
 interface Pending {
   readonly producerEpoch: number;
@@ -8,7 +8,7 @@ interface Pending {
 }
 
 interface State {
-  /** By transactional id, which stands for its input. */
+  /** By input. */
   readonly committed: Map<string, number>;
   /** By producer id. */
   readonly pending: Map<number, Pending>;
@@ -31,8 +31,8 @@ export class ModelGroup {
     this.groupId = groupId;
   }
 
-  committed(transactionalId: string): number {
-    return this.#durable.committed.get(transactionalId) ?? 0;
+  committed(input: string): number {
+    return this.#durable.committed.get(input) ?? 0;
   }
 
   /** Producers with something that waits, as it is durable. */
@@ -52,15 +52,17 @@ export class ModelGroup {
     return latest;
   }
 
-  /** @returns whether it is under way; not where something later waits */
-  add({ producerId, producerEpoch }: ProducerIdentity, work: Work, done: () => void): boolean {
+  /** @returns why it is refused; else it is under way */
+  add({ producerId, producerEpoch }: ProducerIdentity, work: Work, done: () => void): string | undefined {
     const before = this.#latest().pending.get(producerId);
-    if (before !== undefined && before.producerEpoch > producerEpoch) return false;
+    if (before !== undefined && before.producerEpoch > producerEpoch) return 'PRODUCER_FENCED';
+    const isAny = this.#world.defects.has('a transaction outlives the assignment of its input');
+    if (!isAny && !this.#world.inputs.isCurrent(work)) return 'FENCED_MEMBER_EPOCH';
     this.#write((state) => {
       if (state === this.#durable) this.#world.oracle.waits(this, { producerId, producerEpoch }, work);
       state.pending.set(producerId, { producerEpoch, work });
     }, done);
-    return true;
+    return undefined;
   }
 
   /** Ends what waits under this epoch and drops what does under earlier ones. */
@@ -73,29 +75,26 @@ export class ModelGroup {
       this.#write(() => undefined, done);
       return;
     }
-    const isAny = defects.has('offsets of an earlier epoch are committed with those of a later one');
-    const isCommitted = commit && (isAny || pending.producerEpoch === producerEpoch);
+    const isCommitted = commit && pending.producerEpoch === producerEpoch;
     this.#write((state) => {
       if (isCommitted) {
         const { work } = pending;
         if (state === this.#durable) oracle.offsetCommitted(this, { producerId, producerEpoch }, work);
-        state.committed.set(work.transactionalId, work.to);
+        state.committed.set(work.input, work.to);
       }
       if (!isCommitted || !defects.has('offsets are committed, and wait on')) state.pending.delete(producerId);
     }, done);
   }
 
   /** @param done told undefined while something of the input waits for the end of a transaction */
-  fetch(transactionalId: string, done: (offset: number | undefined) => void): void {
+  fetch(input: string, done: (offset: number | undefined) => void): void {
     const { defects } = this.#world;
     this.#write(
       () => undefined,
       () => {
-        const waiting = [...this.#durable.pending.values()].some(
-          ({ work }) => work.transactionalId === transactionalId,
-        );
-        const isTold = !waiting || defects.has('offsets that wait are told to nobody');
-        done(isTold ? this.committed(transactionalId) : undefined);
+        const waiting = [...this.#durable.pending.values()].some(({ work }) => work.input === input);
+        const isTold = !waiting || defects.has('offsets are told while others wait');
+        done(isTold ? this.committed(input) : undefined);
       },
     );
   }
@@ -108,7 +107,7 @@ export class ModelGroup {
   #plan(): void {
     const { timeline, chance } = this.#world;
     const queue = this.#queue;
-    timeline.after(chance.between(1, 6), () => {
+    timeline.after(writeMs(chance), () => {
       const write = queue === this.#queue ? queue.shift() : undefined;
       if (write === undefined) return;
       write.apply(this.#durable);

@@ -1,7 +1,7 @@
 import type { Chance } from '../../groups/simulation/chance.js';
 import type { Timeline } from '../../groups/simulation/timeline.js';
 
-const LOST = 0.03;
+const LOST = 0.02;
 const DOUBLED = 0.05;
 
 /** Nothing that was sent before a calm arrives later than this after its beginning. */
@@ -29,7 +29,7 @@ export class Network {
   }
 
   #delayMs(): number {
-    if (this.#chance.of(0.9)) return this.#chance.between(1, 15);
+    if (this.#chance.of(0.95)) return this.#chance.between(1, 10);
     return this.#chance.of(0.8) ? this.#chance.between(1, 5_000) : this.#chance.between(1, LONGEST_DELAY_MS);
   }
 }

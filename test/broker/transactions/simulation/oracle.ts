@@ -28,7 +28,7 @@ export class Oracle {
   /** By producer id: below this epoch everything is over. */
   readonly #leastEpochs = new Map<number, number>();
   readonly #producerIds = new Map<string, number>();
-  /** By transactional id: what readers of committed records were given. */
+  /** By input: what readers of committed records were given. */
   readonly #delivered = new Map<string, Set<number>>();
   /** For how long the broker has been up in all, in ms. */
   upMs: () => number = () => 0;
@@ -112,25 +112,32 @@ export class Oracle {
     }
   }
 
+  /** A marker is written (invariant 11). */
+  ended({ index }: ModelPartition, producer: ProducerIdentity, commit: boolean): void {
+    const { decided } = this.#of(producer);
+    const isRight = commit ? decided === 'commit' : decided !== 'commit';
+    assert(isRight, `${keyOf(producer)} is ended in p${index}, commit ${commit}, and it is ${decided ?? 'undecided'}`);
+  }
+
   /** An offset of a transaction is committed (invariants 8 and 11). */
-  offsetCommitted(group: ModelGroup, producer: ProducerIdentity, { transactionalId, from, to }: Work): void {
+  offsetCommitted(group: ModelGroup, producer: ProducerIdentity, { input, from, to }: Work): void {
     const key = keyOf(producer);
     assert(this.#of(producer).decided === 'commit', `${group.groupId}: ${to} is committed of ${key}, which is not`);
-    const before = group.committed(transactionalId);
+    const before = group.committed(input);
     assert(before === from, `${group.groupId}: ${key} moves the offset from ${from} to ${to}, and it is ${before}`);
   }
 
   /** A reader of committed records is given a batch (invariant 11). */
-  delivered({ producer, transactionalId, offsets }: DataBatch): void {
+  delivered({ producer, input, offsets }: DataBatch): void {
     const { decided } = this.#of(producer);
     assert(
       decided === 'commit',
       `a reader is given what ${keyOf(producer)} has sent, which is ${decided ?? 'undecided'}`,
     );
-    const before = this.#delivered.get(transactionalId) ?? new Set();
-    this.#delivered.set(transactionalId, before);
+    const before = this.#delivered.get(input) ?? new Set();
+    this.#delivered.set(input, before);
     for (const offset of offsets) {
-      assert(!before.has(offset), `a reader is given ${offset} of ${transactionalId} twice, now by ${keyOf(producer)}`);
+      assert(!before.has(offset), `a reader is given ${offset} of ${input} twice, now by ${keyOf(producer)}`);
       before.add(offset);
     }
   }
@@ -170,11 +177,11 @@ export class Oracle {
   }
 
   /** When all is over: each input that is committed was given to readers once, and no other. */
-  checkDelivered(transactionalId: string, committed: number): void {
-    const delivered = this.#delivered.get(transactionalId) ?? new Set();
+  checkDelivered(input: string, committed: number): void {
+    const delivered = this.#delivered.get(input) ?? new Set();
     for (let offset = 0; offset < committed; offset++) {
-      assert(delivered.has(offset), `${offset} of ${transactionalId} is committed, and no reader was given it`);
+      assert(delivered.has(offset), `${offset} of ${input} is committed, and no reader was given it`);
     }
-    assert(delivered.size === committed, `readers were given more of ${transactionalId} than was committed`);
+    assert(delivered.size === committed, `readers were given more of ${input} than was committed`);
   }
 }

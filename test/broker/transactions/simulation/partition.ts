@@ -23,7 +23,7 @@ export interface Entry {
 
 export interface DataBatch {
   readonly producer: ProducerIdentity;
-  readonly transactionalId: string;
+  readonly input: string;
   readonly sequence: number;
   /** Of the input. */
   readonly offsets: readonly number[];
@@ -74,7 +74,7 @@ export class ModelPartition {
     if (verdict instanceof LogError) return refusal(verdict.reason);
     const isRepeated = verdict.kind === 'duplicate';
     if (isRepeated && !this.#world.defects.has('a repeated batch is appended')) return { kind: 'done' };
-    this.#put(bytes, { producer, transactionalId: work.transactionalId, sequence, offsets }, undefined);
+    this.#put(bytes, { producer, input: work.input, sequence, offsets }, undefined);
     return { kind: 'done' };
   }
 
@@ -102,6 +102,7 @@ export class ModelPartition {
     const isAny = this.#world.defects.has('a marker ends a transaction of its own epoch or a later one');
     if (open.producerEpoch >= producerEpoch && !isAny) return;
     this.#world.trace?.(`  p${this.index} ${commit ? 'COMMIT' : 'ABORT'} of ${keyOf(open)}`);
+    this.#world.oracle.ended(this, open, commit);
     const timestampMs = this.#world.timeline.nowMs;
     const marker = encodeTransactionMarker({ producerId, producerEpoch, commit, coordinatorEpoch: 0, timestampMs });
     this.#put(marker, undefined, keyOf(open));

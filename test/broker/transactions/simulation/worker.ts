@@ -4,7 +4,15 @@
  */
 import type { ProducerIdentity } from '../../../../src/broker/transactions/coordinator-types.js';
 import type { ModelBroker } from './broker.js';
-import { type Answer, GROUPS, PARTITION_COUNT, type Request, type Work, type World } from './world.js';
+import {
+  type Answer,
+  GROUPS,
+  LONGEST_TIMEOUT_MS,
+  PARTITION_COUNT,
+  type Request,
+  type Work,
+  type World,
+} from './world.js';
 
 const REQUEST_TIMEOUT_MS = 2_000;
 const RETRY_MS = 100;
@@ -12,6 +20,7 @@ const RETRY_MS = 100;
 const PATIENCE_MS = 90_000;
 
 const TEMPORARY: ReadonlySet<string> = new Set([
+  'NOTHING_ASSIGNED',
   'BROKER_UNAVAILABLE',
   'COORDINATOR_LOAD_IN_PROGRESS',
   'CONCURRENT_TRANSACTIONS',
@@ -38,14 +47,13 @@ export class Worker {
   #life = 0;
   #pausedUntilMs = 0;
   isAlive = false;
-  committedCount = 0;
 
   constructor(world: World, broker: ModelBroker, name: string, transactionalId: string) {
     this.#world = world;
     this.#broker = broker;
     this.name = name;
     this.transactionalId = transactionalId;
-    this.#timeoutMs = world.chance.pick([2_000, 10_000, 60_000])!;
+    this.#timeoutMs = world.chance.pick([2_000, 5_000, LONGEST_TIMEOUT_MS])!;
   }
 
   start(): void {
@@ -130,10 +138,10 @@ export class Worker {
       return;
     }
     const { transactionalId } = this;
-    const { chance, isStormy } = this.#world;
-    this.#later(isStormy ? chance.between(0, 50) : chance.between(10_000, 20_000), () =>
+    const { chance, weather } = this.#world;
+    this.#later(weather.isStormy ? chance.between(0, 10) : chance.between(10_000, 20_000), () =>
       this.#ask({ kind: 'fetch-offset', transactionalId }, (answer) => {
-        if (answer.kind === 'offset') this.#transact(identity, answer.offset);
+        if (answer.kind === 'offset') this.#transact(identity, answer);
         else this.#later(RETRY_MS, () => this.#begin());
       }),
     );
@@ -161,9 +169,16 @@ export class Worker {
     this.#later(this.#world.chance.between(1_000, 60_000), () => this.#begin());
   }
 
-  #transact(producer: ProducerIdentity, from: number): void {
+  #transact(
+    producer: ProducerIdentity,
+    { input, memberEpoch, offset: from }: Extract<Answer, { kind: 'offset' }>,
+  ): void {
     const { chance, oracle } = this.#world;
-    const work: Work = { transactionalId: this.transactionalId, from, to: from + chance.between(1, 5) };
+    const { transactionalId } = this;
+    const work: Work = { input, memberEpoch, from, to: from + chance.between(1, 5) };
+    // Offsets often come last, when everything else is there.
+    const spreadMs = chance.of(0.7) ? 10 : chance.between(10, 3_000);
+    const offsetsAfterMs = chance.of(0.5) ? spreadMs : 0;
     const batches = this.#batchesOf(work);
     let left = batches.length + GROUPS.length;
     let isOver = false;
@@ -179,12 +194,15 @@ export class Worker {
       if (commit) oracle.expects(producer, batches);
       this.#later(chance.of(0.9) ? 0 : chance.between(0, 3_000), () => this.#end(producer, commit));
     };
-    this.#say(`sends ${from} to ${work.to}`);
+    this.#say(`sends ${from} to ${work.to} of ${input}`);
     for (const batch of batches) {
-      this.#later(chance.between(0, 10), () => this.#ask({ kind: 'produce', producer, work, ...batch }, done));
+      this.#later(chance.between(0, spreadMs), () =>
+        this.#ask({ kind: 'produce', transactionalId, producer, work, ...batch }, done),
+      );
     }
     for (const groupId of GROUPS) {
-      this.#later(chance.between(0, 10), () => this.#ask({ kind: 'add-offsets', producer, work, groupId }, done));
+      const delayMs = offsetsAfterMs + chance.between(0, spreadMs);
+      this.#later(delayMs, () => this.#ask({ kind: 'add-offsets', transactionalId, producer, work, groupId }, done));
     }
   }
 
@@ -213,7 +231,6 @@ export class Worker {
         return;
       }
       this.#identity = answer.identity;
-      if (commit) this.committedCount++;
       this.#say(commit ? 'has committed' : 'has aborted');
       this.#begin();
     });

@@ -76,6 +76,7 @@ export class Recovery {
       const owner = table.ownerOf(producerId);
       if (owner !== undefined && isPresent(owner, producerId, remains)) this.#abort(owner, producerId, remains);
       else orphans.push([producerId, remains]);
+      await slices.step();
     }
     await forEachLimit(orphans, CONCURRENCY, ([producerId, remains]) => this.#endOrphan(producerId, remains));
   }

@@ -1,6 +1,7 @@
 /** Reads what the log keeps of transactions at the start, and ends what an earlier run of the broker has left. */
 import type { Clock, Timer } from '../../core/clock.js';
 import type { Logger } from '../../core/logger.js';
+import { Slices } from '../../core/slices.js';
 import type { GroupCoordinatorApi, PendingTransactions } from '../groups/coordinator-types.js';
 import type { Topics } from '../topics.js';
 import type { HangingTransaction } from './coordinator-types.js';
@@ -17,6 +18,7 @@ const SWEEP_INTERVAL_MS = 10_000;
 /** After an attempt that failed. */
 const RETRY_MS = 1000;
 const GROUPS_RETRY_MS = 50;
+const SLICE_MS = 5;
 
 export interface UpkeepOptions {
   readonly topics: Topics;
@@ -67,15 +69,18 @@ export class Upkeep {
 
   /** Never rejects. */
   async #load(): Promise<void> {
-    const { logger, startedClean, topics, shards, table, runner, signal } = this.#options;
+    const { clock, logger, startedClean, topics, shards, table, runner, signal } = this.#options;
     try {
       const loaded = await shards.load();
       const pending = await this.#pendingOnceLoaded();
       signal.throwIfAborted();
       const suspect = !startedClean || pending.incomplete !== undefined || topics.failures().length > 0;
+      const slices = new Slices(clock, SLICE_MS);
       for (const { shard, transactionalId, stored } of loaded) {
         const entry = table.add(shard, restoreTransaction(transactionalId, stored, suspect));
         if (isPrepared(entry.state)) runner.complete(entry);
+        await slices.step();
+        signal.throwIfAborted();
       }
       await this.#recovery.run(pending.found);
       this.#loaded = true;

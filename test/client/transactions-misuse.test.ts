@@ -152,6 +152,36 @@ test('offsets do not go with transactions where a consumer works on several reco
   expect(await t.committed()).toBeUndefined();
 });
 
+test('of records that were collected, all come again when naming the last one of them was in vain', async () => {
+  await using t = await start();
+  await t.order('a', 'b', 'c', 'd');
+  await using tx = t.client.transactionalProducer('billing-1');
+  await using consumer = t.client.consumer(orders, { group: GROUP, autoCommit: false });
+  const seen: string[] = [];
+  let collected: string[] = [];
+  let failures = 2;
+  for await (const record of consumer) {
+    seen.push(record.value);
+    collected.push(record.value);
+    if (collected.length < 2) continue;
+    const values = collected;
+    collected = [];
+    await tx
+      .transaction((transaction) => {
+        void transaction.sendMany(
+          invoices,
+          values.map((value) => ({ value })),
+        );
+        transaction.commitOffsets(consumer, record);
+        if (values.includes(failures === 2 ? 'b' : 'd') && failures-- > 0) throw new Error('own');
+      })
+      .catch(() => {});
+    if ((await t.committed()) === 4 || seen.length > 10) break;
+  }
+  expect(seen.join('')).toBe('ababcdcd');
+  expect(await t.invoiced()).toEqual(['a', 'b', 'c', 'd']);
+});
+
 test('a consumer that waits before it hands out again goes on where the group says, once nobody knows how that has ended', async () => {
   await using t = await start();
   await t.order('a', 'b');

@@ -199,11 +199,12 @@ export class Transaction {
 
   /**
    * Makes the end of these the consumer's committed offsets, if the transaction commits; of several of one partition, that
-   * of the last. From the first call on, the consumer commits nothing by itself any more. After an abort it hands the same
-   * records out again.
-   * @param what batches or records that this consumer has handed out
-   * @throws LogError FENCED_MEMBER_EPOCH (the partition is no longer this consumer's), INVALID_REQUEST (not of this consumer, or
-   *   handed out before a seek), INVALID_TXN_STATE; all of them abort the transaction
+   * of the last. From the first call on, the consumer commits nothing by itself any more. After an abort it hands out again
+   * what it has handed out of these partitions since the last commit: when that repeats itself, after up to a second.
+   * @param what batches or records that this consumer has handed out, to a loop or to `run` with its concurrency of 1
+   * @throws LogError FENCED_MEMBER_EPOCH (the partition is no longer this consumer's), INVALID_REQUEST (not of this consumer,
+   *   handed out before a seek, below what a transaction has committed, one of several that are worked on at once),
+   *   INVALID_TXN_STATE; all of them abort the transaction
    */
   commitOffsets<K, V>(consumer: Consumer<K, V>, what: Consumed<K, V> | readonly Consumed<K, V>[]): void {
     this.#work.cover(Consumer.offsetsOf(consumer), isList(what) ? what : [what]);

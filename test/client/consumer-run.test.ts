@@ -46,7 +46,7 @@ test.each<[HandlingOrder, { readonly most: number; readonly overtakes: boolean }
   ['none', { most: 6, overtakes: true }],
 ])('ordered by %s, handlers run in parallel as far as their order allows', async (orderedBy, { most, overtakes }) => {
   await using t = await startGroup(2);
-  const keys = 7;
+  const keys = 5;
   for (const partition of [0, 1]) await appendKeys(t.client, partition, 150, keys);
   const random = randomFrom(7);
   const consumer = t.client.consumer(words, { group: 'g' });

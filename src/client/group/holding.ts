@@ -33,7 +33,7 @@ export class Holding<K, V> {
   refusals = 0;
   /** Rises with every seek, so that one which takes long notices that it was overtaken. */
   seeks = 0;
-  /** While the position that it was sent to is looked up. */
+  /** While the position that it was sent to is looked up, or it waits before it goes on there. */
   isSeeking = false;
   /** Whether the end of the assignment was told to the owner of the consumer. */
   endTold = false;
@@ -106,6 +106,7 @@ export class Holding<K, V> {
     this.#earlier = new WeakSet();
     this.tail = undefined;
     this.committedOffset = undefined;
+    this.isSeeking = false;
     this.phase = 'starting';
   }
 

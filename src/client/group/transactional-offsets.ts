@@ -113,9 +113,11 @@ export class Coverage {
    */
   add<K, V>(what: Consumed<K, V>): void {
     this.#offsets.bind();
-    const { origin, from, to, leaderEpoch } = spanOf(what);
+    const { origin, from: first, to, leaderEpoch } = spanOf(what);
     const { holding, progress } = origin;
-    this.#check(origin, from, to);
+    this.#check(origin, first, to);
+    // What was handed out before and is not committed is in it, named or not.
+    const from = Math.min(first, Math.max(progress.committable, holding.committedOffset ?? 0));
     const known = this.#covered.get(holding);
     if (known === undefined) {
       holding.take();

@@ -6,6 +6,8 @@ import type { PartitionLog } from '../storage/engine.js';
 
 /** Data written but not asked to be durable is synced once this much has gathered, whatever flush.ms says. */
 const FLUSH_BYTES = 8 * 1024 * 1024;
+/** The same when somebody will ask for it soon: worth a sync, which is over by then with some luck. */
+const FLUSH_SOON_BYTES = 64 * 1024;
 
 /** After a sync that could not begin, for want of a file handle, the next one comes this much later. */
 const RETRY_MS = 1000;
@@ -43,6 +45,7 @@ export class GroupSync {
   #run: Promise<void> | undefined;
   #wanted = false;
   #unsyncedBytes = 0;
+  #flushBytes = FLUSH_BYTES;
   #timer: Timer | undefined;
 
   constructor({ topic, log, clock, logger, flushMs }: GroupSyncOptions) {
@@ -53,9 +56,13 @@ export class GroupSync {
     this.#flushMs = flushMs;
   }
 
-  /** Takes note of bytes that the log has; `plan` is to follow. */
-  noteWritten(byteLength: number): void {
+  /**
+   * Takes note of bytes that the log has; `plan` is to follow.
+   * @param isNeededSoon whether somebody will ask for their durability soon
+   */
+  noteWritten(byteLength: number, isNeededSoon: boolean): void {
     this.#unsyncedBytes += byteLength;
+    if (isNeededSoon) this.#flushBytes = FLUSH_SOON_BYTES;
   }
 
   /** Tells `waiter` once the log is durable up to its offset; `plan` is to follow. */
@@ -71,7 +78,7 @@ export class GroupSync {
 
   /** Syncs now when somebody waits for it - a producer, or a reader at the tail - or when much has gathered. */
   plan(): void {
-    if (this.#waiters.length > 0 || this.#listeners.size > 0 || this.#unsyncedBytes >= FLUSH_BYTES) {
+    if (this.#waiters.length > 0 || this.#listeners.size > 0 || this.#unsyncedBytes >= this.#flushBytes) {
       this.#start();
     } else {
       this.#timer ??= this.#clock.setTimer(this.#flushMs, () => this.#syncAfter());
@@ -130,6 +137,7 @@ export class GroupSync {
       this.#wanted = false;
       this.#cancelTimer();
       this.#unsyncedBytes = 0;
+      this.#flushBytes = FLUSH_BYTES;
       try {
         await this.#log.flush(this.#log.endOffset);
       } catch (error) {

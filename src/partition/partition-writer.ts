@@ -1,6 +1,14 @@
 import { setImmediate as nextTurn } from 'node:timers/promises';
 import { encodeTransactionMarker, MARKER_BATCH_BYTES } from '../batch/control.js';
-import { NO_TIMESTAMP, nextOffsetOf, producerIdOf, setLogAppendTime, stampBatch } from '../batch/layout.js';
+import {
+  attributesOf,
+  isTransactional,
+  NO_TIMESTAMP,
+  nextOffsetOf,
+  producerIdOf,
+  setLogAppendTime,
+  stampBatch,
+} from '../batch/layout.js';
 import { assert } from '../core/assert.js';
 import type { Clock } from '../core/clock.js';
 import { LogError, toLogError } from '../core/errors.js';
@@ -249,7 +257,10 @@ export class PartitionWriter {
       return;
     }
     if (!judged.isRepeated) {
-      for (const batch of pending.batches) group.add(batch);
+      for (const batch of pending.batches) {
+        group.add(batch);
+        group.isTransactional ||= isTransactional(attributesOf(batch, 0));
+      }
       group.isTracked = true;
     }
     this.#accept(pending, group, judged.result);
@@ -339,7 +350,7 @@ export class PartitionWriter {
       return failure;
     }
     this.#noteAppend(undefined);
-    sync.noteWritten(group.byteLength);
+    sync.noteWritten(group.byteLength, group.isTransactional);
     this.#producers.appended(group.byteLength, group.isTracked);
     return undefined;
   }

@@ -208,6 +208,14 @@ export class Partition {
     return { byteLength, hasProducer };
   }
 
+  /**
+   * Resolves when everything that the log has now is durable.
+   * @throws LogError STORAGE_ERROR, for good; RESOURCE_LIMIT: nothing is lost, try again
+   */
+  async flush(): Promise<void> {
+    await this.#whenDurable(this.#log.endOffset);
+  }
+
   #whenDurable(offset: Offset): Promise<void> {
     return new Promise((resolve, reject) => {
       if (offset <= this.#log.durableOffset) {

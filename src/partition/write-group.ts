@@ -20,6 +20,8 @@ export class WriteGroup {
   byteLength = 0;
   /** Whether what is known of producers or message ids changes with it. */
   isTracked = false;
+  /** Whether it has a part of a transaction, which is to be durable when that commits. */
+  isTransactional = false;
   /** Offset of the next record. */
   next: number;
 

@@ -39,8 +39,7 @@ export class Completion {
   /** Resolves when everything that the partitions hold is durable. @throws LogError the first that is not */
   async flush(partitions: readonly TransactionPartition[]): Promise<void> {
     await forEachLimit(partitions, CONCURRENCY, async (where) => {
-      const log = this.#find(where)?.log;
-      await log?.flush(log.endOffset);
+      await this.#find(where)?.flush();
     });
   }
 

@@ -64,3 +64,15 @@ test.each<[Acks, number]>([
   expect(await countRounds(tx.send(producer, 0, 'a', acks))).toBe(rounds);
   await tx.commit(producer);
 });
+
+test('much that is sent in a transaction is synced before the commit asks for it, little is not', async () => {
+  const { tx, countRounds } = await slowDisk();
+  const producer = await tx.init();
+  const sends = async (value: string): Promise<void> => {
+    await tx.send(producer, 0, value);
+    for (let turn = 0; turn < 3 * TURNS; turn++) await nextTurn();
+  };
+  expect(await countRounds(sends('a'))).toBe(0);
+  expect(await countRounds(sends('a'.repeat(65_536)))).toBe(1);
+  expect(await countRounds(tx.commit(producer))).toBe(2);
+});

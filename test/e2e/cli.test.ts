@@ -455,7 +455,7 @@ describe.concurrent('log files', () => {
     expect({ code, stderr }).toEqual({ code: 0, stderr: '' });
     const lines = stdout.split('\n');
     expect(lines[1]).toMatch(
-      /^offsets 1-2 {2}position \d+ {2}size \d+ {2}codec none {2}count 2 {2}timestamps \S+Z\.\.\S+Z {2}producer -1\/-1\/-1 {2}.*crc [0-9a-f]{8} ok$/,
+      /^offsets 1-2 {2}position \d+ {2}size \d+ {2}codec none {2}count 2 {2}timestamps \S+Z\.\.\S+Z {2}producer \d+\/0\/0 {2}.*crc [0-9a-f]{8} ok$/,
     );
     expect(lines[3]).toBe('3 intact batches, 4 records');
     const withRecords = await run(['log', 'dump', file, '--records']);

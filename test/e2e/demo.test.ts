@@ -28,7 +28,7 @@ test(
     });
     expect(stderr).toBe('');
     expect(stdout).not.toContain('FAILED');
-    expect(stdout.match(/^ {2}ok {6}/gm)).toHaveLength(16);
+    expect(stdout.match(/^ {2}ok {6}/gm)).toHaveLength(18);
     expect(stdout).toMatch(/read from the earliest +40,000 records in [\d.]+ s \([\d,]+ records\/s, [\d.]+ MiB\/s\)/);
     expect(stdout).toContain('mean delay per airport is what the file gives');
     expect(stdout).toMatch(/^ +[\d.]+ s {2}lag +[\d,]+ {2}\w+ +worker-1: /m);

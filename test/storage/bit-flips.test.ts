@@ -13,14 +13,14 @@ import { type SampleLog, type Stop, sampleCompactedLog, sampleLog, sampleUnsynce
 const SEGMENT_BYTES = inForm({ short: 4 * 1024, long: 64 * 1024 });
 const COMPACTED_RECORDS = inForm({ short: 30, long: 500 });
 /** One in this many states is closed and opened once more, an odd number so that each field has its turn. */
-const REOPENED = inForm({ short: 21, long: 3 });
+const REOPENED = inForm({ short: 35, long: 3 });
 /**
  * In what a segment looked at elsewhere has as well, one in this many bits is turned over: in records after a clean stop,
  * or of a compacted log, and in the small indexes of one.
  */
-const REPEATED_STRIDE = inForm({ short: 7, long: 1 });
+const REPEATED_STRIDE = inForm({ short: 11, long: 1 });
 /** Under an open log one in this many bits is turned over. */
-const LIVE_STRIDE = inForm({ short: 11, long: 1 });
+const LIVE_STRIDE = inForm({ short: 17, long: 1 });
 const STOPS: readonly Stop[] = ['clean', 'unclean'];
 const SIDE_FILE = /\.(index|timeindex)$|\/checkpoint$/;
 

@@ -89,6 +89,8 @@ export class PartitionWriter {
   #inGroup = false;
   #appendsFail = false;
   #drained: (() => void) | undefined;
+  /** Why nothing more is taken, if so: what this knows of the log may be wrong. */
+  #defect: LogError | undefined;
   #whenAtRest: (() => void)[] = [];
 
   constructor(options: PartitionWriterOptions) {
@@ -100,13 +102,15 @@ export class PartitionWriter {
   }
 
   push(pending: PendingWrite): void {
+    if (this.#defect !== undefined) {
+      pending.reject(this.#defect);
+      return;
+    }
     this.#queue.push(pending);
     if (this.#writing) return;
     this.#writing = true;
     // After the current round of input, so that everything the network delivered together is written together.
-    setImmediate(() => {
-      this.#writeAll().catch((error: unknown) => this.#reportDefect(error));
-    });
+    setImmediate(() => void this.#writeAll());
   }
 
   /** Ends a transaction in its turn; see `Partition.endTransaction`. */
@@ -130,15 +134,18 @@ export class PartitionWriter {
     });
   }
 
+  /** Never rejects. */
   async #writeAll(): Promise<void> {
     while (this.#queue.length > 0) {
+      const writes = this.#takeGroup();
       this.#inGroup = true;
       try {
-        await this.#writeGroup(this.#takeGroup());
-      } finally {
-        this.#inGroup = false;
-        for (const callback of this.#whenAtRest.splice(0)) callback();
+        await this.#writeGroup(writes);
+      } catch (error) {
+        this.#stop(error, writes);
       }
+      this.#inGroup = false;
+      for (const callback of this.#whenAtRest.splice(0)) callback();
       // A log that writes at once gives nobody else a turn.
       if (this.#queue.length > 0) await nextTurn();
     }
@@ -380,9 +387,18 @@ export class PartitionWriter {
     else sync.whenDurable({ endOffset: durableUpTo, resolve, reject });
   }
 
-  #reportDefect(error: unknown): void {
-    const { place, logger } = this.#options;
-    logger.error({ topic: place.topic, partition: place.index, err: error }, 'defect in the partition writer');
+  /** @param writes under way, some of them answered perhaps */
+  #stop(cause: unknown, writes: readonly PendingWrite[]): void {
+    const { topic, index: partition } = this.#options.place;
+    const message = 'defect in the partition writer: the partition takes nothing more until the broker is restarted';
+    this.#options.logger.error({ topic, partition, err: cause }, message);
+    const defect = new LogError(
+      'INTERNAL',
+      `A defect of the broker keeps ${topic}-${partition} from taking records until the broker is restarted.`,
+      { metadata: { topic, partition }, outcome: 'unknown', cause },
+    );
+    this.#defect = defect;
+    for (const { reject } of [...writes, ...this.#queue.splice(0)]) reject(defect);
   }
 }
 

@@ -3,6 +3,7 @@ import { encodeBatch } from '../../src/batch/builder.js';
 import { baseOffsetOf, leaderEpochOf, maxTimestampOf } from '../../src/batch/layout.js';
 import { openRecords } from '../../src/batch/records.js';
 import { checkBatch } from '../../src/batch/validate.js';
+import { assert } from '../../src/core/assert.js';
 import { LogError } from '../../src/core/errors.js';
 import { toOffset } from '../../src/core/types.js';
 import { AppendLane } from '../../src/partition/append-lane.js';
@@ -219,6 +220,26 @@ test('failing appends are logged once, and so is their end', async () => {
   await partition.append([batchOf(['x'])], WRITTEN);
   await partition.append([batchOf(['x'])], WRITTEN);
   expect(lines).toEqual(['appends fail', 'appends work again']);
+});
+
+test('a defect keeps nobody waiting: what was to be written is refused, and so is all that comes', async () => {
+  const logger = recordingLogger();
+  const wrap = (log: PartitionLog): PartitionLog =>
+    new Proxy(log, {
+      get: (target, key) => {
+        assert(key !== 'epoch', 'of the test');
+        const value: unknown = Reflect.get(target, key, target);
+        return typeof value === 'function' ? value.bind(target) : value;
+      },
+    });
+  const { partition } = await openPartition({}, wrap, logger);
+  const appends = [WRITTEN, DURABLE].map((options) =>
+    rejection(partition.append([batchOf(['x'])], options), 'INTERNAL'),
+  );
+  for (const error of await Promise.all(appends)) expect(error).toMatchObject({ outcome: 'unknown', retryable: false });
+  await rejection(partition.append([batchOf(['x'])], WRITTEN), 'INTERNAL');
+  expect(logger.lines.map(({ level }) => level)).toEqual(['error']);
+  await partition.close();
 });
 
 describe('a sync for which there is no file handle', () => {

@@ -119,7 +119,7 @@ test(
 );
 
 const CUT_EVERY_MS = 50;
-const CUTTING_MS = inForm({ short: 4_000, long: 300_000 });
+const CUTTING_MS = inForm({ short: 3_000, long: 300_000 });
 const PARTITIONS = [0, 1, 2];
 /** Records of one producer in one partition that are under way at once. */
 const WINDOW = 200;

@@ -10,7 +10,7 @@ import { checkFits, type Guard, type Mutant } from './mutant.js';
 import { ALWAYS, MUTANTS, OTHERS } from './mutants.js';
 
 /** How many are tried: those that always are, and others up to here by chance. */
-const COUNT: number = inForm({ short: 12, long: MUTANTS.length });
+const COUNT: number = inForm({ short: 11, long: MUTANTS.length });
 /** Test runs at once. */
 const CHILDREN = 2;
 const TIMEOUT_MS = inForm({ short: 600_000, long: 1_800_000 });

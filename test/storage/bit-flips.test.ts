@@ -19,6 +19,10 @@ const REOPENED = inForm({ short: 35, long: 3 });
  * or of a compacted log, and in the small indexes of one.
  */
 const REPEATED_STRIDE = inForm({ short: 11, long: 1 });
+/** The same of the headers of batches. */
+const REPEATED_HEADER_STRIDE = inForm({ short: 3, long: 1 });
+const REPEATED = { header: REPEATED_HEADER_STRIDE, records: REPEATED_STRIDE };
+const EVERY_BIT = { header: 1, records: 1 };
 /** Under an open log one in this many bits is turned over. */
 const LIVE_STRIDE = inForm({ short: 17, long: 1 });
 const STOPS: readonly Stop[] = ['clean', 'unclean'];
@@ -88,12 +92,18 @@ function sideFilesOf(sample: SampleLog): string[] {
   return filesOf(sample).filter((path) => SIDE_FILE.test(path));
 }
 
-/** @param recordsStride of the bits behind the header of a batch, one in so many */
-async function flipLogs(sample: SampleLog, programme: Programme, recordsStride = 1): Promise<void> {
+/** @param stride of the bits in the header of a batch, and of those behind it, one in so many */
+async function flipLogs(
+  sample: SampleLog,
+  programme: Programme,
+  stride: { readonly header: number; readonly records: number },
+): Promise<void> {
   for (const file of logFilesOf(sample)) {
     const batches = batchesIn(sample, file);
     const isInHeader = (bit: number): boolean => (bit >> 3) - placeOf(batches, bit >> 3).from < RECORD_BATCH_OVERHEAD;
-    const bits = bitsOf(sample.image.get(file)!).filter((bit) => bit % recordsStride === 0 || isInHeader(bit));
+    const bits = bitsOf(sample.image.get(file)!).filter(
+      (bit) => bit % (isInHeader(bit) ? stride.header : stride.records) === 0,
+    );
     const count = await flipBits(sample, file, bits, (copy, byte) =>
       sample.known.checkAllBut(copy.log, placeOf(batches, byte).batch, copy.file),
     );
@@ -156,14 +166,14 @@ beforeAll(() => {
 });
 
 describe.each(STOPS)('after a stop that was %s', (stop) => {
-  const recordsStride = stop === 'clean' ? REPEATED_STRIDE : 1;
+  const stride = stop === 'clean' ? REPEATED : EVERY_BIT;
 
   test('a flipped bit in a segment is found, and its batch alone refused (invariant 13)', async (context) => {
-    await flipLogs(await sampleLog(stop, SEGMENT_BYTES), new Programme(context, 1), recordsStride);
+    await flipLogs(await sampleLog(stop, SEGMENT_BYTES), new Programme(context, 1), stride);
   }, 3_600_000);
 
   test('a flipped bit in a segment that compaction wrote is found, and its batch alone refused (invariant 13)', async (context) => {
-    await flipLogs(await sampleCompactedLog(stop, COMPACTED_RECORDS), new Programme(context, 1), REPEATED_STRIDE);
+    await flipLogs(await sampleCompactedLog(stop, COMPACTED_RECORDS), new Programme(context, 1), REPEATED);
   }, 3_600_000);
 
   test('a flipped bit in an index or a checkpoint changes no answer (invariants 13, 19)', async (context) => {
@@ -184,5 +194,5 @@ describe.each(STOPS)('after a stop that was %s', (stop) => {
 });
 
 test('a flipped bit in a batch that holds record batches has none of them taken for batches of the log (invariant 13)', async (context) => {
-  await flipLogs(allDurable(await sampleUnsynced('record batches')), new Programme(context, 1), REPEATED_STRIDE);
+  await flipLogs(allDurable(await sampleUnsynced('record batches')), new Programme(context, 1), REPEATED);
 }, 3_600_000);

@@ -106,7 +106,7 @@ export const EXACTLY_ONCE_MUTANTS: readonly Mutant[] = [
         replace: 'if (isShown && isWithin) {',
       },
     ],
-    guard: { file: 'test/client/transactions.test.ts', test: 'of an aborted transaction nobody sees anything' },
+    guard: { file: 'test/client/isolation.test.ts', test: 'of an aborted transaction nobody sees anything' },
   },
   {
     name: 'marker under the epoch of the transaction that it ends',

@@ -58,10 +58,10 @@ export const LIFECYCLE_MUTANTS: readonly Mutant[] = [
       {
         file: RETENTION,
         find: 'if (isEmptyLast || end > lastStableOffset) return undefined;',
-        replace: 'if (isEmptyLast || highWatermark < 0) return undefined;',
+        replace: 'if (isEmptyLast || lastStableOffset < 0) return undefined;',
       },
     ],
-    guard: { file: RETENTION_TEST, test: 'nothing at or above the high watermark goes' },
+    guard: { file: RETENTION_TEST, test: 'nothing at or above the last stable offset goes' },
   },
   {
     name: 'compaction keeps an older value',

@@ -265,9 +265,15 @@ export class Partition {
   }
 
   /** The producers that are remembered, in no order: there may be very many. */
-  producers(): readonly ProducerDescription[] {
+  producerIds(): Iterable<number> {
     this.#producers.expire();
-    return this.#producers.states.describe();
+    return this.#producers.states.producerIds();
+  }
+
+  /** What is known of these producers, of all by default; those that are not remembered are left out. */
+  producers(producerIds?: readonly number[]): readonly ProducerDescription[] {
+    this.#producers.expire();
+    return this.#producers.states.describe(producerIds);
   }
 
   /** @throws LogError OFFSET_OUT_OF_RANGE unless reading could start at `from`; CLOSED */

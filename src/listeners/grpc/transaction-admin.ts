@@ -174,9 +174,9 @@ async function describeProducers(
 ): Promise<DescribeProducersResponse> {
   const { topic, partition } = call.request;
   return await counted(context, call, PRODUCERS, async () => {
-    const known = context.broker.topics.partition(topic, '', partition).producers();
-    const { items, nextPageToken } = pageByNumber(known, ({ producerId }) => producerId, call.request);
-    return { producers: items.map(toProducerState), nextPageToken };
+    const log = context.broker.topics.partition(topic, '', partition);
+    const { items, nextPageToken } = pageByNumber(log.producerIds(), (producerId) => producerId, call.request);
+    return { producers: log.producers(items).map(toProducerState), nextPageToken };
   });
 }
 

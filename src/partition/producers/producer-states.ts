@@ -236,9 +236,15 @@ export class ProducerStates implements IdleProducers {
     return this.#open.list();
   }
 
-  /** Of all producers, in the order of `entries`. */
-  describe(): readonly ProducerDescription[] {
-    return Array.from(this.entries(), descriptionOf);
+  /** Of these producers, those that are remembered; by default of all, in the order of `entries`. */
+  describe(producerIds?: readonly number[]): readonly ProducerDescription[] {
+    const entries = producerIds?.flatMap((producerId) => this.get(producerId) ?? []) ?? this.entries();
+    return Array.from(entries, descriptionOf);
+  }
+
+  /** In the order of `entries`. */
+  *producerIds(): Generator<number, void, void> {
+    for (const { producerId } of this.entries()) yield producerId;
   }
 
   /** Those with an open transaction in the order of their first offsets, the others from the longest idle on. */

@@ -17,7 +17,7 @@ import { Slices } from '../core/slices.js';
 import { toOffset } from '../core/types.js';
 import type { PartitionLog } from '../storage/engine.js';
 import { precedingFailed } from './append-lane.js';
-import type { AppendOptions, AppendResult } from './append-types.js';
+import type { AppendResult } from './append-types.js';
 import { type PartitionPlace, scatteredDuplicates, wrongOffset } from './errors.js';
 import type { GroupSync } from './group-sync.js';
 import { keepRecords } from './message-ids/identified-records.js';
@@ -27,38 +27,7 @@ import { SLICE_MS } from './producers/producer-context.js';
 import type { DuplicateBatch } from './producers/producer-states.js';
 import type { TransactionEnd } from './producers/types.js';
 import { type Accepted, WriteGroup } from './write-group.js';
-
-/** One append to the log takes at most this much of what waits, so that a sync can begin in between. */
-const GROUP_BYTES = 4 * 1024 * 1024;
-/** The same of writes, which may be very small: some ms of work each time. */
-const GROUP_WRITES = 4096;
-
-/** Batches that were found good by themselves and wait for their place in the log. */
-export interface PendingAppend {
-  readonly kind: 'append';
-  readonly batches: readonly Buffer[];
-  readonly byteLength: number;
-  /** Whether any of the batches has a producer. */
-  readonly hasProducer: boolean;
-  readonly options: AppendOptions;
-  /** Whether the broker stamps its own time: what the batches were judged by, whatever is configured later. */
-  readonly logAppendTime: boolean;
-  /** Why the records are refused, where finding that out takes time. Never rejects. */
-  readonly refusal: Promise<LogError | undefined> | undefined;
-  readonly resolve: (result: AppendResult) => void;
-  readonly reject: (error: LogError) => void;
-}
-
-/** The end of a transaction that waits for its place in the log. */
-export interface PendingEnd {
-  readonly kind: 'end';
-  readonly byteLength: number;
-  readonly end: TransactionEnd;
-  readonly resolve: () => void;
-  readonly reject: (error: LogError) => void;
-}
-
-export type PendingWrite = PendingAppend | PendingEnd;
+import { type PendingAppend, type PendingEnd, type PendingWrite, WriteQueue } from './write-queue.js';
 
 export interface PartitionWriterOptions {
   /** What errors and log lines name. */
@@ -84,7 +53,7 @@ interface Judged {
  */
 export class PartitionWriter {
   readonly #options: PartitionWriterOptions;
-  #queue: PendingWrite[] = [];
+  readonly #queue = new WriteQueue();
   #writing = false;
   #inGroup = false;
   #appendsFail = false;
@@ -136,8 +105,8 @@ export class PartitionWriter {
 
   /** Never rejects. */
   async #writeAll(): Promise<void> {
-    while (this.#queue.length > 0) {
-      const writes = this.#takeGroup();
+    while (!this.#queue.isEmpty) {
+      const writes = this.#queue.takeGroup();
       this.#inGroup = true;
       try {
         await this.#writeGroup(writes);
@@ -147,26 +116,10 @@ export class PartitionWriter {
       this.#inGroup = false;
       for (const callback of this.#whenAtRest.splice(0)) callback();
       // A log that writes at once gives nobody else a turn.
-      if (this.#queue.length > 0) await nextTurn();
+      if (!this.#queue.isEmpty) await nextTurn();
     }
     this.#writing = false;
     this.#drained?.();
-  }
-
-  #takeGroup(): PendingWrite[] {
-    let bytes = 0;
-    let count = 0;
-    for (const pending of this.#queue) {
-      if (count === GROUP_WRITES || (count > 0 && bytes + pending.byteLength > GROUP_BYTES)) break;
-      bytes += pending.byteLength;
-      count++;
-    }
-    if (count === this.#queue.length) {
-      const all = this.#queue;
-      this.#queue = [];
-      return all;
-    }
-    return this.#queue.splice(0, count);
   }
 
   async #writeGroup(writes: readonly PendingWrite[]): Promise<void> {
@@ -398,7 +351,8 @@ export class PartitionWriter {
       { metadata: { topic, partition }, outcome: 'unknown', cause },
     );
     this.#defect = defect;
-    for (const { reject } of [...writes, ...this.#queue.splice(0)]) reject(defect);
+    this.#producers.distrust();
+    for (const { reject } of [...writes, ...this.#queue.takeAll()]) reject(defect);
   }
 }
 

@@ -3,7 +3,6 @@ import { encodeBatch } from '../../src/batch/builder.js';
 import { baseOffsetOf, leaderEpochOf, maxTimestampOf } from '../../src/batch/layout.js';
 import { openRecords } from '../../src/batch/records.js';
 import { checkBatch } from '../../src/batch/validate.js';
-import { assert } from '../../src/core/assert.js';
 import { LogError } from '../../src/core/errors.js';
 import { toOffset } from '../../src/core/types.js';
 import { AppendLane } from '../../src/partition/append-lane.js';
@@ -14,7 +13,7 @@ import { recordingLogger } from '../support/recording-logger.js';
 import { rejection } from '../support/rejection.js';
 import { until } from '../support/until.js';
 import { GatedLog } from './gated-log.js';
-import { batchOf, openPartition } from './support.js';
+import { batchOf, openPartition, overriding } from './support.js';
 
 const DURABLE = { acks: 'durable' } as const;
 const WRITTEN = { acks: 'written' } as const;
@@ -225,11 +224,9 @@ test('failing appends are logged once, and so is their end', async () => {
 test('a defect keeps nobody waiting: what was to be written is refused, and so is all that comes', async () => {
   const logger = recordingLogger();
   const wrap = (log: PartitionLog): PartitionLog =>
-    new Proxy(log, {
-      get: (target, key) => {
-        assert(key !== 'epoch', 'of the test');
-        const value: unknown = Reflect.get(target, key, target);
-        return typeof value === 'function' ? value.bind(target) : value;
+    overriding(log, {
+      get epoch(): never {
+        throw new Error('of the test');
       },
     });
   const { partition } = await openPartition({}, wrap, logger);

@@ -124,6 +124,12 @@ export class PartitionProducers {
     await this.#removeLeftovers();
   }
 
+  /** What was noted may be wrong: takes back what the log may not have, and keeps nothing over a restart, which reads the log. */
+  distrust(): void {
+    this.states.undoTo(0);
+    this.#snapshots.stop();
+  }
+
   /** Keeps what is known, if the log is in order and durable, and forgets it. Never rejects. */
   async close(): Promise<void> {
     const { log } = this.#context;

@@ -1,3 +1,4 @@
+import { assert } from '../../core/assert.js';
 import { Slices } from '../../core/slices.js';
 import { type Offset, toOffset } from '../../core/types.js';
 import { type ProducerContext, placeOf, SLICE_MS } from './producer-context.js';
@@ -45,6 +46,7 @@ export class ProducerSnapshots {
   /** Whether what is known has changed since then. */
   #changed: boolean;
   #saving: Promise<void> | undefined;
+  #stopped = false;
 
   constructor(context: ProducerContext, { hooks, everyBytes, newest, changed }: SnapshotsOptions) {
     this.#context = context;
@@ -71,7 +73,7 @@ export class ProducerSnapshots {
   /** Whether there is anything to keep, and a log that it could follow from. */
   get #hasContents(): boolean {
     const { log, states, aborted, parts } = this.#context;
-    if (log.failure !== undefined) return false;
+    if (log.failure !== undefined || this.#stopped) return false;
     if (states.count > 0 || states.aborted.count > 0 || aborted.files.length > 0) return true;
     return parts.some((part) => !part.isEmpty);
   }
@@ -85,9 +87,15 @@ export class ProducerSnapshots {
     return this.#changed && this.#newest < offset && this.#hasContents ? this.save() : undefined;
   }
 
+  /** Writes no more of them: what is known may be wrong. */
+  stop(): void {
+    this.#stopped = true;
+  }
+
   /** Writes the last one, at the end of a log that is durable and takes no more. */
   async finish(): Promise<void> {
     await this.#saving;
+    if (this.#stopped) return;
     const isOutdated = this.#context.parts.some((part) => part.isOutdated);
     if (isOutdated || ((this.#changed || this.#bytesSince > 0) && this.#hasContents)) await this.save();
   }
@@ -137,6 +145,7 @@ export class ProducerSnapshots {
   }
 
   #capture(): Capture {
+    assert(!this.#stopped, 'what is known may be wrong');
     const { log, states, aborted, parts } = this.#context;
     this.#changed = false;
     const sections = parts.filter(({ isEmpty }) => !isEmpty).map((part) => ({ kind: part.kind, encode: part.save() }));

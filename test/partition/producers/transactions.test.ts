@@ -2,9 +2,12 @@ import { describe, expect, test } from 'vitest';
 import { readControlRecord } from '../../../src/batch/control.js';
 import { baseOffsetOf, producerEpochOf } from '../../../src/batch/layout.js';
 import { splitBatches } from '../../../src/batch/validate.js';
+import { assert } from '../../../src/core/assert.js';
+import { systemClock } from '../../../src/core/clock.js';
 import { LogError } from '../../../src/core/errors.js';
 import { toOffset } from '../../../src/core/types.js';
 import type { Partition, PartitionSlice } from '../../../src/partition/partition.js';
+import type { PartitionLog } from '../../../src/storage/engine.js';
 import { openMemoryEngine } from '../../../src/storage/memory/engine.js';
 import { LocalRig } from '../../storage/support.js';
 import { ManualClock } from '../../support/manual-clock.js';
@@ -301,4 +304,29 @@ test('the markers of transactions with old records close no segments', async () 
   }
   expect(partition.log.segments().length).toBe(1);
   await partition.close();
+});
+
+test('a defect while a transaction ends shows nothing of it, and leaves nothing wrong over a restart (invariant 11)', async () => {
+  const engine = openMemoryEngine({ clock: systemClock });
+  let stamps = Number.POSITIVE_INFINITY;
+  const wrap = (log: PartitionLog): PartitionLog =>
+    overriding(log, {
+      get epoch() {
+        assert(stamps-- > 0, 'of the test');
+        return log.epoch;
+      },
+    });
+  const first = await reopen(engine, { wrap });
+  await send(first, { sequence: 0 });
+  stamps = 1;
+  const ended = rejection(end(first, 1, 1, true), 'INTERNAL');
+  const behind = rejection(first.append([batchOf(['x'])], DURABLE), 'INTERNAL');
+  await Promise.all([ended, behind]);
+  expect(first.lastStableOffset).toBe(0);
+  await first.close();
+  const second = await reopen(engine, { epoch: 2 });
+  expect(second.openTransactions()).toMatchObject([{ producerId: 1, firstOffset: 0 }]);
+  expect(second.lastStableOffset).toBe(0);
+  await end(second, 1, 1, true);
+  expect(second.lastStableOffset).toBe(2);
 });
